@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "trainer/kernels/reduce.hpp"
+
+namespace pitcrew::trainer {
+
+// AdamW with decoupled weight decay (Loshchilov and Hutter 2019), as torch.optim.AdamW computes it:
+//   g = scale × gradient; p -= lr × decay × p; m, v ← moments of g; p -= lr/(1-β1^t) × m / (√(v/(1-β2^t)) + ε).
+// Nothing changes where gradient->finite is 0.
+template <typename T>
+struct AdamW {
+  size_t elements = 0;
+  T* params = nullptr;
+  T* m = nullptr;
+  T* v = nullptr;
+  const T* gradients = nullptr;
+  const GradientSummary* gradient = nullptr;
+  double learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
+  uint64_t step = 1;  // counts from 1
+};
+
+template <typename T>
+void run(WorkerPool& workers, const AdamW<T>& op);
+
+}  // namespace pitcrew::trainer

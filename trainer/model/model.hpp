@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "lib/base/result.hpp"
+#include "trainer/device/device.hpp"
+#include "trainer/kernels/kernels.hpp"
+#include "trainer/model/config.hpp"
+#include "trainer/model/parameters.hpp"
+#include "trainer/tensor/arena.hpp"
+
+namespace pitcrew::trainer {
+
+// One micro-batch: `sequences` rows of `tokens` predictions, each row tokens + 1 token numbers long.
+struct LaneShape {
+  uint32_t sequences = 1;
+  uint32_t tokens = 0;
+  uint64_t predictions() const { return uint64_t{sequences} * tokens; }
+  bool operator==(const LaneShape&) const = default;
+};
+
+// What happens to what a gradient buffer held before.
+enum class Gradients { kOverwrite, kAdd };
+
+// A GPT-2 or Llama decoder, forward and backward, written against Device and Kernels alone. Holds activations, no parameters.
+// Every function enqueues on the stream and returns; results are there once the stream has passed. All pointers are device
+// memory. Calls must come from one thread, and use one stream (they share the activations).
+// T: float to train, double to check gradients.
+template <typename T>
+class Model {
+ public:
+  virtual ~Model() = default;
+  // Allocates activations for lanes of `largest`; kResourceExhausted names how much was needed.
+  static Result<std::unique_ptr<Model>> create(const ModelConfig& config, LaneShape largest, Device& device,
+                                               Kernels<T>& kernels);
+
+  virtual const ModelConfig& config() const = 0;
+
+  // Forward and backward of one lane. `tokens`: [sequences][tokens + 1] in [0, vocab). Writes or adds to `gradients` the
+  // gradient of loss_scale × the SUM of the token losses, and to `loss` (one double) that sum, unscaled.
+  virtual void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, T* gradients,
+                                Gradients mode, double loss_scale, double* loss) = 0;
+  // The sum of the token losses alone.
+  virtual void forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) = 0;
+  // The logits [vocab] that follow the last of `count` tokens (count ≤ largest.tokens).
+  virtual void logits(Stream& stream, const T* params, const int32_t* tokens, uint32_t count, T* logits) = 0;
+  // Bytes of activations.
+  virtual uint64_t activation_bytes() const = 0;
+};
+
+}  // namespace pitcrew::trainer
