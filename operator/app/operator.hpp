@@ -1,0 +1,82 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "lib/api/training_job.hpp"
+#include "lib/base/log.hpp"
+#include "lib/base/loop.hpp"
+#include "lib/base/random.hpp"
+#include "operator/channel/channel_server.hpp"
+
+namespace pitcrew::kube {
+class Transport;
+}
+
+namespace pitcrew::control {
+
+struct OperatorSettings {
+  std::string identity;                      // unique to this process: who holds the lease
+  std::string ns = "pitcrew-system";         // of the lease and the operator's own events
+  std::string watch_namespace;               // of TrainingJobs and pods; empty: all
+  std::string lease_name = "pitcrew-operator";
+  Duration lease_duration = seconds(10);
+  Duration renew_deadline = seconds(7);
+  Duration retry_period = milliseconds(1500);
+  std::string launcher_image = "ghcr.io/pitcrew/launcher:latest";
+  // The Secret that epochs' keys are derived from; at least 32 bytes. Never logged.
+  std::string epoch_secret;
+  // How many jobs are reconciled at a time, and how many creates of one job are under way at most.
+  uint32_t workers = 16;
+  uint32_t create_batch_limit = 64;
+  // Ports that an epoch's MASTER_PORT is drawn from.
+  uint32_t port_first = 20'000;
+  uint32_t port_last = 29'999;
+
+  Status validate() const;
+};
+
+// What whoever embeds the operator may want to hear. Called on the loop; every one may be empty.
+struct OperatorHooks {
+  std::function<void(bool leading, uint64_t term)> leadership;
+  // A job's status was written: what a live view shows.
+  std::function<void(const api::TrainingJob& job)> status_written;
+  // A launcher's message was accepted.
+  std::function<void(const ObjectKey& job, const api::channel::FromLauncher& message)> launcher_message;
+  // A counter to add to, by its metric's name: "pitcrew_reconciles_total" and so on.
+  std::function<void(std::string_view name, double amount)> count;
+};
+
+// The operator: caches of TrainingJobs, pods and nodes, leader election, the control channel, and the reconciler that runs
+// decide() for each job and carries its plan out. Everything outside comes in through the constructor and outlives it.
+//
+// A standby keeps its caches warm and sends launchers away; the leader reconciles. A leader that loses its lease stops at once:
+// what it has under way is dropped when it returns, launchers are sent away, and it stands for election again (a program may
+// rather exit, by the `leadership` hook).
+//
+// Lives on the loop. Ends by stop(), in order; or by destruction, which drops everything at once, as a crash does.
+class Operator {
+ public:
+  Operator(Loop& loop, kube::Transport& transport, ChannelServer& channel, Random random, Logger log,
+           OperatorSettings settings, OperatorHooks hooks = {});
+  ~Operator();
+  Operator(const Operator&) = delete;
+
+  void start();
+  // Not ready any more → queue drained → what of a status is due is written → lease released → watches and sessions closed.
+  void stop(std::function<void()> done);
+
+  bool leading() const;
+  uint64_t term() const;
+  // Caches are filled and it isn't stopping: what /readyz says.
+  bool ready() const;
+  // Keys waiting or in work: 0 in a quiet world.
+  size_t queue_depth() const;
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace pitcrew::control
