@@ -14,7 +14,8 @@ namespace pitcrew::api::channel {
 
 inline constexpr uint32_t kProtocolMajor = 1;
 inline constexpr uint32_t kProtocolMinor = 0;
-inline constexpr size_t kMaxMessage = 64 * 1024;
+inline constexpr size_t kMaxFromLauncher = 64 * 1024;
+inline constexpr size_t kMaxToLauncher = 1024 * 1024;  // a table of 4,096 replicas
 inline constexpr char kPath[] = "/channel/v1";
 inline constexpr char kAudience[] = "pitcrew";
 

@@ -177,7 +177,7 @@ void Watcher::request_stop() { std::atomic_ref(mapping_->header()->stop_requeste
 
 struct Writer::Mapping : Map {
   uint32_t rank = 0;
-  std::mutex mutex;  // of `updates`, against update_collective() from another thread
+  std::mutex mutex;  // keeps `updates` whole where several threads of the rank write
   Line& own() const { return *line(rank); }
 };
 

@@ -135,7 +135,7 @@ class Watcher {
   std::unique_ptr<Mapping> mapping_;
 };
 
-// A rank's side. Single-threaded, but for update_collective(), which any thread of the rank may call.
+// A rank's side. Any thread of the rank may call any function.
 class Writer {
  public:
   // A writer without a page does nothing: programs run outside Pitcrew too.
