@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "lib/base/result.hpp"
@@ -39,6 +40,10 @@ class Comm {
 
   // Ends all calls, present and future, with kCancelled. From any thread; returns at once.
   virtual void abort() = 0;
+
+  // Whom the communicator died of, where one peer is to blame: the rank that is gone or did not come, even if another rank
+  // saw it first. Empty while it lives, and after abort().
+  virtual std::optional<uint32_t> lost_peer() const { return std::nullopt; }
 };
 
 }  // namespace pitcrew::trainer

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <functional>
+
+#include "trainer/comm/comm.hpp"
+
+namespace pitcrew::trainer {
+
+// Counts the collectives of the communicator below it and says when each begins and ends: what the progress page shows, and
+// what tells the culprit of a hang (the lowest number) from those who wait. Owns nothing but the count; the callbacks run on
+// the calling thread.
+class ObservedComm final : public Comm {
+ public:
+  struct Observer {
+    std::function<void(uint64_t sequence)> enter;
+    std::function<void()> leave;
+  };
+  ObservedComm(Comm& below, Observer observer) : below_(below), observer_(std::move(observer)) {}
+
+  uint32_t rank() const override { return below_.rank(); }
+  uint32_t size() const override { return below_.size(); }
+  Status barrier() override;
+  Status broadcast(std::span<std::byte> data, uint32_t root) override;
+  Status all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override;
+  Status exchange(std::span<const Send> sends, std::span<const Receive> receives) override;
+  void abort() override { below_.abort(); }
+  std::optional<uint32_t> lost_peer() const override { return below_.lost_peer(); }
+
+ private:
+  template <typename F>
+  Status observed(F&& collective);
+
+  Comm& below_;
+  Observer observer_;
+  uint64_t sequence_ = 0;
+};
+
+}  // namespace pitcrew::trainer
