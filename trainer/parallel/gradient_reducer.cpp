@@ -1,0 +1,89 @@
+#include "trainer/parallel/gradient_reducer.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pitcrew::trainer {
+
+GradientReducer::GradientReducer(Comm& comm, const LanePlan& plan, size_t piece) : comm_(comm), lanes_(plan.lanes()), piece_(piece) {
+  size_t total = 0;
+  for (uint32_t rank = 0; rank < plan.ranks(); ++rank) {
+    nodes_.push_back(subtrees(plan.of(rank), plan.lanes()));
+    total += nodes_.back().size();
+  }
+  received_.resize(total);
+}
+
+Status GradientReducer::reduce(std::span<const float* const> mine, std::span<float> out) {
+  PITCREW_INVARIANT(mine.size() == nodes_[comm_.rank()].size(), "a sum for each subtree of this rank");
+  if (comm_.size() == 1) {
+    // All lanes were here: what is left is the root.
+    if (mine[0] != out.data()) std::memcpy(out.data(), mine[0], out.size_bytes());
+    return {};
+  }
+  const size_t stretch = piece_ * comm_.size();
+  for (size_t first = 0; first < out.size(); first += stretch) {
+    const size_t count = std::min(stretch, out.size() - first);
+    PITCREW_TRY(scatter(mine, first, count));
+    const Piece own = piece_of(comm_.rank(), first, count);
+    fold(own);
+    if (own.count > 0) std::memcpy(out.data() + own.first, received_[0].data(), own.count * sizeof(float));
+    PITCREW_TRY(gather(out, first, count));
+  }
+  return {};
+}
+
+GradientReducer::Piece GradientReducer::piece_of(uint32_t rank, size_t first, size_t count) const {
+  const auto bound = [&](size_t r) { return first + count * r / comm_.size(); };
+  return {bound(rank), bound(size_t{rank} + 1) - bound(rank)};
+}
+
+Status GradientReducer::scatter(std::span<const float* const> mine, size_t first, size_t count) {
+  const Piece own = piece_of(comm_.rank(), first, count);
+  std::vector<Comm::Send> sends;
+  std::vector<Comm::Receive> receives;
+  size_t slot = 0;
+  for (uint32_t peer = 0; peer < comm_.size(); ++peer) {
+    const Piece theirs = piece_of(peer, first, count);
+    for (size_t i = 0; i < nodes_[peer].size(); ++i, ++slot) {
+      received_[slot].resize(own.count);
+      if (peer != comm_.rank()) {
+        receives.push_back({peer, std::as_writable_bytes(std::span(received_[slot]))});
+      } else if (own.count > 0) {
+        std::memcpy(received_[slot].data(), mine[i] + own.first, own.count * sizeof(float));
+      }
+    }
+    if (peer == comm_.rank()) continue;
+    for (const float* sum : mine) sends.push_back({peer, std::as_bytes(std::span(sum + theirs.first, theirs.count))});
+  }
+  return comm_.exchange(sends, receives);
+}
+
+void GradientReducer::fold(Piece own) {
+  TreeFold tree(lanes_);
+  uint32_t slot = 0;
+  for (const auto& nodes : nodes_) {
+    for (const TreeNode node : nodes) {
+      tree.push(node, slot++, [&](uint32_t into, uint32_t from) {
+        float* sum = received_[into].data();
+        const float* term = received_[from].data();
+        for (size_t i = 0; i < own.count; ++i) sum[i] += term[i];
+      });
+    }
+  }
+}
+
+Status GradientReducer::gather(std::span<float> out, size_t first, size_t count) {
+  const Piece own = piece_of(comm_.rank(), first, count);
+  std::vector<Comm::Send> sends;
+  std::vector<Comm::Receive> receives;
+  for (uint32_t peer = 0; peer < comm_.size(); ++peer) {
+    if (peer == comm_.rank()) continue;
+    const Piece theirs = piece_of(peer, first, count);
+    sends.push_back({peer, std::as_bytes(out.subspan(own.first, own.count))});
+    receives.push_back({peer, std::as_writable_bytes(out.subspan(theirs.first, theirs.count))});
+  }
+  return comm_.exchange(sends, receives);
+}
+
+}  // namespace pitcrew::trainer

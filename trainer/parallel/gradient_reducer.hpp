@@ -1,0 +1,42 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "trainer/comm/comm.hpp"
+#include "trainer/parallel/lanes.hpp"
+
+namespace pitcrew::trainer {
+
+// Adds the gradients of all lanes over all ranks in the fixed tree, so that the sum has the same bits for every number of
+// ranks. Each rank brings the sums of its subtrees; of every stretch of elements each rank is given one piece of all subtrees
+// (exchange), adds them in the tree's order, and hands the sum to all others (exchange). Works in host memory; at most
+// `piece` elements per subtree are in flight.
+//
+// Owned and used by a rank's training thread. The communicator outlives it.
+class GradientReducer {
+ public:
+  GradientReducer(Comm& comm, const LanePlan& plan, size_t piece = size_t{1} << 20);
+
+  // `mine`: the sums of subtrees(plan.of(rank), lanes), in their order, each of out.size() elements; `out` may be the first of
+  // them, which are otherwise left alone. Collective. Errors as Comm::exchange.
+  Status reduce(std::span<const float* const> mine, std::span<float> out);
+
+ private:
+  struct Piece {
+    size_t first = 0;
+    size_t count = 0;
+  };
+  Piece piece_of(uint32_t rank, size_t first, size_t count) const;
+  Status scatter(std::span<const float* const> mine, size_t first, size_t count);
+  void fold(Piece own);
+  Status gather(std::span<float> out, size_t first, size_t count);
+
+  Comm& comm_;
+  const uint32_t lanes_;
+  const size_t piece_;
+  std::vector<std::vector<TreeNode>> nodes_;  // by rank
+  std::vector<std::vector<float>> received_;  // the own piece of every subtree, in the order of lanes
+};
+
+}  // namespace pitcrew::trainer

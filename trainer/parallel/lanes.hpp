@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lib/base/result.hpp"
+
+namespace pitcrew::trainer {
+
+// Lanes [first, end).
+struct LaneRange {
+  uint32_t first = 0;
+  uint32_t end = 0;
+  uint32_t count() const { return end - first; }
+  bool operator==(const LaneRange&) const = default;
+};
+
+// How a batch of `sequences` is cut into lanes of `micro` sequences each, and which rank computes which. Lanes are dealt
+// contiguously, as evenly as they go; what a lane contains never depends on the number of ranks. Every rank runs
+// micro_steps() micro-steps; where it has fewer lanes, the missing ones weigh zero.
+class LanePlan {
+ public:
+  // kInvalidArgument where micro does not divide sequences.
+  static Result<LanePlan> make(uint32_t sequences, uint32_t micro, uint32_t ranks);
+
+  uint32_t sequences() const { return lanes_ * micro_; }
+  uint32_t micro() const { return micro_; }
+  uint32_t lanes() const { return lanes_; }
+  uint32_t ranks() const { return ranks_; }
+  uint32_t micro_steps() const { return (lanes_ + ranks_ - 1) / ranks_; }
+  LaneRange of(uint32_t rank) const;
+
+ private:
+  LanePlan(uint32_t lanes, uint32_t micro, uint32_t ranks) : lanes_(lanes), micro_(micro), ranks_(ranks) {}
+
+  uint32_t lanes_;
+  uint32_t micro_;
+  uint32_t ranks_;
+};
+
+// A node of the fixed binary tree over lanes: lanes [index << level, (index + 1) << level), as far as they exist.
+struct TreeNode {
+  uint32_t level = 0;
+  uint32_t index = 0;
+  bool operator==(const TreeNode&) const = default;
+};
+
+// Adds up values in the one tree that all world sizes share. Nodes are pushed from left to right; two siblings are added as
+// soon as both are complete, and a node without a right sibling stands for its parent. What is left is the fewest
+// subtrees that cover what was pushed: the root alone, once all lanes were.
+//
+// A value is known by the caller's number for it (a buffer).
+class TreeFold {
+ public:
+  struct Part {
+    TreeNode node;
+    uint32_t value = 0;
+  };
+
+  explicit TreeFold(uint32_t lanes) : lanes_(lanes) {}
+
+  // add(into, from): the caller adds value `from` to value `into`; `from` is free afterwards.
+  template <typename Add>
+  void push(TreeNode node, uint32_t value, Add&& add) {
+    parts_.push_back({promote(node), value});
+    while (parts_.size() > 1 && siblings(parts_[parts_.size() - 2].node, parts_.back().node)) {
+      const Part right = parts_.back();
+      parts_.pop_back();
+      add(parts_.back().value, right.value);
+      Part& left = parts_.back();
+      left.node = promote({left.node.level + 1, left.node.index / 2});
+    }
+  }
+  const std::vector<Part>& parts() const { return parts_; }
+
+ private:
+  static bool siblings(TreeNode left, TreeNode right) {
+    return left.level == right.level && left.index % 2 == 0 && right.index == left.index + 1;
+  }
+  TreeNode promote(TreeNode node) const;
+
+  uint32_t lanes_;
+  std::vector<Part> parts_;
+};
+
+// The subtrees that remain when the lanes of `range` are folded, from left to right: at most 2 × log2(lanes).
+std::vector<TreeNode> subtrees(LaneRange range, uint32_t lanes);
+// How many values are alive at once while the lanes of `range` are folded one by one; 0 for none.
+uint32_t peak_values(LaneRange range, uint32_t lanes);
+
+// One number per lane, added in the tree. 0 for none.
+double tree_sum(std::span<const double> lanes);
+
+}  // namespace pitcrew::trainer
