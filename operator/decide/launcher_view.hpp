@@ -6,10 +6,14 @@
 #include <vector>
 
 #include "lib/api/channel.hpp"
+#include "lib/base/progress_page.hpp"
 #include "lib/base/strong.hpp"
 #include "lib/base/time.hpp"
 
 namespace pitcrew::control {
+
+// The claim in a checkpoint folder's name, step-<step>-c<claim>; 0 where it has none.
+uint64_t claim_of_path(std::string_view path);
 
 template <typename T>
 struct Received {
@@ -67,13 +71,14 @@ class LauncherView {
 
   static constexpr size_t kHeld = 8;
   static constexpr size_t kEvidence = 16;
+  static constexpr Duration kPingTimeout = seconds(5);
 
   // The connection said hello (of this or a new boot), anything else, fell silent, was heard again, or ended.
   bool hello(const api::channel::Hello& hello, Instant now);
   bool receive(const api::channel::FromLauncher& message, Instant now);
   bool silent(Instant last_heard);
   bool heard();
-  bool disconnected(Instant now);
+  bool disconnected(Instant last_heard, Instant now);
   // Called when a message has been handed to the connection.
   void sent(const api::channel::ToLauncher& message);
 

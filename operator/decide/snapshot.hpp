@@ -64,6 +64,10 @@ struct Snapshot {
   uint32_t connected_nodes = 0;       // nodes with a launcher that answers
   std::vector<SilentNode> silent_nodes;  // that have been silent for at most ten minutes
 
+  // Ports that an epoch's MASTER_PORT is drawn from.
+  uint32_t port_first = 20'000;
+  uint32_t port_last = 29'999;
+
   // False while a write of ours isn't in the caches yet, or a cache isn't synced: nothing is decided then.
   bool settled = true;
 };
