@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/base/json.hpp"
+#include "trainer/comm/comm.hpp"
+
+namespace pitcrew::trainer {
+
+// What checkpoints say over a Comm: words, texts and JSON. Without a Comm, a group of one. Every function is a collective.
+class Group {
+ public:
+  explicit Group(Comm* comm) : comm_(comm) {}
+  uint32_t rank() const { return comm_ == nullptr ? 0 : comm_->rank(); }
+  uint32_t size() const { return comm_ == nullptr ? 1 : comm_->size(); }
+
+  Result<std::vector<uint64_t>> gather(uint64_t word);
+  Result<std::vector<std::string>> gather(const std::string& text);
+  Result<std::vector<Json>> gather(const Json& json);
+  // The root's text, for everybody.
+  Result<std::string> broadcast(std::string text, uint32_t root);
+  // The errors of all ranks as one, with their ranks in front, or success: the same value everywhere.
+  Status agree(const Status& mine);
+  // Each rank's block for everybody; `blocks` has the right sizes, and one's own filled.
+  Status share(std::vector<std::vector<std::byte>>& blocks);
+
+ private:
+  Comm* comm_;
+};
+
+}  // namespace pitcrew::trainer
