@@ -10,6 +10,8 @@
 
 namespace pitcrew::api {
 
+using pitcrew::to_string;  // durations and codes, beside the overloads below
+
 inline constexpr char kGroup[] = "pitcrew.dev";
 inline constexpr char kVersion[] = "v1alpha1";
 
