@@ -1,0 +1,138 @@
+#include <gtest/gtest.h>
+
+#include "lib/kube/types/event.hpp"
+#include "lib/kube/types/lease.hpp"
+#include "lib/kube/types/node.hpp"
+#include "lib/kube/types/pod.hpp"
+#include "lib/kube/types/quantity.hpp"
+
+namespace pitcrew::kube {
+namespace {
+
+Json json(const char* text) { return *parse_json(text); }
+
+TEST(Quantity, reads_what_kubernetes_writes) {
+  EXPECT_EQ(*parse_quantity("8"), 8000);
+  EXPECT_EQ(*parse_quantity("1500m"), 1500);
+  EXPECT_EQ(*parse_quantity("0.5"), 500);
+  EXPECT_EQ(*parse_quantity("16Gi"), 16ll * 1024 * 1024 * 1024 * 1000);
+  EXPECT_EQ(*parse_quantity("1.5Ki"), 1536'000);
+  EXPECT_EQ(*parse_quantity("2M"), 2'000'000'000);
+  EXPECT_EQ(*parse_quantity("1e3"), 1'000'000);
+  EXPECT_EQ(*parse_quantity("1n"), 1);  // rounded up
+  EXPECT_EQ(*parse_quantity("-1"), -1000);
+  for (const char* wrong : {"", "x", "1x", ".", "1.2.3", "99999999999999999999", "9999999999Pi", "Gi"}) {
+    EXPECT_FALSE(parse_quantity(wrong)) << wrong;
+  }
+  EXPECT_EQ(format_quantity(8000), "8");
+  EXPECT_EQ(format_quantity(1500), "1500m");
+}
+
+TEST(PodType, a_pod_comes_back_as_it_was_encoded) {
+  Pod pod;
+  pod.metadata = {.name = "a-12345-0", .ns = "team", .uid = "u1", .resource_version = "7"};
+  pod.metadata.labels = {{"pitcrew.dev/job", "a"}};
+  pod.metadata.owners = {{"pitcrew.dev/v1alpha1", "TrainingJob", "a", "j1", true, true}};
+  pod.metadata.deletion_time = Instant(seconds(1'700'000'000));
+  pod.node_name = "n1";
+  pod.required_node = "n1";
+  pod.node_selector = {{"zone", "a"}};
+  pod.tolerations = {{"gpu", "Exists", "", "NoSchedule"}};
+  pod.requests = {{"cpu", 1500}, {"nvidia.com/gpu", 8000}};
+  pod.phase = PodPhase::kRunning;
+  pod.host_ip = "10.0.0.1";
+  pod.pod_ip = "10.1.0.1";
+  pod.start_time = Instant(seconds(1'700'000'001));
+  pod.scheduled = pod.ready = true;
+  ContainerStatus container{.name = "train", .running = true, .ready = true, .restarts = 2};
+  container.last_terminated = Termination{137, 9, "OOMKilled", "out of memory", Instant(seconds(1'700'000'002))};
+  pod.containers = {container};
+
+  const auto again = Pod::decode(pod.encode());
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(*again, pod);
+}
+
+TEST(PodType, requests_are_counted_as_the_scheduler_counts_them) {
+  const auto pod = Pod::decode(json(R"({"kind":"Pod","metadata":{"name":"p"},"spec":{
+    "initContainers":[
+      {"name":"side","restartPolicy":"Always","resources":{"requests":{"cpu":"1"}}},
+      {"name":"big","resources":{"requests":{"cpu":"4","memory":"1Gi"}}}],
+    "containers":[
+      {"name":"a","resources":{"requests":{"cpu":"500m"},"limits":{"cpu":"2","nvidia.com/gpu":8}}},
+      {"name":"b","resources":{"limits":{"memory":"2Gi"}}}]}})"));
+  ASSERT_TRUE(pod);
+  EXPECT_EQ(pod->requests.at("cpu"), 5000);  // big and the sidecar before it
+  EXPECT_EQ(pod->requests.at("memory"), 2ll * 1024 * 1024 * 1024 * 1000);
+  EXPECT_EQ(pod->requests.at("nvidia.com/gpu"), 8000);
+}
+
+TEST(PodType, fields_of_a_wrong_type_leave_their_defaults) {
+  const auto pod = Pod::decode(json(R"({"metadata":{"name":"p","labels":[1],"generation":"x","finalizers":{}},
+    "spec":"?","status":{"phase":3,"containerStatuses":{"a":1},"conditions":[1,"x",null]}})"));
+  ASSERT_TRUE(pod) << pod.error().message;
+  EXPECT_EQ(pod->phase, PodPhase::kPending);
+  EXPECT_TRUE(pod->containers.empty());
+}
+
+TEST(PodType, an_object_of_another_kind_or_without_a_name_is_an_error) {
+  EXPECT_FALSE(Pod::decode(json(R"({"kind":"Node","metadata":{"name":"p"}})")));
+  EXPECT_FALSE(Pod::decode(json(R"({"kind":"Pod","metadata":{}})")));
+  EXPECT_FALSE(Pod::decode(json(R"({"kind":"Pod"})")));
+  EXPECT_FALSE(Pod::decode(json("[]")));
+}
+
+TEST(NodeType, a_node_comes_back_as_it_was_encoded) {
+  Node node;
+  node.metadata.name = "n1";
+  node.provider_id = "aws:///us-east-1a/i-1";
+  node.unschedulable = true;
+  node.taints = {{"pitcrew.dev/unhealthy", "x", "NoSchedule"}};
+  node.allocatable = {{"cpu", 8000}, {"memory", 1024'000}};
+  node.conditions = {{"Ready", "True", "KubeletReady", "fine", Instant(seconds(5))}};
+  node.internal_ip = "10.0.0.1";
+  const auto again = Node::decode(node.encode());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(*again, node);
+  EXPECT_TRUE(again->ready());
+}
+
+TEST(NodeType, a_node_whose_kubelet_is_silent_is_not_ready) {
+  Node node;
+  node.conditions = {{"Ready", "Unknown", "NodeStatusUnknown", "", Instant()}};
+  EXPECT_FALSE(node.ready());
+}
+
+TEST(LeaseType, a_lease_comes_back_with_microseconds) {
+  Lease lease;
+  lease.metadata = {.name = "l", .ns = "pitcrew"};
+  lease.holder = "me";
+  lease.duration_seconds = 10;
+  lease.transitions = 3;
+  lease.acquired = Instant(seconds(10) + std::chrono::microseconds(123456));
+  lease.renewed = *lease.acquired + seconds(1);
+  const auto again = Lease::decode(lease.encode());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(*again, lease);
+}
+
+TEST(EventType, an_event_comes_back_as_it_was_encoded) {
+  Event event;
+  event.metadata = {.name = "a.1", .ns = "team"};
+  event.regarding = {"v1", "Pod", "team", "p", "u"};
+  event.event_type = "Warning";
+  event.reason = "NodeLost";
+  event.action = "Recover";
+  event.note = "node n1 is gone";
+  event.reporting_controller = "pitcrew.dev/operator";
+  event.reporting_instance = "op-0";
+  event.time = Instant(seconds(9));
+  event.series_count = 2;
+  event.series_last = Instant(seconds(11));
+  const auto again = Event::decode(event.encode());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(*again, event);
+}
+
+}  // namespace
+}  // namespace pitcrew::kube
