@@ -1,0 +1,63 @@
+# What the scripts share. Sourced, never run: `source "$(dirname "$0")/lib.sh"` as the second line of a script.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/pitcrew
+export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
+# Two clones in two places share what they compile.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$ROOT} CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-4G}
+mkdir -p "$CACHE" "$CCACHE_DIR"
+# shellcheck source=scripts/versions
+source "$ROOT/scripts/versions"
+
+# say TEXT: a line of progress, with the time since the script began.
+SECONDS=0
+say() { printf '%02d:%02d  %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"; }
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+jobs() { nproc; }
+
+# quietly LOG COMMAND…: runs it with its output in a file; shows the file's end where it fails.
+quietly() {
+  local log=$1
+  shift
+  mkdir -p "$(dirname "$log")"
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 60 "$log" >&2
+    die "'$*' failed; all of its output is in $log"
+  fi
+}
+
+# configure PRESET: a configured build folder build/PRESET.
+configure() {
+  quietly "$ROOT/build/$1/configure.log" cmake -S "$ROOT" --preset "$1"
+}
+
+# build PRESET [TARGET…]: builds with progress every few seconds.
+build() {
+  local preset=$1
+  shift
+  configure "$preset"
+  local log=$ROOT/build/$preset/build.log targets=()
+  [ $# -gt 0 ] && targets=(--target "$@")
+  cmake --build "$ROOT/build/$preset" -j "$(jobs)" "${targets[@]}" >"$log" 2>&1 &
+  local pid=$! seen="" last
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 2
+    last=$(grep -oE '^\[[0-9]+/[0-9]+\]' "$log" | tail -n 1 || true)
+    if [ -n "$last" ] && [ "$last" != "$seen" ] && [ $((SECONDS % 20)) -lt 2 ]; then
+      say "  building $preset $last"
+      seen=$last
+    fi
+  done
+  if ! wait "$pid"; then
+    grep -E 'error|FAILED|undefined reference' -A 5 "$log" | head -n 60 >&2 || true
+    die "the build of '$preset' failed; all of its output is in $log"
+  fi
+}
+
+# setup_once: what scripts/setup installs, unless it is all there.
+setup_once() { "$ROOT/scripts/setup" --quiet; }
