@@ -32,6 +32,9 @@ class WorkerPool {
     }, &body);
   }
 
+  // Held by whoever runs a kernel, from its first use of shared() to its last run().
+  std::mutex& kernel() { return kernel_; }
+
   // Memory of one worker that lasts for the part it is working on; 64-byte aligned; grows to the largest ever asked for.
   std::byte* scratch(unsigned worker, size_t bytes);
   // Memory shared by all parts of the kernel that is running; asked for by the kernel's caller before run().
@@ -55,6 +58,7 @@ class WorkerPool {
   void work(unsigned worker);
   void take_parts(const Job& job, unsigned worker);
 
+  std::mutex kernel_;
   std::mutex running_;  // held by the caller of run()
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -24,11 +24,4 @@ class TensorRandom {
   uint64_t tensor_;
 };
 
-// To a few units in the last place, with additions and multiplications alone. x > 0; |x| at most 2^20.
-double portable_log(double x);
-struct SineCosine {
-  double sine, cosine;
-};
-SineCosine portable_sincos(double x);
-
 }  // namespace pitcrew::trainer

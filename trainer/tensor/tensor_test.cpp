@@ -5,6 +5,7 @@
 #include "trainer/device/cpu_device.hpp"
 #include "trainer/tensor/arena.hpp"
 #include "trainer/tensor/philox.hpp"
+#include "trainer/tensor/portable_math.hpp"
 
 namespace pitcrew::trainer {
 namespace {
@@ -46,11 +47,12 @@ TEST(Philox, normal_numbers_have_mean_zero_and_deviation_one) {
   EXPECT_NE(random.normal(0), TensorRandom(8, "layers.0.attn.qkv.weight").normal(0));
 }
 
-TEST(Philox, portable_functions_agree_with_the_library) {
+TEST(PortableMath, functions_agree_with_the_library) {
   const TensorRandom random(1, "x");
   for (uint64_t i = 0; i < 10000; ++i) {
     const double x = std::ldexp(random.uniform(2 * i) + 1e-6, static_cast<int>(i % 40) - 30);
     EXPECT_NEAR(portable_log(x), std::log(x), 1e-14 * (1 + std::abs(std::log(x)))) << x;
+    EXPECT_NEAR(portable_exp(x / 30) / std::exp(x / 30), 1, 1e-14) << x;
     const double angle = random.uniform(2 * i + 1) * (i % 2 ? 7 : 5000);
     EXPECT_NEAR(portable_sincos(angle).sine, std::sin(angle), 1e-12) << angle;
     EXPECT_NEAR(portable_sincos(angle).cosine, std::cos(angle), 1e-12) << angle;

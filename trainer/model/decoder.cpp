@@ -1,0 +1,360 @@
+#include "trainer/model/decoder.hpp"
+
+#include <algorithm>
+
+namespace pitcrew::trainer {
+
+template <typename T>
+Result<std::unique_ptr<Model<T>>> Model<T>::create(const ModelConfig& config, LaneShape largest, Device& device,
+                                                   Kernels<T>& kernels) {
+  return Decoder<T>::create(config, largest, device, kernels);
+}
+
+template <typename T>
+Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, LaneShape largest, Device& device,
+                                                     Kernels<T>& kernels) {
+  PITCREW_TRY(config.validate());
+  if (largest.sequences == 0 || largest.tokens == 0 || largest.tokens > config.context) {
+    return Error(Code::kInvalidArgument,
+                 "create model for lanes of " + std::to_string(largest.sequences) + " × " +
+                     std::to_string(largest.tokens) + " tokens: both must be positive and the length at most model.context, " +
+                     std::to_string(config.context));
+  }
+  PITCREW_ASSIGN(auto activations, Activations<T>::create(config, largest, device));
+  if (config.kind == ModelKind::kLlama) {
+    const size_t elements = size_t{largest.tokens} * config.head_width() / 2;
+    std::vector<T> cosines(elements), sines(elements);
+    rope_table(largest.tokens, config.head_width(), config.rope_theta, cosines.data(), sines.data());
+    const auto stream = device.create_stream("rope table");
+    stream->copy(activations.cosines, cosines.data(), elements * sizeof(T));
+    stream->copy(activations.sines, sines.data(), elements * sizeof(T));
+    stream->synchronize();
+  }
+  return std::unique_ptr<Model<T>>(new Decoder(config, largest, kernels, std::move(activations)));
+}
+
+template <typename T>
+Decoder<T>::Decoder(const ModelConfig& config, LaneShape largest, Kernels<T>& kernels, Activations<T> activations)
+    : config_(config), largest_(largest), kernels_(kernels), acts_(std::move(activations)), blocks_(config.layers) {
+  const ParameterLayout layout = parameter_layout<T>(config);
+  const auto offset = [&](const std::string& name) { return layout.arena.find(name)->offset / sizeof(T); };
+  const auto weights = [&](const std::string& name) {
+    Weights found{.weight = offset(name + ".weight")};
+    found.has_bias = layout.arena.find(name + ".bias") != nullptr;
+    if (found.has_bias) found.bias = offset(name + ".bias");
+    return found;
+  };
+  embedding_ = offset("embed.weight");
+  if (config.kind == ModelKind::kGpt2) positions_ = offset("position.weight");
+  for (uint32_t layer = 0; layer < config.layers; ++layer) {
+    const std::string prefix = "layers." + std::to_string(layer) + ".";
+    blocks_[layer] = {weights(prefix + "norm1"), weights(prefix + "attn.qkv"), weights(prefix + "attn.out"),
+                      weights(prefix + "norm2"), weights(prefix + "mlp.up"),   weights(prefix + "mlp.down")};
+  }
+  final_norm_ = weights("norm");
+  head_ = {.weight = config.tie_embeddings ? embedding_ : offset("head.weight")};
+}
+
+template <typename T>
+void Decoder<T>::check(LaneShape shape) const {
+  PITCREW_INVARIANT(shape.predictions() > 0 && shape.predictions() <= largest_.predictions() &&
+                        shape.tokens <= largest_.tokens,
+                    "a lane is larger than what the model was created for");
+}
+
+template <typename T>
+void Decoder<T>::forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, T* gradients,
+                                  Gradients mode, double loss_scale, double* loss) {
+  check(shape);
+  const Pass pass{stream, params, tokens, size_t{shape.tokens} + 1, shape, gradients, mode == Gradients::kAdd, loss_scale};
+  blocks_forward(pass);
+  head_loss(pass, loss);
+  norm_backward(pass, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
+  for (uint32_t layer = config_.layers; layer-- > 0;) block_backward(pass, layer);
+  embed_backward(pass);
+}
+
+template <typename T>
+void Decoder<T>::forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) {
+  check(shape);
+  const Pass pass{stream, params, tokens, size_t{shape.tokens} + 1, shape};
+  blocks_forward(pass);
+  head_loss(pass, loss);
+}
+
+template <typename T>
+void Decoder<T>::logits(Stream& stream, const T* params, const int32_t* tokens, uint32_t count, T* logits) {
+  const LaneShape shape{1, count};
+  check(shape);
+  const Pass pass{stream, params, tokens, count, shape};
+  blocks_forward(pass);
+  linear(pass, head_, acts_.norm + (count - 1) * size_t{config_.width}, config_.width, logits, config_.vocab, 1);
+}
+
+template <typename T>
+void Decoder<T>::embed(const Pass& pass) {
+  kernels_.enqueue(pass.stream, EmbeddingForward<T>{.sequences = pass.shape.sequences,
+                                                    .length = pass.shape.tokens,
+                                                    .width = config_.width,
+                                                    .tokens = pass.tokens,
+                                                    .token_stride = pass.token_stride,
+                                                    .table = pass.params + embedding_,
+                                                    .positions = config_.kind == ModelKind::kGpt2
+                                                                     ? pass.params + positions_
+                                                                     : nullptr,
+                                                    .out = acts_.blocks[0].in});
+}
+
+template <typename T>
+void Decoder<T>::embed_backward(const Pass& pass) {
+  const bool gpt2 = config_.kind == ModelKind::kGpt2;
+  if (!pass.add) {
+    // Where embeddings are tied, the head has already written its part.
+    const size_t width = config_.width * sizeof(T);
+    if (!config_.tie_embeddings) pass.stream.zero(pass.gradients + embedding_, config_.vocab * width);
+    if (gpt2) pass.stream.zero(pass.gradients + positions_, config_.context * width);
+  }
+  kernels_.enqueue(pass.stream, EmbeddingBackward<T>{.sequences = pass.shape.sequences,
+                                                     .length = pass.shape.tokens,
+                                                     .width = config_.width,
+                                                     .tokens = pass.tokens,
+                                                     .token_stride = pass.token_stride,
+                                                     .d_out = acts_.d_stream,
+                                                     .d_table = pass.gradients + embedding_,
+                                                     .d_positions = gpt2 ? pass.gradients + positions_ : nullptr});
+}
+
+template <typename T>
+void Decoder<T>::blocks_forward(const Pass& pass) {
+  embed(pass);
+  for (uint32_t layer = 0; layer < config_.layers; ++layer) block_forward(pass, layer);
+  norm(pass, final_norm_, acts_.branch, acts_.blocks.back().middle, acts_.out, acts_.norm, acts_.mean, acts_.rstd);
+}
+
+template <typename T>
+void Decoder<T>::block_forward(const Pass& pass, uint32_t layer) {
+  const Block& block = blocks_[layer];
+  const BlockActivations<T>& act = acts_.blocks[layer];
+  const size_t rows = pass.rows(), width = config_.width;
+
+  if (layer == 0) {
+    norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
+  } else {
+    norm(pass, block.norm1, acts_.branch, acts_.blocks[layer - 1].middle, act.in, act.norm1, act.mean1, act.rstd1);
+  }
+  linear(pass, block.qkv, act.norm1, width, act.qkv, config_.qkv_width(), rows);
+  rope(pass, act.qkv, false);
+  kernels_.enqueue(pass.stream, AttentionForward<T>{.sequences = pass.shape.sequences,
+                                                    .length = pass.shape.tokens,
+                                                    .heads = config_.heads,
+                                                    .kv_heads = config_.kv_heads,
+                                                    .head_width = config_.head_width(),
+                                                    .qkv = act.qkv,
+                                                    .out = act.attention,
+                                                    .log_sum = act.log_sum});
+  linear(pass, block.out, act.attention, width, acts_.branch, width, rows);
+
+  norm(pass, block.norm2, acts_.branch, act.in, act.middle, act.norm2, act.mean2, act.rstd2);
+  if (config_.kind == ModelKind::kGpt2) {
+    linear(pass, block.up, act.norm2, width, act.up, config_.mlp, rows);
+    kernels_.enqueue(pass.stream, GeluForward<T>{.elements = rows * config_.mlp, .x = act.up, .out = act.hidden});
+  } else {
+    linear(pass, block.up, act.norm2, width, act.up, 2 * size_t{config_.mlp}, rows);
+    kernels_.enqueue(pass.stream,
+                     SwiGluForward<T>{.rows = rows, .width = config_.mlp, .gate_up = act.up, .out = act.hidden});
+  }
+  linear(pass, block.down, act.hidden, config_.mlp, acts_.branch, width, rows);
+}
+
+template <typename T>
+void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
+  const Block& block = blocks_[layer];
+  const BlockActivations<T>& act = acts_.blocks[layer];
+  const size_t rows = pass.rows(), width = config_.width;
+  const bool gpt2 = config_.kind == ModelKind::kGpt2;
+
+  linear_backward(pass, block.down, act.hidden, config_.mlp, acts_.d_stream, width, acts_.d_hidden);
+  if (gpt2) {
+    kernels_.enqueue(pass.stream, GeluBackward<T>{
+                                      .elements = rows * config_.mlp, .x = act.up, .d_out = acts_.d_hidden, .d_x = act.up});
+  } else {
+    kernels_.enqueue(pass.stream, SwiGluBackward<T>{.rows = rows,
+                                                    .width = config_.mlp,
+                                                    .gate_up = act.up,
+                                                    .d_out = acts_.d_hidden,
+                                                    .d_gate_up = act.up});
+  }
+  linear_backward(pass, block.up, act.norm2, width, act.up, (gpt2 ? 1 : 2) * size_t{config_.mlp}, acts_.d_norm);
+  norm_backward(pass, block.norm2, act.middle, act.mean2, act.rstd2, acts_.d_norm, true);
+
+  linear_backward(pass, block.out, act.attention, width, acts_.d_stream, width, acts_.d_norm);
+  kernels_.enqueue(pass.stream, AttentionBackward<T>{.sequences = pass.shape.sequences,
+                                                     .length = pass.shape.tokens,
+                                                     .heads = config_.heads,
+                                                     .kv_heads = config_.kv_heads,
+                                                     .head_width = config_.head_width(),
+                                                     .qkv = act.qkv,
+                                                     .out = act.attention,
+                                                     .log_sum = act.log_sum,
+                                                     .d_out = acts_.d_norm,
+                                                     .d_qkv = acts_.d_qkv});
+  rope(pass, acts_.d_qkv, true);
+  linear_backward(pass, block.qkv, act.norm1, width, acts_.d_qkv, config_.qkv_width(), acts_.d_norm);
+  norm_backward(pass, block.norm1, act.in, act.mean1, act.rstd1, acts_.d_norm, true);
+}
+
+// The head and its loss, a chunk of predictions at a time: logits turn into their gradients in place and are used up.
+template <typename T>
+void Decoder<T>::head_loss(const Pass& pass, double* loss) {
+  const bool backward = pass.gradients != nullptr;
+  const size_t width = config_.width, vocab = config_.vocab;
+  Pass chunk_pass = pass;
+  for (size_t first = 0; first < pass.rows(); first += acts_.chunk) {
+    const size_t rows = std::min<size_t>(acts_.chunk, pass.rows() - first);
+    const T* x = acts_.norm + first * width;
+    linear(pass, head_, x, width, acts_.logits, vocab, rows);
+    kernels_.enqueue(pass.stream, CrossEntropy<T>{.rows = rows,
+                                                  .vocab = vocab,
+                                                  .logits = acts_.logits,
+                                                  .tokens = pass.tokens,
+                                                  .token_stride = pass.token_stride,
+                                                  .length = pass.shape.tokens,
+                                                  .first_row = first,
+                                                  .losses = acts_.losses + first,
+                                                  .backward = backward,
+                                                  .scale = pass.loss_scale});
+    if (!backward) continue;
+    chunk_pass.shape = {1, static_cast<uint32_t>(rows)};
+    chunk_pass.add = pass.add || first > 0;
+    linear_backward(chunk_pass, head_, x, width, acts_.logits, vocab, acts_.d_norm + first * width);
+  }
+  kernels_.enqueue(pass.stream, Sum<T>{.elements = pass.rows(), .x = acts_.losses, .sum = loss});
+}
+
+template <typename T>
+void Decoder<T>::linear(const Pass& pass, const Weights& weights, const T* x, size_t in, T* out, size_t out_width,
+                        size_t rows) {
+  kernels_.enqueue(pass.stream, Matmul<T>{.m = rows,
+                                          .n = out_width,
+                                          .k = in,
+                                          .a = x,
+                                          .a_stride = in,
+                                          .b = pass.params + weights.weight,
+                                          .b_stride = in,
+                                          .b_transposed = true,
+                                          .c = out,
+                                          .c_stride = out_width,
+                                          .bias = weights.has_bias ? pass.params + weights.bias : nullptr});
+}
+
+template <typename T>
+void Decoder<T>::linear_backward(const Pass& pass, const Weights& weights, const T* x, size_t in, const T* d_out,
+                                 size_t out_width, T* d_x) {
+  const size_t rows = pass.rows();
+  kernels_.enqueue(pass.stream, Matmul<T>{.m = out_width,
+                                          .n = in,
+                                          .k = rows,
+                                          .a = d_out,
+                                          .a_stride = out_width,
+                                          .a_transposed = true,
+                                          .b = x,
+                                          .b_stride = in,
+                                          .c = pass.gradients + weights.weight,
+                                          .c_stride = in,
+                                          .accumulate = pass.add});
+  if (weights.has_bias) {
+    kernels_.enqueue(pass.stream, ColumnSum<T>{.rows = rows,
+                                               .n = out_width,
+                                               .x = d_out,
+                                               .sums = pass.gradients + weights.bias,
+                                               .accumulate = pass.add});
+  }
+  kernels_.enqueue(pass.stream, Matmul<T>{.m = rows,
+                                          .n = in,
+                                          .k = out_width,
+                                          .a = d_out,
+                                          .a_stride = out_width,
+                                          .b = pass.params + weights.weight,
+                                          .b_stride = in,
+                                          .c = d_x,
+                                          .c_stride = in});
+}
+
+template <typename T>
+void Decoder<T>::norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out, T* mean,
+                      T* rstd) {
+  if (config_.kind == ModelKind::kGpt2) {
+    kernels_.enqueue(pass.stream, LayerNormForward<T>{.rows = pass.rows(),
+                                                      .width = config_.width,
+                                                      .x = x,
+                                                      .residual = residual,
+                                                      .sum = sum,
+                                                      .weight = pass.params + weights.weight,
+                                                      .bias = pass.params + weights.bias,
+                                                      .out = out,
+                                                      .mean = mean,
+                                                      .rstd = rstd,
+                                                      .epsilon = config_.norm_eps});
+  } else {
+    kernels_.enqueue(pass.stream, RmsNormForward<T>{.rows = pass.rows(),
+                                                    .width = config_.width,
+                                                    .x = x,
+                                                    .residual = residual,
+                                                    .sum = sum,
+                                                    .weight = pass.params + weights.weight,
+                                                    .out = out,
+                                                    .rstd = rstd,
+                                                    .epsilon = config_.norm_eps});
+  }
+}
+
+template <typename T>
+void Decoder<T>::norm_backward(const Pass& pass, const Weights& weights, const T* x, const T* mean, const T* rstd,
+                               const T* d_out, bool accumulate) {
+  if (config_.kind == ModelKind::kGpt2) {
+    kernels_.enqueue(pass.stream, LayerNormBackward<T>{.rows = pass.rows(),
+                                                       .width = config_.width,
+                                                       .x = x,
+                                                       .weight = pass.params + weights.weight,
+                                                       .mean = mean,
+                                                       .rstd = rstd,
+                                                       .d_out = d_out,
+                                                       .d_x = acts_.d_stream,
+                                                       .accumulate_x = accumulate,
+                                                       .d_weight = pass.gradients + weights.weight,
+                                                       .d_bias = pass.gradients + weights.bias,
+                                                       .accumulate_weight = pass.add});
+  } else {
+    kernels_.enqueue(pass.stream, RmsNormBackward<T>{.rows = pass.rows(),
+                                                     .width = config_.width,
+                                                     .x = x,
+                                                     .weight = pass.params + weights.weight,
+                                                     .rstd = rstd,
+                                                     .d_out = d_out,
+                                                     .d_x = acts_.d_stream,
+                                                     .accumulate_x = accumulate,
+                                                     .d_weight = pass.gradients + weights.weight,
+                                                     .accumulate_weight = pass.add});
+  }
+}
+
+template <typename T>
+void Decoder<T>::rope(const Pass& pass, T* qkv, bool inverse) {
+  if (config_.kind != ModelKind::kLlama) return;
+  kernels_.enqueue(pass.stream, Rope<T>{.sequences = pass.shape.sequences,
+                                        .length = pass.shape.tokens,
+                                        .heads = size_t{config_.heads} + config_.kv_heads,
+                                        .head_width = config_.head_width(),
+                                        .row_stride = config_.qkv_width(),
+                                        .x = qkv,
+                                        .cosines = acts_.cosines,
+                                        .sines = acts_.sines,
+                                        .inverse = inverse});
+}
+
+template class Model<float>;
+template class Model<double>;
+template class Decoder<float>;
+template class Decoder<double>;
+
+}  // namespace pitcrew::trainer
