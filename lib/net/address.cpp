@@ -8,8 +8,8 @@ namespace pitcrew::net {
 
 Result<Address> Address::parse(std::string_view text) {
   const auto wrong = [&](std::string_view why) {
-    return Error(Code::kInvalidArgument, "address '" + std::string(text) + "': " + std::string(why) +
-                                             "; write 10.0.0.7:8443 or [::1]:8443");
+    return Error(Code::kInvalidArgument,
+                 "address '" + std::string(text) + "': " + std::string(why) + "; write 10.0.0.7:8443 or [::1]:8443");
   };
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return wrong("the port is missing");
@@ -40,7 +40,8 @@ Result<tcp::endpoint> endpoint_of(const Address& address) {
   ErrorCode error;
   const auto ip = asio::ip::make_address(address.host, error);
   if (error) {
-    return Error(Code::kInvalidArgument, "'" + address.host + "' is no numeric IPv4 or IPv6 address (names are not resolved)");
+    return Error(Code::kInvalidArgument,
+                 "'" + address.host + "' is no numeric IPv4 or IPv6 address (names are not resolved)");
   }
   return tcp::endpoint(ip, address.port);
 }

@@ -5,8 +5,11 @@
 #include <string_view>
 
 #include "lib/base/result.hpp"
+#include "lib/base/time.hpp"
 
 namespace pitcrew::net {
+
+using pitcrew::to_string;  // the overload below would hide those of lib/base
 
 // Where a socket is: a numeric IPv4 or IPv6 address and a port. Names are never resolved.
 struct Address {

@@ -1,9 +1,5 @@
 #include "lib/net/asio_loop.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -11,13 +7,16 @@
 #include <map>
 #include <mutex>
 
-#include "lib/net/io.hpp"
-
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/net/io.hpp"
 
 namespace pitcrew::net {
 

@@ -102,7 +102,8 @@ Result<Instant> instant_of(const ASN1_TIME* time) {
 // Names go into OpenSSL's comma-separated extension syntax.
 bool is_dns_name(const std::string& name) {
   return !name.empty() && name.size() <= 253 &&
-         name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._*") == std::string::npos;
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._*") ==
+             std::string::npos;
 }
 
 }  // namespace
@@ -123,7 +124,8 @@ Result<CertificateAuthority> CertificateAuthority::load(std::string certificate_
   if (!certificate) return ssl_error("read the CA certificate");
   const KeyPtr key = read_key(key_pem);
   if (!key) return ssl_error("read the CA key");
-  if (X509_check_private_key(certificate.get(), key.get()) != 1) return ssl_error("match the CA key with its certificate");
+  if (X509_check_private_key(certificate.get(), key.get()) != 1)
+    return ssl_error("match the CA key with its certificate");
   if (X509_check_ca(certificate.get()) != 1) {
     return Error(Code::kInvalidArgument, "load the certificate authority: the certificate is not a CA's");
   }
@@ -141,7 +143,8 @@ Result<TlsServerIdentity> CertificateAuthority::issue(const ServerNames& names, 
     if (!address) return Error(Code::kInvalidArgument, "issue a certificate: '" + ip + "' is no IP address");
     alternatives += (alternatives.empty() ? "IP:" : ",IP:") + ip;
   }
-  if (alternatives.empty()) return Error(Code::kInvalidArgument, "issue a certificate: neither a DNS name nor an IP address");
+  if (alternatives.empty())
+    return Error(Code::kInvalidArgument, "issue a certificate: neither a DNS name nor an IP address");
   const X509Ptr root = read_certificate(certificate_pem_);
   const KeyPtr root_key = read_key(key_pem_);
   if (!root || !root_key) return ssl_error("read the certificate authority");

@@ -44,7 +44,8 @@ struct Connector::State : std::enable_shared_from_this<State> {
     if (error) return finish(io_error(what, error));
     set_socket_options(socket);
     stream.emplace(std::move(socket), *std::move(tls));
-    stream->handshake(IoCallback([self = shared_from_this()](const ErrorCode& failure, size_t) { self->shaken(failure); }));
+    stream->handshake(
+        IoCallback([self = shared_from_this()](const ErrorCode& failure, size_t) { self->shaken(failure); }));
   }
 
   void shaken(const ErrorCode& error) {

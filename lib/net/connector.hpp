@@ -9,7 +9,8 @@
 
 namespace pitcrew::net::internal {
 
-// One attempt to connect, TLS included, under a deadline. Destroying it gives the attempt up; `done` is then not called.
+// One attempt to connect, TLS included, under a deadline. Destroying it gives the attempt up; `done` is then not
+// called.
 class Connector {
  public:
   using Done = std::function<void(Result<Stream> stream)>;

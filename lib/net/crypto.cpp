@@ -1,11 +1,11 @@
 #include "lib/net/crypto.hpp"
 
+#include <cstring>
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
-
-#include <cstring>
 
 namespace pitcrew::net {
 

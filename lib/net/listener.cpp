@@ -1,10 +1,9 @@
 #include "lib/net/listener.hpp"
 
-#include <netinet/tcp.h>
-
 #include <set>
 
 #include <boost/asio/ip/v6_only.hpp>
+#include <netinet/tcp.h>
 
 namespace pitcrew::net::internal {
 
@@ -39,12 +38,13 @@ Status bind_to(Acceptor& acceptor, tcp::endpoint endpoint, bool every_interface)
 
 struct Listener::State : std::enable_shared_from_this<State> {
   State(AsioLoop& l, ListenerSettings s, ListenerHandler h)
-      : loop(l), settings(std::move(s)), handler(std::move(h)), acceptor(context_of(l)) {}
+      : loop(l), settings(std::move(s)), handler(std::move(h)), acceptor(context_of(l)), next(context_of(l)) {}
 
   AsioLoop& loop;
   ListenerSettings settings;
   ListenerHandler handler;
   Acceptor acceptor;
+  Socket next;
   std::shared_ptr<size_t> in_use = std::make_shared<size_t>(0);
   uint64_t refused = 0;
   std::set<std::shared_ptr<Handshake>> handshakes;
@@ -52,10 +52,10 @@ struct Listener::State : std::enable_shared_from_this<State> {
   bool ended = false;
 
   void accept() {
-    acceptor.async_accept(context_of(loop), [self = shared_from_this()](const ErrorCode& error, auto socket) {
+    acceptor.async_accept(next, [self = shared_from_this()](const ErrorCode& error) {
       if (self->ended) return;
       if (!error) {
-        self->take(Socket(std::move(socket)));
+        self->take(std::exchange(self->next, Socket(context_of(self->loop))));
       } else if (error != asio::error::connection_aborted) {
         // Out of descriptors, mostly: try again when others may have closed.
         self->pause = self->loop.after(milliseconds(100), [self = self.get()] { self->accept(); });
@@ -82,16 +82,15 @@ struct Listener::State : std::enable_shared_from_this<State> {
       if (!made) return failed(made.error());
       tls = *std::move(made);
     }
-    auto shake = std::make_shared<Handshake>(Handshake{Stream(std::move(socket), std::move(tls)), address_of(peer),
-                                                       std::move(slot), nullptr, false});
+    auto shake = std::make_shared<Handshake>(
+        Handshake{Stream(std::move(socket), std::move(tls)), address_of(peer), std::move(slot), nullptr, false});
     handshakes.insert(shake);
     shake->deadline = loop.after(settings.handshake_timeout, [shake = shake.get()] {
       shake->timed_out = true;
       shake->stream.close();
     });
-    shake->stream.handshake(IoCallback([self = shared_from_this(), shake](const ErrorCode& failure, size_t) {
-      self->done(shake, failure);
-    }));
+    shake->stream.handshake(IoCallback(
+        [self = shared_from_this(), shake](const ErrorCode& failure, size_t) { self->done(shake, failure); }));
   }
 
   void done(const std::shared_ptr<Handshake>& shake, const ErrorCode& error) {
@@ -135,6 +134,8 @@ Listener::~Listener() {
     shake->stream.close();
   }
   state_->handshakes.clear();
+  // One of them may be running: a server may be destroyed by its own handler.
+  state_->loop.post([handler = std::make_shared<ListenerHandler>(std::move(state_->handler))] {});
   state_->handler = {};
 }
 

@@ -26,8 +26,8 @@ struct ListenerHandler {
   std::function<void(const Error& error)> on_handshake_failed = {};
 };
 
-// Accepts connections on one address, IPv4 and IPv6 where it is no particular one, and does their TLS handshakes under a
-// deadline. Owned by a server; destroying it ends handshakes under way.
+// Accepts connections on one address, IPv4 and IPv6 where it is no particular one, and does their TLS handshakes under
+// a deadline. Owned by a server; destroying it ends handshakes under way.
 class Listener {
  public:
   static Result<std::unique_ptr<Listener>> open(AsioLoop& loop, ListenerSettings settings, ListenerHandler handler);

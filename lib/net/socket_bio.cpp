@@ -1,9 +1,9 @@
 #include "lib/net/socket_bio.hpp"
 
-#include <sys/socket.h>
-
 #include <cerrno>
 #include <cstdint>
+
+#include <sys/socket.h>
 
 #include "lib/base/result.hpp"
 

@@ -1,15 +1,14 @@
 #include "lib/net/stream.hpp"
 
-#include <openssl/err.h>
-#include <openssl/x509.h>
-
 #include <cstring>
 #include <utility>
 
-#include "lib/net/socket_bio.hpp"
-
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
+#include <openssl/err.h>
+#include <openssl/x509.h>
+
+#include "lib/net/socket_bio.hpp"
 
 namespace pitcrew::net::internal {
 
@@ -196,6 +195,11 @@ void Stream::write(std::span<const asio::const_buffer> sources, IoCallback done)
 }
 
 void Stream::finish(IoCallback done) {
+  say_end();
+  core_->begin(core_->reading, &Core::try_drain, std::move(done));
+}
+
+void Stream::say_end() {
   Core& core = *core_;
   if (core.tls.ssl && core.handshaken && !core.tls_failed && !core.writing.done) {
     ERR_clear_error();
@@ -203,7 +207,6 @@ void Stream::finish(IoCallback done) {
   }
   ErrorCode ignored;
   core.socket.shutdown(tcp::socket::shutdown_send, ignored);
-  core.begin(core.reading, &Core::try_drain, std::move(done));
 }
 
 void Stream::close() {

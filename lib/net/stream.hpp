@@ -7,12 +7,12 @@
 #include <span>
 #include <string>
 
-#include "lib/net/io.hpp"
-#include "lib/net/tls_context.hpp"
-
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/buffer.hpp>
-#include <boost/beast/websocket/role.hpp>
+#include <boost/beast/core/role.hpp>
+
+#include "lib/net/io.hpp"
+#include "lib/net/tls_context.hpp"
 
 namespace pitcrew::net::internal {
 
@@ -47,11 +47,12 @@ class IoCallback {
 };
 
 // A TCP connection with or without TLS, as Asio's composed operations and Beast want a stream to be. In place of
-// asio::ssl::stream, which keeps about 70 KiB of buffers per connection (two records, a BIO pair); here OpenSSL reads from and
-// writes to the socket itself, and an idle connection holds no buffer: 10,000 control channels must fit at 20 kB each.
+// asio::ssl::stream, which keeps about 70 KiB of buffers per connection (two records, a BIO pair); here OpenSSL reads
+// from and writes to the socket itself, and an idle connection holds no buffer: 10,000 control channels must fit at 20
+// kB each.
 //
-// At most one read and one write are under way. Completions come from the loop, never from inside the call. close() completes
-// what is under way with operation_aborted. Movable; destroying it closes the socket.
+// At most one read and one write are under way. Completions come from the loop, never from inside the call. close()
+// completes what is under way with operation_aborted. Movable; destroying it closes the socket.
 class Stream {
  public:
   using executor_type = Executor;
@@ -67,7 +68,8 @@ class Stream {
   template <typename Buffers, typename Token>
   auto async_read_some(const Buffers& buffers, Token&& token) {
     std::span<char> target;
-    for (auto at = asio::buffer_sequence_begin(buffers); at != asio::buffer_sequence_end(buffers) && target.empty(); ++at) {
+    for (auto at = asio::buffer_sequence_begin(buffers); at != asio::buffer_sequence_end(buffers) && target.empty();
+         ++at) {
       const asio::mutable_buffer buffer(*at);
       target = {static_cast<char*>(buffer.data()), buffer.size()};
     }
@@ -82,7 +84,8 @@ class Stream {
   auto async_write_some(const Buffers& buffers, Token&& token) {
     std::array<asio::const_buffer, kMaxBuffers> sources;
     size_t count = 0;
-    for (auto at = asio::buffer_sequence_begin(buffers); at != asio::buffer_sequence_end(buffers) && count < kMaxBuffers; ++at) {
+    for (auto at = asio::buffer_sequence_begin(buffers);
+         at != asio::buffer_sequence_end(buffers) && count < kMaxBuffers; ++at) {
       const asio::const_buffer buffer(*at);
       if (buffer.size() > 0) sources[count++] = buffer;
     }
@@ -98,10 +101,12 @@ class Stream {
   void read(std::span<char> target, IoCallback done);
   void write(std::span<const asio::const_buffer> sources, IoCallback done);
 
-  // Says to the peer that nothing more comes (TLS close_notify, FIN), then takes and drops what it still sends until it has
-  // closed too: closing a socket with unread bytes would reset the connection and destroy what was just sent. The caller
-  // bounds the time.
+  // Says to the peer that nothing more comes (TLS close_notify, FIN), then takes and drops what it still sends until it
+  // has closed too: closing a socket with unread bytes would reset the connection and destroy what was just sent. The
+  // caller bounds the time.
   void finish(IoCallback done);
+  // The first half of finish(), for one who has a read under way.
+  void say_end();
   void close();
   bool is_open() const;
 

@@ -19,11 +19,13 @@ Result<std::vector<X509Ptr>> read_certificates(const std::string& pem, std::stri
   std::vector<X509Ptr> certificates;
   const BioPtr bio = bio_over(pem);
   ERR_clear_error();
-  while (X509* certificate = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)) certificates.emplace_back(certificate);
+  while (X509* certificate = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr))
+    certificates.emplace_back(certificate);
   const unsigned long last = ERR_peek_last_error();
   if (last != 0 && ERR_GET_REASON(last) != PEM_R_NO_START_LINE) return internal::ssl_error(what);
   ERR_clear_error();
-  if (certificates.empty()) return Error(Code::kInvalidArgument, std::string(what) + ": there is no PEM certificate in it");
+  if (certificates.empty())
+    return Error(Code::kInvalidArgument, std::string(what) + ": there is no PEM certificate in it");
   return certificates;
 }
 
@@ -53,7 +55,8 @@ std::string take_ssl_errors() {
   std::string text;
   while (const unsigned long error = ERR_get_error()) {
     const char* reason = ERR_reason_error_string(error);
-    text += (text.empty() ? "" : "; ") + std::string(reason != nullptr ? reason : "OpenSSL error " + std::to_string(error));
+    text +=
+        (text.empty() ? "" : "; ") + std::string(reason != nullptr ? reason : "OpenSSL error " + std::to_string(error));
   }
   return text.empty() ? "unknown OpenSSL error" : text;
 }
@@ -77,9 +80,11 @@ SslContextPtr make_context(bool server) {
 Result<SslContextPtr> server_context(const TlsServerIdentity& identity) {
   SslContextPtr context = make_context(true);
   PITCREW_ASSIGN(auto chain, read_certificates(identity.certificate_pem, "read the server's certificate"));
-  if (SSL_CTX_use_certificate(context.get(), chain.front().get()) != 1) return ssl_error("use the server's certificate");
+  if (SSL_CTX_use_certificate(context.get(), chain.front().get()) != 1)
+    return ssl_error("use the server's certificate");
   for (size_t i = 1; i < chain.size(); ++i) {
-    if (SSL_CTX_add1_chain_cert(context.get(), chain[i].get()) != 1) return ssl_error("use the server's certificate chain");
+    if (SSL_CTX_add1_chain_cert(context.get(), chain[i].get()) != 1)
+      return ssl_error("use the server's certificate chain");
   }
   const BioPtr bio = bio_over(identity.key_pem);
   const KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
@@ -110,7 +115,8 @@ Result<TlsState> client_tls(const TlsTrust& trust) {
   SSL* ssl = tls.ssl.get();
   const std::string& name = trust.server_name;
   if (is_ip(name)) {
-    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str()) != 1) return ssl_error("expect the address " + name);
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str()) != 1)
+      return ssl_error("expect the address " + name);
   } else {
     SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (SSL_set1_host(ssl, name.c_str()) != 1 || SSL_set_tlsext_host_name(ssl, name.c_str()) != 1) {

@@ -2,9 +2,9 @@
 
 // Internal to lib/net: OpenSSL's objects behind the values of tls.hpp.
 
-#include <openssl/ssl.h>
-
 #include <memory>
+
+#include <openssl/ssl.h>
 
 #include "lib/net/tls.hpp"
 

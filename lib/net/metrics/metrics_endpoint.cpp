@@ -34,7 +34,8 @@ Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::listen(AsioLoop& loop,
       return responder->respond(std::move(refused));
     }
     if (request.path() == "/metrics") {
-      return responder->respond({200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_text(*registry)});
+      return responder->respond(
+          {200, {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}}, metrics_text(*registry)});
     }
     if (request.path() == "/healthz") return responder->respond(answer(checks.healthy));
     if (request.path() == "/readyz") return responder->respond(answer(checks.ready));

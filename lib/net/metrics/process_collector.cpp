@@ -1,13 +1,13 @@
 #include "lib/net/metrics/process_collector.hpp"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <sstream>
 #include <string>
+
+#include <sys/resource.h>
+#include <unistd.h>
 
 namespace pitcrew::net {
 
@@ -36,13 +36,26 @@ std::optional<Stat> read_stat() {
   for (int field = 3; rest >> word; ++field) {
     const double value = std::strtod(word.c_str(), nullptr);
     switch (field) {
-      case 14: stat.user_ticks = value; break;
-      case 15: stat.system_ticks = value; break;
-      case 20: stat.threads = value; break;
-      case 22: stat.start_ticks = value; break;
-      case 23: stat.virtual_bytes = value; break;
-      case 24: stat.resident_pages = value; return stat;
-      default: break;
+      case 14:
+        stat.user_ticks = value;
+        break;
+      case 15:
+        stat.system_ticks = value;
+        break;
+      case 20:
+        stat.threads = value;
+        break;
+      case 22:
+        stat.start_ticks = value;
+        break;
+      case 23:
+        stat.virtual_bytes = value;
+        break;
+      case 24:
+        stat.resident_pages = value;
+        return stat;
+      default:
+        break;
     }
   }
   return std::nullopt;
@@ -96,7 +109,8 @@ std::vector<prometheus::MetricFamily> ProcessCollector::Collect() const {
   add("process_open_fds", "Open file descriptors.", MetricType::Gauge, open_descriptors());
   struct rlimit limit {};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-    add("process_max_fds", "File descriptors that may be open.", MetricType::Gauge, static_cast<double>(limit.rlim_cur));
+    add("process_max_fds", "File descriptors that may be open.", MetricType::Gauge,
+        static_cast<double>(limit.rlim_cur));
   }
   return families;
 }

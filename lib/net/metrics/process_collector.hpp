@@ -1,15 +1,15 @@
 #pragma once
 
+#include <vector>
+
 #include <prometheus/collectable.h>
 #include <prometheus/metric_family.h>
 
-#include <vector>
-
 namespace pitcrew::net {
 
-// What every process tells of itself, under the names that Prometheus' client libraries share: CPU seconds, resident and
-// virtual memory, open and allowed descriptors, threads, start time. Read from /proc/self at each collection; a value that
-// can't be read is left out. Thread-safe.
+// What every process tells of itself, under the names that Prometheus' client libraries share: CPU seconds, resident
+// and virtual memory, open and allowed descriptors, threads, start time. Read from /proc/self at each collection; a
+// value that can't be read is left out. Thread-safe.
 class ProcessCollector final : public prometheus::Collectable {
  public:
   std::vector<prometheus::MetricFamily> Collect() const override;
