@@ -154,7 +154,7 @@ struct LoadedCheckpoint {
   Step step;
   Json state;
   std::string config_hash;
-  Json config;  // what bits_depend_on said
+  Json bits_depend_on;
   std::vector<LoadedTensor> tensors;
 };
 // Loads the tensors that `wanted` asks for (all, without it) of one checkpoint, without a communicator.

@@ -43,9 +43,9 @@ Result<std::string> Group::broadcast(std::string text, uint32_t root) {
   return text;
 }
 
-Status Group::agree(const Status& mine) {
+Result<std::optional<Error>> Group::agree(const Status& mine) {
   PITCREW_ASSIGN(const auto codes, gather(mine ? uint64_t{0} : static_cast<uint64_t>(mine.error().code) + 1));
-  if (std::all_of(codes.begin(), codes.end(), [](uint64_t code) { return code == 0; })) return {};
+  if (std::all_of(codes.begin(), codes.end(), [](uint64_t code) { return code == 0; })) return std::optional<Error>();
   PITCREW_ASSIGN(const auto messages, gather(mine ? std::string() : mine.error().message));
   Code code = Code::kInternal;
   std::string message;
@@ -57,7 +57,7 @@ Status Group::agree(const Status& mine) {
     if (!message.empty()) message += "; ";
     message += (size() > 1 ? "rank " + std::to_string(rank) + ": " : "") + messages[rank];
   }
-  return Error(code, message);
+  return std::optional(Error(code, message));
 }
 
 Status Group::share(std::vector<std::vector<std::byte>>& blocks) {

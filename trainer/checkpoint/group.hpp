@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,9 @@ class Group {
   Result<std::vector<Json>> gather(const Json& json);
   // The root's text, for everybody.
   Result<std::string> broadcast(std::string text, uint32_t root);
-  // The errors of all ranks as one, with their ranks in front, or success: the same value everywhere.
-  Status agree(const Status& mine);
+  // The errors of all ranks as one, with their ranks in front, or nothing: the same value everywhere. The result's own error
+  // is the communicator's.
+  Result<std::optional<Error>> agree(const Status& mine);
   // Each rank's block for everybody; `blocks` has the right sizes, and one's own filled.
   Status share(std::vector<std::vector<std::byte>>& blocks);
 

@@ -1,0 +1,344 @@
+#include "trainer/checkpoint/restorer.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "trainer/checkpoint/catalogue.hpp"
+#include "trainer/checkpoint/restore_plan.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+// What all ranks together hold of bytes under way at one time, on each rank.
+constexpr uint64_t kStaging = uint64_t{128} << 20;
+
+// A file in another pod's memory: the launcher fetches what is read into fetch/.
+class FetchedFile final : public File {
+ public:
+  FetchedFile(LauncherClient& launcher, const MemoryFolder& memory, Slot slot, std::string path, uint32_t rank)
+      : launcher_(launcher), memory_(memory), slot_(slot), path_(std::move(path)), into_("rank-" + std::to_string(rank)) {}
+
+  Status write(std::span<const std::byte>, uint64_t) override { return Error(Code::kUnsupported, "a peer's memory can't be written"); }
+  Status read(std::span<std::byte> data, uint64_t offset) const override {
+    if (data.empty()) return {};
+    launcher_socket::Fetch fetch{slot_, path_, {{offset, data.size()}}, into_};
+    const auto answer = launcher_.call(fetch);
+    if (!answer) return answer.error().with_context("fetch " + path_ + " from replica " + std::to_string(slot_.value));
+    const std::string local = join_path(memory_.path(), "fetch/" + into_);
+    Status read;
+    {
+      PITCREW_ASSIGN(const auto file, posix_file_system().open(local, FileSystem::Open::kRead));
+      read = file->read(data, 0);
+    }
+    PITCREW_TRY(posix_file_system().remove(local));
+    return read;
+  }
+  Result<uint64_t> size() const override { return Error(Code::kUnsupported, "the size of a peer's file is in the manifest"); }
+  Status sync() override { return {}; }
+
+ private:
+  LauncherClient& launcher_;
+  const MemoryFolder& memory_;
+  const Slot slot_;
+  const std::string path_;
+  const std::string into_;
+};
+
+class Restorer {
+ public:
+  explicit Restorer(RestoreInput& input) : in_(input) {}
+
+  Result<RestoreOutput> run(const std::optional<ResumePoint>& proposal) {
+    PITCREW_ASSIGN(const auto candidates, vote_candidates());
+    warn_about(proposal, candidates);
+    RestoreOutput output;
+    std::vector<std::string> damaged;
+    std::set<CheckpointName> unusable;
+    for (const Candidate& candidate : candidates) {
+      PITCREW_ASSIGN(auto tried, attempt(candidate));
+      if (tried.fatal) return *tried.fatal;
+      const bool usable = tried.why.empty();
+      if (usable) {
+        if (candidate.place == Place::kMemory) unusable.erase(candidate.name);  // the peers' copy was right
+        Restored& restored = output.restored.emplace(std::move(tried.restored));
+        restored.damaged = std::move(damaged);
+        break;
+      }
+      damaged.push_back(candidate.describe() + ": " + tried.why);
+      if (candidate.place == Place::kMemory) unusable.insert(candidate.name);
+      report(candidate, tried.why, tried.damage);
+    }
+    for (const Candidate& candidate : candidates) {
+      if (candidate.place != Place::kMemory || unusable.contains(candidate.name) || output.in_memory) continue;
+      output.in_memory = candidate.name;
+    }
+    output.bytes_read = bytes_read_;
+    if (!output.restored && !damaged.empty()) {
+      std::string all;
+      for (const auto& problem : damaged) all += (all.empty() ? "" : "; ") + problem;
+      return Error(Code::kDataLoss, "no checkpoint can be used: " + all + ". Repair or move them away to start from the beginning");
+    }
+    return output;
+  }
+
+ private:
+  struct Attempt {
+    Restored restored;
+    std::string why;             // empty: it worked
+    bool damage = false;         // bytes are wrong, not only out of reach
+    std::optional<Error> fatal;  // no other checkpoint will do either
+  };
+
+  Result<std::vector<Candidate>> vote_candidates() {
+    Holdings mine{.slot = in_.slot};
+    Status listed;
+    if (in_.memory != nullptr && in_.local_rank == 0) mine.memory = in_.memory->holdings();
+    if (in_.group.rank() == 0 && in_.storage != nullptr) {
+      if (auto found = find_checkpoints(*in_.storage)) {
+        for (const auto& checkpoint : *found) {
+          if (checkpoint.committed) mine.durable.push_back(checkpoint.folder);
+        }
+      } else {
+        listed = found.error();
+      }
+    }
+    PITCREW_ASSIGN(const auto refused, in_.group.agree(listed));
+    if (refused) return *refused;
+    PITCREW_ASSIGN(const auto slots, in_.group.gather(static_cast<uint64_t>(in_.slot.value)));
+    if (in_.group.rank() == 0) mine.remote = ask_launchers(std::set<uint64_t>(slots.begin(), slots.end()));
+    PITCREW_ASSIGN(const auto gathered, in_.group.gather(to_json(mine)));
+    std::vector<Holdings> all;
+    for (const Json& json : gathered) {
+      PITCREW_ASSIGN(Holdings holdings, parse_holdings(json));
+      all.push_back(std::move(holdings));
+    }
+    return find_candidates(all);
+  }
+
+  // What launchers hold whose replicas have no rank in this epoch.
+  std::vector<Holdings::Remote> ask_launchers(const std::set<uint64_t>& slots) {
+    std::vector<Holdings::Remote> remote;
+    if (in_.launcher == nullptr || in_.memory == nullptr) return remote;
+    const auto answer = in_.launcher->call(launcher_socket::List{});
+    if (!answer) {
+      in_.log.warning("the launcher can't say what peers hold in memory", {{"error", answer.error().message}});
+      return remote;
+    }
+    for (const auto& held : answer->held) {
+      if (held.self || slots.contains(held.slot.value)) continue;
+      Holdings::Remote other{held.slot, {}};
+      for (const auto& file : held.own) other.paths.push_back("own/" + file);
+      for (const auto& copy : held.peer) {
+        for (const auto& file : copy.files) other.paths.push_back("peer/" + std::to_string(copy.of.value) + "/" + file);
+      }
+      remote.push_back(std::move(other));
+    }
+    return remote;
+  }
+
+  void warn_about(const std::optional<ResumePoint>& proposal, const std::vector<Candidate>& candidates) {
+    if (!proposal || in_.group.rank() != 0) return;
+    const CheckpointName name{proposal->claim, proposal->step};
+    const bool found = std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& c) { return c.name == name; });
+    if (!found) in_.log.warning("the proposed checkpoint is nowhere to be found", {{"checkpoint", to_string(name)}});
+  }
+
+  void report(const Candidate& candidate, const std::string& why, bool damage) {
+    if (in_.group.rank() != 0) return;
+    in_.log.error("a checkpoint can't be used", {{"checkpoint", candidate.describe()}, {"why", why}});
+    if (!damage) return;
+    if (in_.launcher != nullptr) {
+      (void)in_.launcher->call(launcher_socket::Evidence{Rank(0), "digest", candidate.describe() + ": " + why, std::nullopt}).ok();
+    }
+    if (candidate.place != Place::kDurable) return;
+    const Status marked = mark_damaged(*in_.storage, folder_of(candidate.manifest_path), why);
+    if (!marked) in_.log.warning("the damage can't be noted", {{"error", marked.error().message}});
+  }
+
+  Result<Attempt> attempt(const Candidate& candidate) {
+    Attempt attempt;
+    PITCREW_ASSIGN(const auto manifest, share_manifest(candidate));
+    if (!manifest) {
+      attempt.why = manifest.error().message;
+      attempt.damage = manifest.error().code == Code::kDataLoss;
+      return attempt;
+    }
+    if (const std::string file = missing_file(candidate, *manifest); !file.empty()) {
+      attempt.why = file + " is in nobody's memory";
+      return attempt;
+    }
+    if (const Status fits = check_model(*manifest); !fits) {
+      attempt.fatal = fits.error().with_context("checkpoint " + to_string(candidate.name));
+      return attempt;
+    }
+    PITCREW_ASSIGN(const auto failed, read_all(candidate, *manifest));
+    if (failed) {
+      attempt.why = failed->message;
+      attempt.damage = failed->code == Code::kDataLoss;
+      return attempt;
+    }
+    Restored& restored = attempt.restored;
+    restored.step = manifest->name.step;
+    restored.claim = manifest->name.claim;
+    restored.state = manifest->state;
+    restored.source = candidate.place == Place::kDurable      ? page::Source::kFileSystem
+                      : only_own(candidate, *manifest) ? page::Source::kOwnMemory
+                                                       : page::Source::kPeerMemory;
+    restored.why_not = compare_bits(*manifest);
+    restored.bit_for_bit = restored.why_not.empty();
+    return attempt;
+  }
+
+  // The manifest for everybody; the inner error is the candidate's.
+  Result<Result<Manifest>> share_manifest(const Candidate& candidate) {
+    Result<std::string> text = std::string();
+    if (in_.group.rank() == candidate.manifest_rank) {
+      text = candidate.place == Place::kDurable
+                 ? in_.storage->read(candidate.manifest_path, kMaxManifest)
+                 : read_file(posix_file_system(), join_path(in_.memory->path(), candidate.manifest_path), kMaxManifest);
+      if (text) bytes_read_ += text->size();
+    }
+    PITCREW_ASSIGN(const auto failed, in_.group.agree(text ? Status() : Status(text.error())));
+    if (failed) return Result<Manifest>(*failed);
+    PITCREW_ASSIGN(const std::string shared, in_.group.broadcast(*text, candidate.manifest_rank));
+    auto manifest = decode_manifest(shared);
+    if (manifest && manifest->name != candidate.name) {
+      return Result<Manifest>(Error(Code::kDataLoss, "manifest: it is of " + to_string(manifest->name)));
+    }
+    return manifest;
+  }
+
+  // Index of each of the manifest's tensors among ours.
+  Status check_model(const Manifest& manifest) {
+    ours_.clear();
+    const std::string remedy = "; give this run another checkpoint path, or the configuration that it was made with";
+    std::map<std::string, size_t> index;
+    for (size_t i = 0; i < in_.tensors->size(); ++i) index[(*in_.tensors)[i].name] = i;
+    for (const auto& tensor : manifest.tensors) {
+      const auto found = index.find(tensor.name);
+      if (found == index.end()) return Error(Code::kInvalidArgument, "it is of another model: it has a tensor " + tensor.name + remedy);
+      const StateTensor& mine = (*in_.tensors)[found->second];
+      if (mine.shape != tensor.shape || mine.dtype != tensor.dtype) {
+        return Error(Code::kInvalidArgument, "it is of another model: tensor " + tensor.name + " has another shape or type" + remedy);
+      }
+      ours_.push_back(found->second);
+      index.erase(found);
+    }
+    if (!index.empty()) {
+      return Error(Code::kInvalidArgument, "it is of another model: it lacks tensor " + index.begin()->first + remedy);
+    }
+    if (manifest.dataset != in_.run->dataset) {
+      return Error(Code::kInvalidArgument, "it was trained on another dataset (" + manifest.dataset + ", not " + in_.run->dataset + ")" + remedy);
+    }
+    return {};
+  }
+
+  std::string compare_bits(const Manifest& manifest) const {
+    std::string why;
+    const auto differs = [&](const std::string& what) { why += (why.empty() ? "" : "; ") + what; };
+    if (manifest.config_hash != in_.run->config_hash) differs("the configuration is another one");
+    const auto power_of_two = [](uint32_t n) { return n != 0 && (n & (n - 1)) == 0; };
+    const uint32_t now = in_.group.size(), then = manifest.world_size;
+    if (now != then && !(power_of_two(now) && power_of_two(then))) {
+      differs("the world size was " + std::to_string(then) + " and is " + std::to_string(now));
+    }
+    const Json& bits = in_.run->bits_depend_on;
+    std::set<std::string> keys;
+    for (const Json* side : {&bits, &manifest.bits_depend_on}) {
+      if (!side->is_object()) continue;
+      for (const auto& [key, value] : side->items()) keys.insert(key);
+    }
+    for (const std::string& key : keys) {
+      const auto value = [&](const Json& json) { return json.is_object() && json.contains(key) ? json[key].dump() : "absent"; };
+      if (value(bits) != value(manifest.bits_depend_on)) differs(key + " was " + value(manifest.bits_depend_on) + " and is " + value(bits));
+    }
+    return why;
+  }
+
+  Result<std::unique_ptr<File>> open(const ReadUnit& unit, Place place) {
+    if (place == Place::kDurable) return in_.storage->open(unit.path);
+    if (!unit.remote) return posix_file_system().open(join_path(in_.memory->path(), unit.path), FileSystem::Open::kRead);
+    if (in_.launcher == nullptr || in_.memory == nullptr) return Error(Code::kUnavailable, "there is no launcher to ask for " + unit.path);
+    return std::unique_ptr<File>(new FetchedFile(*in_.launcher, *in_.memory, unit.slot, unit.path, in_.group.rank()));
+  }
+
+  Status read_unit(const File& file, const Manifest& manifest, const ReadUnit& unit, std::span<std::byte> into) {
+    if (unit.header) {
+      bytes_read_ += manifest.files[unit.file].header_bytes;
+      return check_header(file, manifest.files[unit.file]);
+    }
+    bytes_read_ += into.size();
+    const auto& tensor = manifest.tensors[unit.tensor];
+    return read_checked(file, manifest, tensor, tensor.parts[unit.part], unit.first_chunk, into);
+  }
+
+  // In rounds: each rank reads and checks a block, all agree that it is right, and hand their blocks to one another. The
+  // inner error is the candidate's.
+  Result<std::optional<Error>> read_all(const Candidate& candidate, const Manifest& manifest) {
+    const uint32_t ranks = in_.group.size(), me = in_.group.rank();
+    const uint64_t block = std::max<uint64_t>(1, kStaging / kChunkBytes / ranks) * kChunkBytes;
+    const auto plan = plan_reads(candidate, manifest, ranks, block);
+    std::vector<size_t> next(ranks, 0);
+    std::unique_ptr<File> file;
+    std::string file_path;
+    std::vector<std::vector<std::byte>> blocks(ranks);
+    while (true) {
+      std::vector<std::pair<size_t, size_t>> turn(ranks);  // units of each rank in this round
+      bool more = false;
+      for (uint32_t rank = 0; rank < ranks; ++rank) {
+        uint64_t bytes = 0;
+        size_t end = next[rank];
+        while (end < plan[rank].size() && (end == next[rank] || bytes + plan[rank][end].bytes <= block)) bytes += plan[rank][end++].bytes;
+        turn[rank] = {next[rank], end};
+        more = more || end > next[rank];
+        next[rank] = end;
+        blocks[rank].resize(bytes);
+      }
+      if (!more) return std::optional<Error>();
+
+      Status mine;
+      uint64_t at = 0;
+      for (size_t u = turn[me].first; u < turn[me].second && mine; ++u) {
+        const ReadUnit& unit = plan[me][u];
+        if (!file || file_path != unit.path) {
+          auto opened = open(unit, candidate.place);
+          if (!opened) {
+            mine = opened.error();
+            break;
+          }
+          file = std::move(*opened);
+          file_path = unit.path;
+        }
+        mine = read_unit(*file, manifest, unit, std::span(blocks[me]).subspan(at, unit.bytes));
+        at += unit.bytes;
+      }
+      PITCREW_ASSIGN(const auto failed, in_.group.agree(mine));
+      if (failed) return failed;
+      PITCREW_TRY(in_.group.share(blocks));
+      for (uint32_t rank = 0; rank < ranks; ++rank) scatter(manifest, plan[rank], turn[rank], blocks[rank]);
+    }
+  }
+
+  void scatter(const Manifest& manifest, const std::vector<ReadUnit>& units, std::pair<size_t, size_t> turn, const std::vector<std::byte>& block) {
+    uint64_t at = 0;
+    for (size_t u = turn.first; u < turn.second; ++u) {
+      const ReadUnit& unit = units[u];
+      if (unit.bytes == 0) continue;
+      const auto& tensor = manifest.tensors[unit.tensor];
+      const uint64_t offset = tensor.parts[unit.part].first * size_of(tensor.dtype) + unit.first_chunk * kChunkBytes;
+      in_.copier->copy_in((*in_.tensors)[ours_[unit.tensor]].data + offset, block.data() + at, unit.bytes);
+      at += unit.bytes;
+    }
+  }
+
+  RestoreInput& in_;
+  std::vector<size_t> ours_;
+  uint64_t bytes_read_ = 0;
+};
+
+}  // namespace
+
+Result<RestoreOutput> restore_newest(RestoreInput& input, const std::optional<ResumePoint>& proposal) { return Restorer(input).run(proposal); }
+
+}  // namespace pitcrew::trainer

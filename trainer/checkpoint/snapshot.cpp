@@ -1,0 +1,83 @@
+#include "trainer/checkpoint/snapshot.hpp"
+
+#include <algorithm>
+
+#include "lib/base/digest.hpp"
+#include "trainer/checkpoint/safetensors.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+constexpr size_t kPage = 4096;
+
+uint64_t product(const std::vector<uint64_t>& shape) {
+  uint64_t elements = 1;
+  for (const uint64_t extent : shape) elements *= extent;
+  return elements;
+}
+
+}  // namespace
+
+SnapshotLayout::SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks)
+    : file_(shard_file_name(rank, ranks)) {
+  for (const Slice& slice : deal_slices(tensors, ranks)[rank]) {
+    const StateTensor& tensor = tensors[slice.tensor];
+    places_.push_back({slice, 0, slice.count * size_of(tensor.dtype)});
+    names_.push_back(tensor.name);
+    dtypes_.emplace_back(safetensors::dtype_name(tensor.dtype));
+    shapes_.push_back(tensor.shape);
+  }
+  // Wide types first, so that every tensor is aligned to its elements.
+  std::vector<size_t> order(places_.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return safetensors::dtype_bytes(dtypes_[a]) > safetensors::dtype_bytes(dtypes_[b]);
+  });
+  uint64_t at = 0;
+  for (const size_t i : order) {
+    places_[i].offset = at;
+    at += places_[i].bytes;
+  }
+  // Step and claim are written with all their digits, so that every header is equally long.
+  const std::string widest(20, '0');
+  header_bytes_ = encode(widest, widest).size();
+  for (Place& place : places_) place.offset += header_bytes_;
+  bytes_ = header_bytes_ + at;
+}
+
+std::string SnapshotLayout::encode(const std::string& step, const std::string& claim) const {
+  std::vector<safetensors::Entry> entries;
+  Json slices = Json::object();
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const Place& place = places_[i];
+    const bool whole = place.slice.first == 0 && place.slice.count == product(shapes_[i]);
+    const uint64_t begin = place.offset - header_bytes_;
+    entries.push_back({names_[i], dtypes_[i], whole ? shapes_[i] : std::vector<uint64_t>{place.slice.count}, begin, begin + place.bytes});
+    slices[names_[i]] = {{"shape", shapes_[i]}, {"first", place.slice.first}, {"count", place.slice.count}};
+  }
+  return safetensors::encode_header(
+      entries, {{"format", "pitcrew-checkpoint-1"}, {"step", step}, {"claim", claim}, {"slices", slices.dump()}}, kPage);
+}
+
+std::string SnapshotLayout::header(CheckpointName name) const {
+  const auto wide = [](uint64_t value) {
+    std::string digits = std::to_string(value);
+    return std::string(20 - digits.size(), '0') + digits;
+  };
+  return encode(wide(name.step.value), wide(name.claim));
+}
+
+ShardReport SnapshotLayout::measure(const std::byte* shard) const {
+  ShardReport report;
+  report.file = {file_, bytes_, header_bytes_, xxh3(shard, header_bytes_)};
+  for (const Place& place : places_) {
+    Manifest::Part part{0, place.offset, place.slice.first, place.slice.count, {}};
+    for (uint64_t at = 0; at < place.bytes; at += kChunkBytes) {
+      part.chunks.push_back(xxh3(shard + place.offset + at, std::min(kChunkBytes, place.bytes - at)));
+    }
+    report.parts.emplace_back(place.slice.tensor, std::move(part));
+  }
+  return report;
+}
+
+}  // namespace pitcrew::trainer
