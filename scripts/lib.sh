@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts share. Sourced, never run: `source "$(dirname "$0")/lib.sh"` as the second line of a script.
 set -euo pipefail
 
@@ -33,7 +34,10 @@ quietly() {
 
 # configure PRESET: a configured build folder build/PRESET.
 configure() {
-  quietly "$ROOT/build/$1/configure.log" cmake -S "$ROOT" --preset "$1"
+  local options=()
+  # The quickstart builds without tests in the same folder; the fuzz preset has none.
+  [ "$1" = fuzz ] || options=(-DPITCREW_TESTS="${PITCREW_TESTS:-ON}")
+  quietly "$ROOT/build/$1/configure.log" cmake -S "$ROOT" --preset "$1" "${options[@]}"
 }
 
 # build PRESET [TARGET…]: builds with progress every few seconds.

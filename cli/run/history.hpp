@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cli/run/view.hpp"
+#include "lib/api/training_job.hpp"
+
+namespace pitcrew::cli {
+
+// What has happened to the job so far, over all runs of the same command: told to the view as it becomes known, and kept in
+// events.jsonl. On the loop.
+class History {
+ public:
+  // Reads what earlier runs have left in the file, and appends to it.
+  History(View& view, const std::string& file);
+  ~History();
+  History(const History&) = delete;
+
+  void note(Instant time, const std::string& text, Json fields);
+  // Compares with the status before and tells what is new: phases, recoveries that were decided or are over, conditions.
+  void status(Instant time, const api::TrainingJob& job);
+
+  // By the epoch that each led to.
+  const std::map<uint64_t, api::Recovery>& recoveries() const { return recoveries_; }
+
+ private:
+  void recovery(Instant time, const api::Recovery& recovery);
+
+  View& view_;
+  std::FILE* file_;
+  std::string phase_;
+  std::string reason_;
+  std::map<uint64_t, api::Recovery> recoveries_;
+};
+
+// {finished, steps, epochs, recoveries […], goodput {…}, loss {first, last}}
+Json make_report(const api::TrainingJob& job, const std::map<uint64_t, api::Recovery>& recoveries, const std::string& steps_file);
+
+// The recoveries as a table, for people.
+std::string recovery_table(const std::map<uint64_t, api::Recovery>& recoveries);
+
+}  // namespace pitcrew::cli
