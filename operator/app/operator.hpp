@@ -30,10 +30,8 @@ struct OperatorSettings {
   // How many jobs are reconciled at a time, and how many creates of one job are under way at most.
   uint32_t workers = 16;
   uint32_t create_batch_limit = 64;
-  // Ports that an epoch's MASTER_PORT is drawn from.
-  uint32_t port_first = 20'000;
-  uint32_t port_last = 29'999;
-
+  // Progress alone is written so often a second at most, over all jobs; changes that matter are not held back.
+  double quiet_writes_per_second = 20;
   Status validate() const;
 };
 

@@ -12,6 +12,7 @@ namespace pitcrew::control {
 // Why the operator ends a session: WebSocket close codes of the private range, so that a launcher knows what to do next.
 enum class CloseCode : uint16_t {
   kGoingAway = 1001,     // shutting down: connect again
+  kLost = 1006,          // never sent: an end without a goodbye, or a ping without an answer
   kTooBig = 1009,
   kNotLeader = 4000,     // connect again, to whoever leads by then
   kUnauthorized = 4001,  // the token was refused: re-read it, connect again with back-off

@@ -11,9 +11,11 @@
 namespace pitcrew::control {
 
 // A channel in memory, for tests and for the simulation: messages arrive after `latency` on the loop, in order; a cut
-// connection delivers nothing more and tells nobody, as a lost node does. Deterministic. Lives on the loop.
+// connection delivers nothing more and tells nobody, as a lost node does, until pings go unanswered. Deterministic. Lives on the loop.
 class MemoryChannelServer final : public ChannelServer {
  public:
+  static constexpr Duration kPingTimeout = seconds(5);
+
   // The launcher's end of one connection. Destroying it closes the connection as a process's death does (the operator's end
   // hears `closed` after the latency).
   class Connection {
@@ -25,10 +27,8 @@ class MemoryChannelServer final : public ChannelServer {
     ~Connection();
     void send(std::string message);
     void close();
-    // From now on nothing passes in either direction, and neither end is told.
+    // From now on nothing passes in either direction; each end finds out when a ping has stayed unanswered for kPingTimeout.
     void cut();
-    // The operator's end notices the loss (a ping unanswered): after a cut, whoever simulates time calls this 5 s later.
-    void notice_loss();
     bool open() const;
 
    private:

@@ -1,0 +1,291 @@
+#include "operator/app/operator.hpp"
+
+#include "lib/kube/runtime/leader_elector.hpp"
+#include "operator/app/reconciler.hpp"
+
+namespace pitcrew::control {
+namespace {
+
+constexpr size_t kSecretBytes = 32;
+
+kube::WatchScope scope_of(const OperatorSettings& settings) {
+  kube::WatchScope scope;
+  scope.ns = settings.watch_namespace;
+  return scope;
+}
+
+kube::LeaderElectionSettings election_settings(const OperatorSettings& settings) {
+  kube::LeaderElectionSettings made;
+  made.lease = {settings.ns, settings.lease_name};
+  made.identity = settings.identity;
+  made.lease_duration = settings.lease_duration;
+  made.renew_deadline = settings.renew_deadline;
+  made.retry_period = settings.retry_period;
+  return made;
+}
+
+// Whether anything changed of a node that a decision may depend on: heartbeats change none of it.
+bool matters(const kube::Node& before, const kube::Node& now) {
+  const auto conditions = [](const kube::Node& node) {
+    std::map<std::string, std::string> values;
+    for (const kube::NodeCondition& condition : node.conditions) values[condition.type] = condition.status;
+    return values;
+  };
+  return before.unschedulable != now.unschedulable || before.taints != now.taints || before.allocatable != now.allocatable ||
+         before.metadata.labels != now.metadata.labels || conditions(before) != conditions(now);
+}
+
+}  // namespace
+
+Status OperatorSettings::validate() const {
+  if (identity.empty()) return Error(Code::kInvalidArgument, "operator: `identity` must name this process");
+  if (launcher_image.empty()) return Error(Code::kInvalidArgument, "operator: `launcher_image` must be set");
+  if (epoch_secret.size() < kSecretBytes) {
+    return Error(Code::kInvalidArgument, "operator: the secret of epochs' keys must have at least 32 bytes");
+  }
+  if (workers == 0 || create_batch_limit == 0) {
+    return Error(Code::kInvalidArgument, "operator: `workers` and `create_batch_limit` must be at least 1");
+  }
+  return election_settings(*this).validate();
+}
+
+class Operator::Impl {
+ public:
+  Impl(Loop& loop, kube::Transport& transport, ChannelServer& channel, Random random, Logger log, OperatorSettings settings,
+       OperatorHooks hooks)
+      : loop_(loop),
+        transport_(transport),
+        random_(random),
+        log_(std::move(log)),
+        settings_(std::move(settings)),
+        hooks_(std::move(hooks)),
+        jobs_(loop, transport, random_(), scope_of(settings_), {}, log_),
+        pods_(loop, transport, random_(), {}, {}, log_),
+        nodes_(loop, transport, random_(), {}, {}, log_),
+        review_client_(loop, transport, random_()),
+        auth_(loop, review_client_, [this](const ObjectKey& key) { return pods_.store().get(key); }),
+        hub_(loop, channel, auth_, {}, hub_callbacks(), log_),
+        snapshots_(jobs_.store(), pods_.store(), hub_, {settings_.launcher_image}),
+        elector_(loop, transport, random_(), election_settings(settings_),
+                 {[this](Term term) { lead(term); }, [this](const std::string& reason) { lost(reason); }}, log_),
+        alive_(std::make_shared<bool>(true)) {
+    pods_.add_index(kByController, kube::index_by_controller_uid<kube::Pod>());
+    pods_.add_index(kByNode, kube::index_by_node<kube::Pod>());
+    watch_jobs();
+    watch_pods();
+    watch_nodes();
+  }
+
+  ~Impl() { *alive_ = false; }
+
+  void start() {
+    jobs_.start();
+    pods_.start();
+    nodes_.start();
+    hub_.start();
+    elector_.start();
+  }
+
+  void stop(std::function<void()> done) {
+    if (stopping_) return;
+    stopping_ = true;
+    stopped_ = std::move(done);
+    log_.info("stopping");
+    if (!reconciler_) return release();
+    reconciler_->stop([this, alive = alive_] {
+      if (*alive) release();
+    });
+  }
+
+  bool leading() const { return reconciler_ != nullptr && elector_.leading(); }
+  uint64_t term() const { return elector_.term().value; }
+  bool ready() const { return !stopping_ && jobs_.synced() && pods_.synced() && nodes_.synced(); }
+  size_t queue_depth() const { return reconciler_ ? reconciler_->depth() : 0; }
+
+ private:
+  static constexpr char kByNode[] = "node";
+
+  ChannelHub::Callbacks hub_callbacks() {
+    ChannelHub::Callbacks callbacks;
+    callbacks.changed = [this](const std::string& job_uid, bool urgent) {
+      const auto key = keys_.find(job_uid);
+      if (reconciler_ && key != keys_.end()) {
+        reconciler_->enqueue(key->second, urgent ? kube::priority::kUrgent : kube::priority::kNormal);
+      }
+    };
+    callbacks.message = [this](const std::string& job_uid, const api::channel::FromLauncher& message) {
+      const auto key = keys_.find(job_uid);
+      if (hooks_.launcher_message && key != keys_.end()) hooks_.launcher_message(key->second, message);
+    };
+    callbacks.higher_term = [this](Term seen) {
+      loop_.post([this, alive = alive_, seen] {
+        if (*alive) stand_again_above(seen);
+      });
+    };
+    callbacks.config_changed = [this] {
+      if (reconciler_) reconciler_->enqueue_all(kube::priority::kNormal);
+    };
+    return callbacks;
+  }
+
+  void watch_jobs() {
+    JobInformer::Handler handler;
+    handler.on_add = [this](const JobInformer::Entry& job, bool initial) {
+      keys_[job->metadata.uid] = job->metadata.key();
+      snapshots_.job_changed(job);
+      if (reconciler_) reconciler_->enqueue(job->metadata.key(), initial ? kube::priority::kInitial : kube::priority::kNormal);
+    };
+    handler.on_update = [this](const JobInformer::Entry&, const JobInformer::Entry& now) {
+      if (!reconciler_) return snapshots_.job_changed(now);
+      if (reconciler_->own_write(*now)) return;
+      reconciler_->enqueue(now->metadata.key());
+    };
+    handler.on_delete = [this](const JobInformer::Entry& last, bool) {
+      keys_.erase(last->metadata.uid);
+      snapshots_.job_removed(*last);
+      if (reconciler_) reconciler_->job_gone(*last);
+    };
+    jobs_.add_handler(std::move(handler));
+  }
+
+  void watch_pods() {
+    PodInformer::Handler handler;
+    handler.on_add = [this](const PodInformer::Entry& pod, bool) {
+      snapshots_.pod_changed(nullptr, pod.get());
+      pod_seen(*pod, false);
+    };
+    handler.on_update = [this](const PodInformer::Entry& old, const PodInformer::Entry& now) {
+      snapshots_.pod_changed(old.get(), now.get());
+      if (now->ended() && !old->ended()) {
+        hub_.pod_ended(now->metadata.uid);
+        if (reconciler_) reconciler_->enqueue_waiting();
+      }
+      pod_seen(*now, false);
+    };
+    handler.on_delete = [this](const PodInformer::Entry& last, bool) {
+      snapshots_.pod_changed(last.get(), nullptr);
+      hub_.forget(last->metadata.uid);
+      pod_seen(*last, true);
+      if (reconciler_) reconciler_->enqueue_waiting();
+    };
+    pods_.add_handler(std::move(handler));
+  }
+
+  void pod_seen(const kube::Pod& pod, bool gone) {
+    if (!reconciler_) return;
+    const OwnerReference* owner = pod.metadata.controller();
+    if (owner == nullptr) return;
+    if (const auto key = keys_.find(owner->uid); key != keys_.end()) reconciler_->pod_seen(key->second, pod, gone);
+  }
+
+  void watch_nodes() {
+    NodeInformer::Handler handler;
+    handler.on_add = [this](const NodeInformer::Entry& node, bool) {
+      snapshots_.node_changed(node);
+      if (reconciler_) reconciler_->enqueue_waiting();
+    };
+    handler.on_update = [this](const NodeInformer::Entry& old, const NodeInformer::Entry& now) {
+      snapshots_.node_changed(now);
+      if (matters(*old, *now)) node_seen(now->metadata.name);
+    };
+    handler.on_delete = [this](const NodeInformer::Entry& last, bool) {
+      snapshots_.node_removed(*last);
+      node_seen(last->metadata.name);
+    };
+    nodes_.add_handler(std::move(handler));
+  }
+
+  void node_seen(const std::string& node) {
+    if (!reconciler_) return;
+    for (const auto& pod : pods_.store().by_index(kByNode, node)) {
+      const OwnerReference* owner = pod->metadata.controller();
+      if (owner == nullptr) continue;
+      if (const auto key = keys_.find(owner->uid); key != keys_.end()) reconciler_->enqueue(key->second, kube::priority::kUrgent);
+    }
+    reconciler_->enqueue_waiting();
+  }
+
+  void lead(Term term) {
+    if (stopping_) return;
+    log_.info("leading", {{"term", term.value}});
+    hub_.lead(term);
+    const ReconcilerWorld world{loop_, transport_, jobs_, pods_, nodes_, hub_, snapshots_};
+    const auto may_act = [this, term] { return elector_.leading() && elector_.term() == term; };
+    reconciler_ = std::make_unique<Reconciler>(world, settings_, hooks_, term, may_act, random_.split(), log_);
+    reconciler_->start();
+    if (hooks_.leadership) hooks_.leadership(true, term.value);
+  }
+
+  void lost(const std::string& reason) {
+    log_.warning("leadership lost", {{"reason", reason}});
+    step_down();
+    if (stopping_) release();
+  }
+
+  void step_down() {
+    const uint64_t term = reconciler_ ? reconciler_->term().value : 0;
+    reconciler_.reset();
+    hub_.step_down();
+    if (term != 0 && hooks_.leadership) hooks_.leadership(false, term);
+  }
+
+  // Launchers have obeyed a higher term than ours and would obey us no more: stand for election above it.
+  void stand_again_above(Term seen) {
+    if (stopping_ || !reconciler_ || seen <= reconciler_->term()) return;
+    log_.warning("launchers have seen a higher term; standing again above it", {{"term", reconciler_->term().value}, {"seen", seen.value}});
+    step_down();
+    elector_.raise_term(seen);
+    elector_.release([this, alive = alive_] {
+      if (*alive && !stopping_) elector_.start();
+    });
+  }
+
+  void release() {
+    if (released_) return;
+    released_ = true;
+    step_down();
+    elector_.release([this, alive = alive_] {
+      if (!*alive) return;
+      hub_.stop();
+      log_.info("stopped");
+      const auto done = std::move(stopped_);
+      if (done) done();
+    });
+  }
+
+  Loop& loop_;
+  kube::Transport& transport_;
+  Random random_;
+  Logger log_;
+  OperatorSettings settings_;
+  OperatorHooks hooks_;
+  JobInformer jobs_;
+  PodInformer pods_;
+  NodeInformer nodes_;
+  kube::Client review_client_;
+  SessionAuth auth_;
+  ChannelHub hub_;
+  SnapshotBuilder snapshots_;
+  std::map<std::string, ObjectKey> keys_;  // job UID → key
+  bool stopping_ = false;
+  bool released_ = false;
+  std::function<void()> stopped_;
+  std::unique_ptr<Reconciler> reconciler_;
+  kube::LeaderElector elector_;
+  std::shared_ptr<bool> alive_;
+};
+
+Operator::Operator(Loop& loop, kube::Transport& transport, ChannelServer& channel, Random random, Logger log,
+                   OperatorSettings settings, OperatorHooks hooks)
+    : impl_(std::make_shared<Impl>(loop, transport, channel, random, std::move(log), std::move(settings), std::move(hooks))) {}
+
+Operator::~Operator() = default;
+
+void Operator::start() { impl_->start(); }
+void Operator::stop(std::function<void()> done) { impl_->stop(std::move(done)); }
+bool Operator::leading() const { return impl_->leading(); }
+uint64_t Operator::term() const { return impl_->term(); }
+bool Operator::ready() const { return impl_->ready(); }
+size_t Operator::queue_depth() const { return impl_->queue_depth(); }
+
+}  // namespace pitcrew::control
