@@ -79,7 +79,7 @@ class CheckpointerImpl final : public Checkpointer {
                        .log = services_.log};
     PITCREW_ASSIGN(RestoreOutput output, restore_newest(input, proposal));
     bytes_read_ = output.bytes_read;
-    PITCREW_TRY(reserve(output.in_memory));
+    PITCREW_TRY(reserve(output));
     if (services_.page != nullptr && group_.rank() == 0) {
       const auto& restored = output.restored;
       services_.page->set_resumed(restored ? std::optional(restored->step) : std::nullopt,
@@ -198,18 +198,18 @@ class CheckpointerImpl final : public Checkpointer {
 
   // Takes the memory that saves need, all before the first step. Where a rank has no room for the memory tier, it is off for
   // all of them.
-  Status reserve(const std::optional<CheckpointName>& keep) {
+  Status reserve(const RestoreOutput& found) {
     const bool wanted = memory_ && settings_.checkpoint.memory_steps;
     Status mine;
     if (memory_) {
       memory_->remove_reserve(settings_.local_rank);
-      if (settings_.local_rank == 0) drop_all_but(keep);
+      if (settings_.local_rank == 0) drop(found.others_in_memory);
     }
     PITCREW_ASSIGN(const auto present, group_.gather(static_cast<uint64_t>(wanted)));
     bool all_want = true;
     for (const uint64_t one : present) all_want = all_want && one != 0;
     if (wanted && !all_want) mine = Error(Code::kUnavailable, "another replica has no memory tier");
-    if (wanted && all_want) mine = reserve_files(keep.has_value());
+    if (wanted && all_want) mine = reserve_files(found.in_memory.has_value());
     PITCREW_ASSIGN(const auto failed, group_.agree(mine));
     if (failed || !wanted) {
       if (failed) {
@@ -251,9 +251,8 @@ class CheckpointerImpl final : public Checkpointer {
     return {};
   }
 
-  void drop_all_but(const std::optional<CheckpointName>& keep) {
-    for (const auto& [name, paths] : memory_->holdings()) {
-      if (keep && name == to_string(*keep)) continue;
+  void drop(const std::vector<std::string>& checkpoints) {
+    for (const std::string& name : checkpoints) {
       if (services_.launcher != nullptr) {
         const auto dropped = services_.launcher->call(launcher_socket::Drop{name});
         if (!dropped) services_.log.warning("an old memory checkpoint can't be dropped", {{"checkpoint", name}, {"error", dropped.error().message}});

@@ -73,6 +73,9 @@ class Restorer {
       if (candidate.place != Place::kMemory || unusable.contains(candidate.name) || output.in_memory) continue;
       output.in_memory = candidate.name;
     }
+    for (const std::string& name : in_memory_) {
+      if (!output.in_memory || name != to_string(*output.in_memory)) output.others_in_memory.push_back(name);
+    }
     output.bytes_read = bytes_read_;
     if (!output.restored && !damaged.empty()) {
       std::string all;
@@ -111,6 +114,7 @@ class Restorer {
     std::vector<Holdings> all;
     for (const Json& json : gathered) {
       PITCREW_ASSIGN(Holdings holdings, parse_holdings(json));
+      for (const auto& [name, paths] : holdings.memory) in_memory_.insert(name);
       all.push_back(std::move(holdings));
     }
     return find_candidates(all);
@@ -334,6 +338,7 @@ class Restorer {
 
   RestoreInput& in_;
   std::vector<size_t> ours_;
+  std::set<std::string> in_memory_;
   uint64_t bytes_read_ = 0;
 };
 

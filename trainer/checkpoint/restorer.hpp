@@ -29,6 +29,7 @@ struct RestoreInput {
 struct RestoreOutput {
   std::optional<Restored> restored;
   std::optional<CheckpointName> in_memory;  // the newest checkpoint that is complete in memory: it stays until a newer one counts
+  std::vector<std::string> others_in_memory;  // what else somebody holds: complete, damaged or neither
   uint64_t bytes_read = 0;                  // by this rank
 };
 

@@ -143,7 +143,7 @@ void Saver::coordinate(std::stop_token stop) {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      if (!changed_.wait(lock, stop, [&] { return !queue_.empty() || !written_.empty(); })) return;
+      changed_.wait(lock, stop, [&] { return !queue_.empty() || !written_.empty(); });
     }
     if (stop.stop_requested()) return die(Error(Code::kCancelled, "the checkpointer was ended"));
     if (const Status done = round(); !done) {
