@@ -1,0 +1,211 @@
+#include "trainer/train/config.hpp"
+
+#include <cmath>
+#include <filesystem>
+#include <numbers>
+
+#include "lib/base/digest.hpp"
+#include "trainer/tensor/portable_math.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+std::string resolve(const std::string& path, const std::string& folder) {
+  if (path.empty() || path.starts_with("/") || path.find("://") != std::string::npos) return path;
+  return (std::filesystem::path(folder) / path).lexically_normal().string();
+}
+
+void resolve_all(std::vector<std::string>& paths, const std::string& folder) {
+  for (std::string& path : paths) path = resolve(path, folder);
+}
+
+void require_positive(ObjectReader& reader, const char* key, uint64_t value) {
+  if (value == 0) reader.problem(key, "must be at least 1");
+}
+
+void require_between(ObjectReader& reader, const char* key, double value, double low, double high) {
+  if (!(value >= low && value <= high)) reader.problem(key, "must be between " + Json(low).dump() + " and " + Json(high).dump());
+}
+
+void read_model(ObjectReader& root, TrainConfig& config) {
+  const Json* json = root.raw("model");
+  if (json == nullptr) return root.problem("model", "is missing; it says kind, layers, width, heads, vocab and context");
+  auto model = model_config_from_json(*json, "model");
+  if (model) {
+    config.model = *model;
+  } else {
+    root.problems().push_back({"", model.error().message});
+  }
+}
+
+void read_batch(ObjectReader& root, TrainConfig& config) {
+  config.tokens = config.model.context;
+  auto batch = root.object("batch");
+  if (!batch) return root.problem("batch", "is missing; it says sequences (per step) and micro (sequences per lane)");
+  batch->read("sequences", config.sequences);
+  batch->read("micro", config.micro);
+  batch->read("tokens", config.tokens);
+  require_positive(*batch, "sequences", config.sequences);
+  require_positive(*batch, "micro", config.micro);
+  if (config.micro > 0 && config.sequences % config.micro != 0) {
+    batch->problem("micro", std::to_string(config.micro) + " does not divide sequences " + std::to_string(config.sequences) + "; choose a divisor");
+  }
+  if (config.model.context > 0 && config.tokens > config.model.context) {
+    batch->problem("tokens", std::to_string(config.tokens) + " is more than model.context " + std::to_string(config.model.context) + "; lower it");
+  }
+  batch->finish();
+}
+
+void read_optimizer(ObjectReader& root, TrainConfig& config) {
+  auto optimizer = root.object("optimizer");
+  if (!optimizer) return;
+  optimizer->read("learningRate", config.optimizer.learning_rate);
+  optimizer->read("beta1", config.optimizer.beta1);
+  optimizer->read("beta2", config.optimizer.beta2);
+  optimizer->read("epsilon", config.optimizer.epsilon);
+  optimizer->read("weightDecay", config.optimizer.weight_decay);
+  optimizer->read("clip", config.clip);
+  require_between(*optimizer, "beta1", config.optimizer.beta1, 0, 0.99999);
+  require_between(*optimizer, "beta2", config.optimizer.beta2, 0, 0.99999999);
+  if (!(config.optimizer.learning_rate > 0)) optimizer->problem("learningRate", "must be above 0");
+  if (!(config.optimizer.epsilon > 0)) optimizer->problem("epsilon", "must be above 0");
+  if (!(config.optimizer.weight_decay >= 0)) optimizer->problem("weightDecay", "must not be negative");
+  if (!(config.clip >= 0)) optimizer->problem("clip", "must not be negative; 0 turns clipping off");
+  optimizer->finish();
+}
+
+void read_schedule(ObjectReader& root, TrainConfig& config) {
+  auto schedule = root.object("schedule");
+  if (!schedule) return;
+  schedule->read("warmup", config.warmup);
+  schedule->read("decayTo", config.decay_to);
+  require_between(*schedule, "decayTo", config.decay_to, 0, 1);
+  if (config.steps > 0 && config.warmup >= config.steps) schedule->problem("warmup", "must be below steps " + std::to_string(config.steps));
+  schedule->finish();
+}
+
+void read_data(ObjectReader& root, const std::string& folder, TrainConfig& config) {
+  auto data = root.object("data");
+  if (!data) return root.problem("data", "is missing; it has text: {paths: […]} or bin: {paths: […]}");
+  if (auto text = data->object("text")) {
+    TextSettings settings;
+    text->read("paths", settings.paths);
+    text->read("include", settings.include);
+    text->read("exclude", settings.exclude);
+    text->read("maxFileBytes", settings.max_file_bytes);
+    if (settings.paths.empty()) text->problem("paths", "must name at least one file or folder");
+    resolve_all(settings.paths, folder);
+    if (config.model.vocab != 0 && config.model.vocab < 256) {
+      root.problem("model.vocab", "must be at least 256: text is read as bytes");
+    }
+    text->finish();
+    config.text = std::move(settings);
+  }
+  if (auto bin = data->object("bin")) {
+    bin->read("paths", config.bin);
+    if (config.bin.empty()) bin->problem("paths", "must name at least one file or folder");
+    resolve_all(config.bin, folder);
+    bin->finish();
+  }
+  if (config.text.has_value() != config.bin.empty()) data->problem("", "must have either text or bin");
+  data->read("heldOut", config.held_out);
+  if (config.micro > 0 && config.held_out % config.micro != 0) {
+    data->problem("heldOut", std::to_string(config.held_out) + " is not a multiple of batch.micro " + std::to_string(config.micro) + "; make it one");
+  }
+  data->finish();
+}
+
+void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig& config) {
+  auto checkpoint = root.object("checkpoint");
+  if (!checkpoint) return;
+  CheckpointSettings& settings = config.checkpoint;
+  checkpoint->read("path", settings.path);
+  settings.path = resolve(settings.path, folder);
+  checkpoint->read("keep", settings.keep);
+  require_positive(*checkpoint, "keep", settings.keep);
+  if (auto every = checkpoint->object("every")) {
+    every->read("steps", settings.every_steps);
+    every->read("time", settings.every_time);
+    if (settings.every_steps.has_value() == settings.every_time.has_value()) every->problem("", "must have either steps or time");
+    if (settings.every_steps == 0u) every->problem("steps", "must be at least 1");
+    every->finish();
+  }
+  if (auto memory = checkpoint->object("memory")) {
+    if (auto every = memory->object("every")) {
+      every->read("steps", settings.memory_steps);
+      if (settings.memory_steps == 0u) every->problem("steps", "must be at least 1");
+      every->finish();
+    }
+    memory->read("copies", settings.memory_copies);
+    memory->finish();
+  }
+  checkpoint->finish();
+}
+
+}  // namespace
+
+std::optional<TrainConfig> read_train_config(const Json& json, const std::string& folder, Problems& problems) {
+  TrainConfig config;
+  ObjectReader root(json, "", problems);
+  read_model(root, config);
+  root.read("steps", config.steps);
+  if (config.steps == 0) root.problem("steps", "must be at least 1");
+  root.read("seed", config.seed);
+  read_batch(root, config);
+  read_optimizer(root, config);
+  read_schedule(root, config);
+  read_data(root, folder, config);
+  read_checkpoint(root, folder, config);
+  if (auto evaluation = root.object("evaluation")) {
+    evaluation->read("every", config.evaluate_every);
+    if (config.evaluate_every > 0 && config.held_out == 0) {
+      evaluation->problem("every", "needs samples to evaluate: set data.heldOut");
+    }
+    evaluation->finish();
+  }
+  root.read("threads", config.threads);
+  require_positive(root, "threads", config.threads);
+  if (auto log = root.object("log")) {
+    log->read("every", config.log_every);
+    require_positive(*log, "every", config.log_every);
+    log->finish();
+  }
+  if (auto comm = root.object("comm")) {
+    comm->read("connectWithin", config.connect_timeout);
+    comm->read("timeout", config.collective_timeout);
+    comm->read("lostPeerWait", config.lost_peer_wait);
+    comm->finish();
+  }
+  root.finish();
+  if (!problems.empty()) return std::nullopt;
+  return config;
+}
+
+Json canonical(const TrainConfig& config) {
+  return {{"model", to_json(config.model)},
+          {"batch", {{"sequences", config.sequences}, {"micro", config.micro}, {"tokens", config.tokens}}},
+          {"steps", config.steps},
+          {"seed", config.seed},
+          {"optimizer",
+           {{"learningRate", config.optimizer.learning_rate},
+            {"beta1", config.optimizer.beta1},
+            {"beta2", config.optimizer.beta2},
+            {"epsilon", config.optimizer.epsilon},
+            {"weightDecay", config.optimizer.weight_decay},
+            {"clip", config.clip}}},
+          {"schedule", {{"warmup", config.warmup}, {"decayTo", config.decay_to}}},
+          {"data", {{"heldOut", config.held_out}}}};
+}
+
+std::string run_hash(const TrainConfig& config) { return hex64(xxh3(canonical(config).dump())); }
+
+double learning_rate(const TrainConfig& config, uint64_t step) {
+  const double top = config.optimizer.learning_rate;
+  if (step <= config.warmup) return top * static_cast<double>(step) / static_cast<double>(config.warmup);
+  const uint64_t span = config.steps - config.warmup;
+  const double along = span == 0 ? 1 : static_cast<double>(std::min(step, config.steps) - config.warmup) / static_cast<double>(span);
+  const double half_cosine = 0.5 * (1 + portable_sincos(std::numbers::pi * along).cosine);
+  return top * (config.decay_to + (1 - config.decay_to) * half_cosine);
+}
+
+}  // namespace pitcrew::trainer

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/base/environment.hpp"
+#include "lib/base/json.hpp"
+#include "trainer/data/token_source.hpp"
+#include "trainer/model/config.hpp"
+#include "trainer/model/parameters.hpp"
+
+namespace pitcrew::trainer {
+
+// A training run, as its YAML file describes it; docs/trainer.md is the reference. Defaults are here.
+struct TrainConfig {
+  ModelConfig model;
+
+  uint32_t sequences = 0;  // batch: per step, over all ranks
+  uint32_t micro = 1;      // sequences per lane
+  uint32_t tokens = 0;     // predictions per sequence; default the model's context
+
+  uint64_t steps = 0;
+  uint64_t seed = 1;
+
+  AdamWSettings optimizer;
+  double clip = 1.0;        // global norm; 0: no clipping
+  uint64_t warmup = 0;      // steps
+  double decay_to = 0.1;    // of the learning rate, at the last step
+
+  std::optional<TextSettings> text;
+  std::vector<std::string> bin;
+  uint64_t held_out = 0;    // samples
+  uint64_t evaluate_every = 0;  // steps; 0: only at the end
+
+  CheckpointSettings checkpoint;  // PITCREW_CHECKPOINT takes its place
+
+  uint32_t threads = 1;     // per rank
+  uint64_t log_every = 10;  // steps per line on stdout
+  Duration connect_timeout = minutes(5);
+  Duration collective_timeout = minutes(30);
+  Duration lost_peer_wait = minutes(30);  // for the launcher's word, after a peer was lost
+
+  uint64_t tokens_per_step() const { return uint64_t{sequences} * tokens; }
+};
+
+// Reads and validates; relative paths are taken from `folder`. Everything that is wrong becomes a problem with its path and
+// remedy; nothing is returned then.
+std::optional<TrainConfig> read_train_config(const Json& json, const std::string& folder, Problems& problems);
+
+// What the trained weights depend on, defaults filled in, keys sorted: model, batch, optimizer, schedule, seed, held-out split.
+// Not where data and checkpoints lie, nor how it is run.
+Json canonical(const TrainConfig& config);
+// XXH3 of canonical()'s text: the run's fingerprint.
+std::string run_hash(const TrainConfig& config);
+
+// For step 1, 2, …: warm-up from 0, then half a cosine down to decay_to at the last step. The same on every machine.
+double learning_rate(const TrainConfig& config, uint64_t step);
+
+}  // namespace pitcrew::trainer

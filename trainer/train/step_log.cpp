@@ -1,0 +1,93 @@
+#include "trainer/train/step_log.hpp"
+
+#include <bit>
+#include <charconv>
+#include <optional>
+
+#include "lib/base/digest.hpp"
+#include "lib/base/json.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+constexpr uint64_t kLimit = uint64_t{4} << 30;
+constexpr std::string_view kStart = "{\"step\":";
+
+struct Line {
+  Step step;
+  bool evaluation = false;
+};
+
+std::optional<Line> parse(std::string_view text) {
+  if (!text.starts_with(kStart) || !text.ends_with("}")) return std::nullopt;
+  text.remove_prefix(kStart.size());
+  Line line;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), line.step.value);
+  if (error != std::errc()) return std::nullopt;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  line.evaluation = text.starts_with(",\"kind\"");
+  return line;
+}
+
+// The lines that stay when training goes on from `resumed`.
+std::string cut(std::string_view text, Step resumed, std::string& gap) {
+  std::string kept;
+  Step expected(1);
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    if (end == std::string_view::npos) break;  // torn
+    const std::string_view whole = text.substr(0, end + 1);
+    text.remove_prefix(end + 1);
+    const auto line = parse(whole.substr(0, end));
+    if (!line || line->step > resumed) continue;
+    if (!line->evaluation) {
+      if (line->step != expected && gap.empty()) {
+        gap = "after step " + std::to_string(expected.value - 1) + " comes step " + std::to_string(line->step.value);
+      }
+      expected = line->step.next();
+    }
+    kept += whole;
+  }
+  if (gap.empty() && expected <= resumed) {
+    gap = "steps " + std::to_string(expected.value) + " to " + std::to_string(resumed.value) + " are missing";
+  }
+  return kept;
+}
+
+std::string format(Step step, const char* kind, double loss, EpochNumber epoch, uint64_t samples) {
+  std::string line(kStart);
+  line += std::to_string(step.value);
+  if (kind != nullptr) line += ",\"kind\":\"" + std::string(kind) + "\"";
+  return line + ",\"loss\":" + Json(loss).dump() + ",\"bits\":\"" + hex64(std::bit_cast<uint64_t>(loss)) + "\",\"epoch\":" +
+         std::to_string(epoch.value) + ",\"samples\":" + std::to_string(samples) + "}\n";
+}
+
+}  // namespace
+
+Result<StepLog> StepLog::open(FileSystem& files, const std::string& folder, Step resumed, EpochNumber epoch) {
+  const std::string path = join_path(folder, "steps.jsonl");
+  PITCREW_TRY(make_folders(files, folder));
+  auto text = read_file(files, path, kLimit);
+  if (!text && text.error().code != Code::kNotFound) return text.error();
+  std::string gap;
+  const std::string kept = cut(text ? *text : "", resumed, gap);
+  PITCREW_TRY(replace_file(files, path, kept));
+  PITCREW_ASSIGN(std::unique_ptr<File> file, files.open(path, FileSystem::Open::kUpdate));
+  return StepLog(std::move(file), kept.size(), epoch, gap.empty() ? "" : path + ": " + gap);
+}
+
+Status StepLog::append(Step step, double loss, uint64_t samples) { return write(format(step, nullptr, loss, epoch_, samples)); }
+
+Status StepLog::append_evaluation(Step step, double loss, uint64_t samples) {
+  return write(format(step, "evaluation", loss, epoch_, samples));
+}
+
+Status StepLog::sync() { return file_->sync(); }
+
+Status StepLog::write(const std::string& line) {
+  PITCREW_TRY(file_->write(std::as_bytes(std::span(line)), size_));
+  size_ += line.size();
+  return {};
+}
+
+}  // namespace pitcrew::trainer

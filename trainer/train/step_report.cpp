@@ -1,0 +1,45 @@
+#include "trainer/train/step_report.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pitcrew::trainer {
+namespace {
+
+struct Packed {
+  uint64_t request;
+  uint32_t stop;
+  uint32_t durable;
+  uint32_t memory;
+  uint32_t reserved;
+};
+
+}  // namespace
+
+Result<StepReport> share(Comm& comm, const LanePlan& plan, const StepReport& mine) {
+  const size_t width = sizeof(Packed) + plan.micro_steps() * sizeof(double);
+  std::vector<std::byte> own(width), all(width * comm.size());
+  const Packed packed{mine.save_request, mine.stop, mine.save_durable, mine.save_memory, 0};
+  std::memcpy(own.data(), &packed, sizeof packed);
+  if (!mine.losses.empty()) std::memcpy(own.data() + sizeof packed, mine.losses.data(), mine.losses.size() * sizeof(double));
+  PITCREW_TRY(comm.all_gather(own, all));
+
+  StepReport shared;
+  for (uint32_t rank = 0; rank < comm.size(); ++rank) {
+    const std::byte* at = all.data() + rank * width;
+    Packed theirs;
+    std::memcpy(&theirs, at, sizeof theirs);
+    shared.stop = shared.stop || theirs.stop != 0;
+    shared.save_request = std::max(shared.save_request, theirs.request);
+    if (rank == 0) {
+      shared.save_durable = theirs.durable != 0;
+      shared.save_memory = theirs.memory != 0;
+    }
+    const size_t before = shared.losses.size(), count = plan.of(rank).count();
+    shared.losses.resize(before + count);
+    if (count > 0) std::memcpy(shared.losses.data() + before, at + sizeof theirs, count * sizeof(double));
+  }
+  return shared;
+}
+
+}  // namespace pitcrew::trainer
