@@ -194,7 +194,7 @@ Json canonical(const TrainConfig& config) {
             {"weightDecay", config.optimizer.weight_decay},
             {"clip", config.clip}}},
           {"schedule", {{"warmup", config.warmup}, {"decayTo", config.decay_to}}},
-          {"data", {{"heldOut", config.held_out}}}};
+          {"data", {{"kind", config.text ? "text" : "bin"}, {"heldOut", config.held_out}}}};
 }
 
 std::string run_hash(const TrainConfig& config) { return hex64(xxh3(canonical(config).dump())); }

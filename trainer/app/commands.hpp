@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace pitcrew::trainer {
+
+// What `pitcrew-train` does; each returns the process's exit code and says on standard error why it isn't 0.
+
+// Trains as the rank that the environment says.
+int run_train(const std::string& config, const std::vector<std::string>& sets);
+
+struct SampleOptions {
+  std::string checkpoint;  // its folder, or the folder of checkpoints: then the newest that is whole
+  std::string prompt;      // text; for models of token files, token numbers with commas
+  uint32_t tokens = 200;
+  double temperature = 0.8;  // 0: always the likeliest
+  uint64_t seed = 1;
+  unsigned threads = 1;
+};
+// Generates from a checkpoint to standard output.
+int run_sample(const SampleOptions& options);
+
+// Prints what a configuration comes to: parameters, memory and work per rank.
+int run_plan(const std::string& config, const std::vector<std::string>& sets, uint32_t ranks);
+
+}  // namespace pitcrew::trainer

@@ -1,0 +1,50 @@
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+
+#include "lib/base/environment.hpp"
+#include "lib/base/version.hpp"
+#include "trainer/app/commands.hpp"
+
+int main(int argc, char** argv) {
+  using namespace pitcrew;
+  CLI::App app{
+      "Trains GPT-2 and Llama models. Runs alone, under torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT …), or under "
+      "Pitcrew.\nExit codes: 0 done or stopped after a save, 64 bad configuration, 65 bad data, 75 try again, 76 replace this node.",
+      "pitcrew-train"};
+  app.set_version_flag("--version", "pitcrew-train " + version());
+  std::string config;
+  std::vector<std::string> sets;
+  const auto takes_config = [&](CLI::App& command) {
+    command.add_option("config", config, "the run's YAML file (docs/trainer.md)");
+    command.add_option("--set", sets, "a value put over the file's: batch.micro=2")->take_all()->expected(1);
+  };
+  takes_config(app);
+
+  auto* sample = app.add_subcommand("sample", "generate from a checkpoint");
+  trainer::SampleOptions options;
+  sample->add_option("checkpoint", options.checkpoint, "a checkpoint's folder, or the folder of checkpoints")->required();
+  sample->add_option("--prompt", options.prompt, "what comes first: text, or token numbers with commas")->required();
+  sample->add_option("--tokens", options.tokens, "how many to generate")->capture_default_str();
+  sample->add_option("--temperature", options.temperature, "0: always the likeliest")->capture_default_str()->check(CLI::NonNegativeNumber);
+  sample->add_option("--seed", options.seed, "of the choice")->capture_default_str();
+  sample->add_option("--threads", options.threads, "to compute with")->capture_default_str()->check(CLI::Range(1, 1024));
+
+  auto* plan = app.add_subcommand("plan", "print parameters, memory and work of a configuration");
+  uint32_t ranks = 1;
+  takes_config(*plan);
+  plan->add_option("--ranks", ranks, "of how many ranks")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? exit_code::kDone : exit_code::kBadConfiguration;
+  }
+  if (sample->parsed()) return trainer::run_sample(options);
+  if (config.empty()) {
+    std::fprintf(stderr, "pitcrew-train: which configuration? Give the run's YAML file; --help says more\n");
+    return exit_code::kBadConfiguration;
+  }
+  if (plan->parsed()) return trainer::run_plan(config, sets, ranks);
+  return trainer::run_train(config, sets);
+}

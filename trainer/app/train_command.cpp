@@ -1,0 +1,97 @@
+#include <poll.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "lib/base/clock.hpp"
+#include "trainer/app/commands.hpp"
+#include "trainer/app/config_file.hpp"
+#include "trainer/app/signals.hpp"
+#include "trainer/checkpoint/launcher_client.hpp"
+#include "trainer/comm/tcp_comm.hpp"
+#include "trainer/train/trainer.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+// How long a rank that lost a peer stays where there is no launcher: long enough for all to have seen the same.
+constexpr Duration kAloneAfterLoss = seconds(2);
+
+int fail(const RankEnvironment& environment, int code, const std::string& message) {
+  std::fprintf(stderr, "pitcrew-train: rank %u: %s\n", environment.rank, message.c_str());
+  return code;
+}
+
+// A rank that lost a peer is a witness, not a cause: it says whom it lost and waits for the launcher to end it.
+int wait_for_word(const TrainConfig& config, const RankEnvironment& environment, const Outcome& outcome, page::Writer& page,
+                  LauncherClient* launcher, const Clock& clock) {
+  page.set_phase(page::Phase::kLostPeer);
+  fail(environment, 0, outcome.message);
+  if (launcher != nullptr) {
+    const launcher_socket::Evidence evidence{Rank(environment.rank), "lost-peer", outcome.message, outcome.lost_peer};
+    const auto told = launcher->call(evidence);
+    if (!told) fail(environment, 0, "the launcher was not told: " + told.error().message);
+  }
+  const Instant until = clock.now() + (launcher != nullptr ? config.lost_peer_wait : kAloneAfterLoss);
+  while (!stop_signalled() && clock.now() < until) poll(nullptr, 0, 50);
+  return exit_code::kTryAgain;
+}
+
+}  // namespace
+
+int run_train(const std::string& path, const std::vector<std::string>& sets) {
+  install_stop_signals();
+  auto environment = read_rank_environment(getenv);
+  if (!environment) return fail({}, exit_code::kBadConfiguration, environment.error().message);
+  install_backtrace_signal(environment->rank);
+  auto config = load_config(path, sets);
+  if (!config) return fail(*environment, exit_code::kBadConfiguration, config.error().message);
+
+  const RealClock clock;
+  page::Writer page;
+  if (!environment->progress.empty()) {
+    auto opened = page::Writer::open(environment->progress, environment->local_rank);
+    if (!opened) return fail(*environment, exit_code::kTryAgain, opened.error().message);
+    page = std::move(*opened);
+  }
+  std::unique_ptr<LauncherClient> launcher;
+  if (!environment->launcher.empty()) launcher = connect_launcher(environment->launcher);
+
+  TcpSettings settings;
+  settings.rank = environment->rank;
+  settings.size = environment->size;
+  settings.master_address = environment->master_address;
+  settings.master_port = environment->master_port;
+  settings.job = environment->job.uid;
+  settings.term = environment->job.term.value;
+  settings.epoch = environment->epoch.value;
+  settings.connect_timeout = config->connect_timeout;
+  settings.collective_timeout = config->collective_timeout;
+  settings.cancelled = stop_signalled;
+  auto comms = TcpComm::connect(settings, 2);
+  if (!comms) {
+    const Code code = comms.error().code;
+    if (code == Code::kCancelled) return exit_code::kDone;
+    return fail(*environment, code == Code::kInvalidArgument ? exit_code::kBadConfiguration : exit_code::kTryAgain, comms.error().message);
+  }
+
+  TrainerServices services;
+  services.training = (*comms)[0].get();
+  services.checkpoints = environment->size > 1 ? (*comms)[1].get() : nullptr;
+  services.launcher = launcher.get();
+  services.page = &page;
+  services.clock = &clock;
+  services.files = &posix_file_system();
+  services.stop_asked = stop_signalled;
+  services.print = [](const std::string& line) {
+    std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  };
+  services.log = Logger::to_stderr(LogFormat::kPlain).with({{"rank", environment->rank}});
+  const Outcome outcome = train(*config, *environment, services);
+  if (outcome.lost_peer) return wait_for_word(*config, *environment, outcome, page, launcher.get(), clock);
+  if (outcome.exit_code != 0) return fail(*environment, outcome.exit_code, outcome.message);
+  return exit_code::kDone;
+}
+
+}  // namespace pitcrew::trainer
