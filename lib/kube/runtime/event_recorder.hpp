@@ -1,7 +1,6 @@
 #pragma once
 
 #include <deque>
-#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -53,17 +52,19 @@ class EventRecorder {
   void flush(Duration limit, std::function<void()> done);
 
   const EventMetrics& metrics() const { return metrics_; }
-  size_t queued() const { return queue_.size() + writing_; }
+  size_t queued() const { return queue_.size() + writing_ + retrying_; }
 
  private:
   struct Series;
-  struct Write;
-  void push(std::shared_ptr<Series> series);
+  void push(const std::shared_ptr<Series>& series);
   void pump();
-  void write(std::shared_ptr<Write> write);
-  void written(const std::shared_ptr<Write>& write, Result<Payload> result);
-  void sweep();
+  void write(const std::shared_ptr<Series>& series);
+  void written(const std::shared_ptr<Series>& series, int64_t count, const Status& status);
+  void retry(const std::shared_ptr<Series>& series);
+  void forget_silent();
+  void make_room();
   void arm_sweep();
+  void tell_flushed();
 
   Loop& loop_;
   Client& client_;
@@ -72,14 +73,14 @@ class EventRecorder {
   Logger log_;
   EventMetrics metrics_;
   std::map<std::string, std::shared_ptr<Series>> series_;
-  std::map<std::string, RateLimiter> objects_;
-  std::deque<std::shared_ptr<Write>> queue_;
-  std::list<Loop::TimerPtr> retries_;
+  std::map<std::string, RateLimiter> objects_;  // by UID
+  std::deque<std::shared_ptr<Series>> queue_;
   size_t writing_ = 0;
+  size_t retrying_ = 0;
   Loop::TimerPtr sweeper_;
   std::function<void()> flushed_;
   Loop::TimerPtr flush_limit_;
-  std::shared_ptr<bool> alive_;
+  std::shared_ptr<bool> alive_;  // for callbacks that outlive it
 };
 
 // What an event is about.

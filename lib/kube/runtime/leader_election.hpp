@@ -67,7 +67,8 @@ class LeaderElection {
   bool leading(Instant now) const { return leading_ && now - renewed_ < settings_.renew_deadline; }
   Term term() const { return term_; }
   const std::string& holder() const { return holder_; }
-  // The next acquisition's term will be above this one: launchers may have seen a higher one (a restored etcd).
+  // The next write's term will be above this one: launchers may have seen a higher one (a restored etcd). A leader gets
+  // StartLeading again, with its new term.
   void raise_term(Term above) { floor_ = std::max(floor_, above); }
 
  private:
@@ -76,10 +77,14 @@ class LeaderElection {
   Actions on_read(const Read& read, Instant now, double chance);
   Actions on_written(const Written& written, Instant now, double chance);
   Actions on_release(Instant now);
+  Actions renew(Instant now);
+  Actions acquire(Instant now);
+  Actions give_back();
   Actions lost(std::string reason, double chance);
   Actions retry(double chance) const;
+  Actions watch_deadline(Duration at_most, Instant now) const;
   void observe(const std::optional<Lease>& lease, Instant now);
-  Lease claim(Instant now, bool renewal) const;
+  Lease claim(Instant now) const;
 
   LeaderElectionSettings settings_;
   bool leading_ = false;

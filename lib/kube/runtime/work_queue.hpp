@@ -41,8 +41,8 @@ class WorkQueue {
   void add(const ObjectKey& key, int priority = priority::kNormal);
   // One waiting entry a key: the earliest time, the highest priority.
   void add_after(const ObjectKey& key, Duration delay, int priority = priority::kNormal);
-  // After the key's own back-off, which doubles with every call until forget().
-  void add_failed(const ObjectKey& key, int priority = priority::kNormal);
+  // After the key's own back-off, which doubles with every call until forget(), or `at_least` where that is longer.
+  void add_failed(const ObjectKey& key, int priority = priority::kNormal, Duration at_least = Duration(0));
   void forget(const ObjectKey& key) { failures_.erase(key); }
   int failures(const ObjectKey& key) const;
 
