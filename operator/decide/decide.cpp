@@ -1,0 +1,87 @@
+#include "operator/decide/decide.hpp"
+
+#include <algorithm>
+
+#include "operator/decide/actions.hpp"
+#include "operator/decide/evidence.hpp"
+#include "operator/decide/gang.hpp"
+#include "operator/decide/ladder.hpp"
+#include "operator/decide/planned_stop.hpp"
+#include "operator/decide/quiet.hpp"
+#include "operator/decide/requests.hpp"
+#include "operator/decide/situation.hpp"
+#include "operator/decide/spares.hpp"
+#include "operator/decide/terminal.hpp"
+#include "operator/decide/timeline.hpp"
+
+namespace pitcrew::control {
+namespace {
+
+// Moves the new status on by everything that the snapshot shows.
+void advance(Situation& situation) {
+  situation.status.observed_generation = situation.job.metadata.generation;
+  follow(situation);
+  if (plan_stops(situation)) return;
+
+  if (situation.epoch_active()) {
+    const Judgement judgement = judge(situation);
+    if (judgement.done) return succeed(situation);
+    if (!judgement.verdict) {
+      keep_spares(situation);
+      return;
+    }
+    recover(situation, judgement);
+    if (api::terminal(situation.status.phase)) return;
+  }
+  if (situation.marked(mark::kInterrupted)) {
+    fill_gang(situation);
+  } else {
+    assemble_gang(situation);
+  }
+  if (!api::terminal(situation.status.phase) && !situation.status.pods.empty()) keep_spares(situation);
+}
+
+}  // namespace
+
+Plan decide(const Snapshot& snapshot, Instant at) {
+  Plan plan;
+  plan.resource_version = snapshot.job->metadata.resource_version;
+  // As fine as status keeps time: what is written reads back as it was decided.
+  const Instant now(std::chrono::floor<std::chrono::microseconds>(at.since_epoch()));
+  if (!snapshot.settled) {
+    plan.waiting = "the caches do not show yet what was written last";
+    return plan;
+  }
+  // The pods go with their owner.
+  if (snapshot.job->metadata.deletion_time) return plan;
+
+  Situation situation(snapshot, now);
+  if (api::terminal(situation.stored.phase)) {
+    after_the_end(situation, plan);
+    plan.wake = situation.wake();
+    return plan;
+  }
+  advance(situation);
+  answer_requests(situation);
+  plan.waiting = situation.waiting;
+
+  if (worth_a_write(situation)) {
+    account(situation);
+    plan.status = std::move(situation.status);
+    plan.events = std::move(situation.events);
+    plan.wake = situation.wake();
+    return plan;
+  }
+  act_on_stored(situation, plan);
+  tell_requests(situation, plan);
+  if (!plan.acts()) {
+    if (quiet_write_due(situation)) {
+      account(situation);
+      plan.status = std::move(situation.status);
+    }
+  }
+  plan.wake = situation.wake();
+  return plan;
+}
+
+}  // namespace pitcrew::control

@@ -1,0 +1,126 @@
+#include "operator/decide/node_loss.hpp"
+
+#include <algorithm>
+
+#include "operator/decide/decide.hpp"
+
+namespace pitcrew::control {
+namespace {
+
+constexpr Duration kHerdWindow = seconds(2);
+constexpr Duration kHerdWait = seconds(30);
+constexpr size_t kHerdNodes = 3;
+// The step counts as advancing where it grew this long after the silence began: one step may still have been under way.
+constexpr Duration kStepUnderWay = seconds(2);
+
+// What a peer says that could come of this member's loss. Empty: nothing.
+std::string peers_sign(const Situation& situation, Slot slot, Instant silent_since) {
+  const api::SlotStatus* row = nullptr;
+  for (const api::SlotStatus& candidate : situation.stored.slots) {
+    if (candidate.slot == slot) row = &candidate;
+  }
+  if (row == nullptr) return {};
+  const uint32_t first = row->first_rank.value;
+  const uint32_t last = first + situation.in.shape.processes;
+  const auto of_slot = [&](const std::optional<Rank>& rank) { return rank && rank->value >= first && rank->value < last; };
+
+  for (const api::SlotStatus& peer : situation.stored.slots) {
+    if (peer.slot == slot) continue;
+    const LauncherView* view = situation.launcher(peer.pod_uid);
+    if (view == nullptr || view->seen != situation.epoch()) continue;
+    const std::string who = "slot " + std::to_string(peer.slot.value);
+    if (view->unreachable.contains(slot)) return who + " cannot reach it";
+    if (view->progress && view->progress->message.lost_peer && view->progress->at >= silent_since &&
+        (!view->progress->message.lost_rank || of_slot(view->progress->message.lost_rank))) {
+      return who + " lost it as a peer";
+    }
+    for (const auto& evidence : view->evidence) {
+      if (evidence.at >= silent_since && of_slot(evidence.message.peer)) return who + " reports " + evidence.message.kind;
+    }
+    for (const auto& [rank, exit] : view->exited) {
+      if (exit.at >= silent_since && !exit.message.done) return "rank " + std::to_string(rank.value) + " of a peer failed after it";
+    }
+    if (view->stalled && view->stalled->at >= silent_since) return who + " stalled after it";
+  }
+  return {};
+}
+
+// Some other rank did a step well after the silence began, and none has given up since.
+bool advancing(const Situation& situation, Slot slot, Instant silent_since) {
+  bool grown = false;
+  for (const api::SlotStatus& peer : situation.stored.slots) {
+    const LauncherView* view = situation.launcher(peer.pod_uid);
+    if (view == nullptr || view->seen != situation.epoch()) continue;
+    if (view->progress && view->progress->message.lost_peer) return false;
+    if (!view->exited.empty() || view->stalled) return false;
+    if (peer.slot != slot && view->advanced && *view->advanced > silent_since + kStepUnderWay &&
+        situation.now - *view->advanced < 2 * kSilence) {
+      grown = true;
+    }
+  }
+  return grown;
+}
+
+}  // namespace
+
+Herd judge_herd(uint32_t connected_nodes, const std::vector<SilentNode>& silent, Instant now) {
+  // The widest group that fell silent within one window.
+  std::vector<Instant> times;
+  for (const SilentNode& node : silent) times.push_back(node.since);
+  std::sort(times.begin(), times.end());
+  Herd herd;
+  const size_t all = connected_nodes + times.size();
+  for (size_t first = 0, last = 0; first < times.size(); ++first) {
+    last = std::max(last, first);
+    while (last + 1 < times.size() && times[last + 1] - times[first] <= kHerdWindow) ++last;
+    const size_t group = last - first + 1;
+    if (group < kHerdNodes || group * 2 <= all) continue;
+    const Instant until = times[last] + kHerdWait;
+    if (now < until) {
+      herd.waiting = true;
+      herd.until = std::max(herd.until, until);
+    }
+  }
+  return herd;
+}
+
+NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member) {
+  NodeLossVerdict verdict;
+  if (!member.bound() || !member.record->slot) return verdict;
+  // To a fresh leader everybody is silent: it waits for them to say hello, then counts from when it began to listen.
+  const bool absent = member.launcher == nullptr;
+  if (absent && !situation.hello_grace_over()) {
+    verdict.look_again = situation.in.leading_since + kHelloGrace;
+    return verdict;
+  }
+  if (!absent && !member.launcher->silent_since) return verdict;
+  const Instant since = absent ? situation.in.leading_since : *member.launcher->silent_since;
+  verdict.happened = since;
+  if (situation.now < since + kSilence) {
+    verdict.look_again = since + kSilence;
+    return verdict;
+  }
+  const Herd herd = judge_herd(situation.in.connected_nodes, situation.in.silent_nodes, situation.now);
+  if (herd.waiting) {
+    verdict.look_again = herd.until;
+    return verdict;
+  }
+  const Slot slot = *member.record->slot;
+  const bool running = situation.epoch_active();
+  if (running && advancing(situation, slot, since)) {
+    verdict.look_again = situation.now + kSilence;
+    return verdict;
+  }
+  if (member.node == nullptr) {
+    verdict.second_sign = "its node is gone";
+  } else if (!member.node->ready()) {
+    verdict.second_sign = "its node is not ready";
+  } else if (running) {
+    verdict.second_sign = peers_sign(situation, slot, since);
+  }
+  verdict.lost = !verdict.second_sign.empty();
+  if (!verdict.lost) verdict.look_again = situation.now + kSilence;
+  return verdict;
+}
+
+}  // namespace pitcrew::control
