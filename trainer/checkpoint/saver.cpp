@@ -51,7 +51,6 @@ void Saver::abort() {
 
 void Saver::begin(Step step, Json state, SaveKinds kinds, uint64_t request) {
   Job job{.step = step, .checkpoint = to_string({in_.claim, step}), .state = std::move(state), .kinds = kinds, .request = request};
-  hold_mutation();  // of a snapshot before this one, so that tickets_ tells of one only
   job.buffer = in_.buffers->take();
   if (job.buffer != nullptr) {
     in_.services->copier->begin();
@@ -114,10 +113,11 @@ std::optional<Step> Saver::last_saved(Place place) const {
   return place == Place::kDurable ? durable_step_ : memory_step_;
 }
 
-void Saver::finish_job(const Job& job, Place place, SaveOutcome::Result result, uint64_t bytes, std::string message) {
+void Saver::finish_job(Job& job, Place place, SaveOutcome::Result result, uint64_t bytes, std::string message) {
   const std::lock_guard lock(mutex_);
   if (result == SaveOutcome::Result::kSkipped) ++skipped_;
   if (result == SaveOutcome::Result::kSaved) (place == Place::kDurable ? durable_step_ : memory_step_) = job.step;
+  (place == Place::kDurable ? job.kinds.durable : job.kinds.memory) = false;
   outcomes_.push_back({job.step, place, result, bytes, std::move(message)});
 }
 
@@ -132,8 +132,9 @@ void Saver::die(const Error& error) {
   dead_ = error;
   for (const auto* jobs : {&queue_, &writing_, &written_}) {
     for (const Job& job : *jobs) {
-      outcomes_.push_back({job.step, job.kinds.durable ? Place::kDurable : Place::kMemory, SaveOutcome::Result::kFailed, 0,
-                           "checkpoint step " + std::to_string(job.step.value) + " was given up: " + error.message});
+      const std::string message = "checkpoint step " + std::to_string(job.step.value) + " was given up: " + error.message;
+      if (job.kinds.memory) outcomes_.push_back({job.step, Place::kMemory, SaveOutcome::Result::kFailed, 0, message});
+      if (job.kinds.durable) outcomes_.push_back({job.step, Place::kDurable, SaveOutcome::Result::kFailed, 0, message});
     }
   }
   changed_.notify_all();
@@ -175,10 +176,15 @@ Status Saver::round() {
     job = std::move(from.front());
     from.pop_front();
   }
-  return common & kWritten ? commit(job) : start(std::move(job));
+  Status done = common & kWritten ? commit(job) : start(job);
+  if (!done) {
+    const std::lock_guard lock(mutex_);
+    queue_.push_front(std::move(job));  // so that it is told of with the others
+  }
+  return done;
 }
 
-Status Saver::start(Job job) {
+Status Saver::start(Job& job) {
   PITCREW_ASSIGN(const auto have, group_.gather(static_cast<uint64_t>(job.buffer != nullptr)));
   if (std::find(have.begin(), have.end(), 0u) != have.end()) {
     const std::string why = "step " + std::to_string(job.step.value) + " was not saved: every buffer is still in use (saves are asked for faster than they are done)";
@@ -196,11 +202,11 @@ Status Saver::start(Job job) {
   std::memcpy(job.buffer->memory.data(), header.data(), header.size());
   job.report = in_.layout->measure(job.buffer->memory.data());
   if (job.kinds.memory) PITCREW_TRY(save_memory(job));
-  const bool durable = job.kinds.durable && !superseded_;
   if (job.kinds.durable && superseded_) {
     finish_job(job, Place::kDurable, SaveOutcome::Result::kFailed, 0,
                "step " + std::to_string(job.step.value) + " was not saved: a newer epoch owns the checkpoint folder");
   }
+  const bool durable = job.kinds.durable;
   SaveBuffers::Buffer* buffer = job.buffer;
   if (durable) {
     in_.buffers->use(buffer, SaveBuffers::kPersisting);
@@ -357,6 +363,10 @@ void Saver::write_shards(std::stop_token stop) {
     }
     job.written = write_shard(job, stop);
     const std::lock_guard lock(mutex_);
+    if (dead_) {
+      outcomes_.push_back({job.step, Place::kDurable, SaveOutcome::Result::kFailed, 0,
+                           "checkpoint step " + std::to_string(job.step.value) + " was given up: " + dead_->message});
+    }
     written_.push_back(std::move(job));
     changed_.notify_all();
   }

@@ -75,7 +75,7 @@ class Saver {
 
   // All of these are collectives; an error is the communicator's.
   Status round();
-  Status start(Job job);
+  Status start(Job& job);
   Status save_memory(Job& job);
   Result<std::optional<Error>> collect(const Job& job, const Status& mine, Manifest& manifest);
   Status release_older(SaveBuffers::Buffer* older, const std::string& checkpoint);
@@ -83,7 +83,7 @@ class Saver {
   Status commit_manifest(const Manifest& manifest);
 
   void die(const Error& error);
-  void finish_job(const Job& job, Place place, SaveOutcome::Result result, uint64_t bytes, std::string message);
+  void finish_job(Job& job, Place place, SaveOutcome::Result result, uint64_t bytes, std::string message);
   void job_done();
   bool has_launcher() const { return in_.services->launcher != nullptr; }
 
