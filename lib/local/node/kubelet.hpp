@@ -70,20 +70,35 @@ class Kubelet final : private ContainerRuntime::Handler {
   void exited(const std::string& id, const ContainerExit& exit) override;
   void died(const std::string& reason) override;
 
-  void register_node();
+  void connect();
+  void disconnect();
   void tell_controller();
-  void on_pods(const std::vector<kube::Payload>& items);
-  void on_pod(kube::WatchEventType type, const kube::Payload& object);
-  void update_pod(const std::string& uid, const Json& object);
+  void register_node();
+  void register_again();
+  void write_node(const Json& node);
+
+  void on_list(const std::vector<kube::Payload>& items);
+  void on_event(kube::WatchEventType type, const kube::Payload& object);
+  void update_pod(const Json& object);
   void forget_pod(const std::string& uid);
+  PodState* find(const std::string& uid);
+  std::string free_ip() const;
+
+  // kubelet_pods.cpp: the life of one pod
+  std::unique_ptr<PodState> new_pod(const Json& object);
+  void lose_containers(PodState& pod);
   void sync(PodState& pod);
+  bool make_volumes(PodState& pod);
+  void schedule_tokens(PodState& pod);
   void start_container(PodState& pod, ContainerState& container);
   void container_ended(PodState& pod, ContainerState& container, const ContainerExit& exit);
-  void begin_deletion(PodState& pod);
-  void finish_deletion(PodState& pod);
+  bool restarts(const PodState& pod, const ContainerState& container, bool success) const;
+  void restart_later(PodState& pod, ContainerState& container);
+  void begin_deletion(PodState& pod, Duration grace);
+  void kill_all(PodState& pod);
+  void remove_pod(PodState& pod);
   void write_status(PodState& pod);
   Json status_of(const PodState& pod) const;
-  PodState* find(const std::string& uid);
 
   Loop& loop_;
   kube::Transport& transport_;
@@ -96,13 +111,11 @@ class Kubelet final : private ContainerRuntime::Handler {
   State state_ = State::kOff;
   bool partitioned_ = false;
   std::string boot_id_;
-  uint32_t next_ip_ = 1;
   std::unique_ptr<kube::Client> client_;
   std::unique_ptr<kube::Watcher> watcher_;
   std::map<std::string, std::unique_ptr<PodState>> pods_;  // by UID
   Loop::TimerPtr boot_timer_;
   Loop::TimerPtr register_timer_;
-  std::shared_ptr<Kubelet*> self_;
 };
 
 }  // namespace pitcrew::local

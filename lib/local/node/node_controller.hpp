@@ -15,6 +15,11 @@ struct NodeControllerSettings {
   Duration evict_after = minutes(5); // from then on, pods are deleted (the default toleration of not-ready and unreachable)
 };
 
+// The node's conditions with Ready set to this; others stay.
+Json conditions_with_ready(const Json& node, const std::string& status, const std::string& reason, const std::string& message, Instant now);
+bool has_unreachable_taint(const Json& node);
+Json taints_without_unreachable(const Json& node);
+
 // What kube-controller-manager does about nodes that fall silent: Ready becomes Unknown with the taint unreachable:NoExecute, later
 // the node's pods get a deletion time; they stay Terminating until the node is back or they are deleted by force. Kubelets say
 // `heard` and `silent` themselves instead of renewing leases, so that a quiet world costs nothing.
@@ -29,6 +34,8 @@ class NodeController {
 
  private:
   void mark(const std::string& node);
+  void mark_again(const std::string& node);
+  void write_mark(const std::string& node, const Json& object);
   void evict(const std::string& node);
 
   Loop& loop_;

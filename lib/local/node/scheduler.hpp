@@ -42,6 +42,7 @@ class Scheduler {
   std::string refusal(const kube::Pod& pod, const kube::Node& node) const;
   void say_unschedulable(const kube::Pod& pod, const std::string& message);
   void account(const kube::Pod& pod, int sign);
+  void unassume(const std::string& uid);
 
   Loop& loop_;
   SchedulerFaults faults_;
@@ -52,7 +53,7 @@ class Scheduler {
   std::map<std::string, kube::Resources> used_;
   std::map<std::string, int> pod_count_;
   std::map<std::string, kube::Resources> robbed_;
-  std::map<std::string, std::string> assumed_;  // pod UID → node: bound, and not yet seen bound
+  std::map<std::string, std::shared_ptr<const kube::Pod>> assumed_;  // by UID: bound by us, and not yet seen bound
   std::map<std::string, Instant> not_before_;   // pod UID, of late ones
   bool awake_ = false;
   Loop::TimerPtr timer_;

@@ -1,11 +1,10 @@
 #pragma once
 
 #include <functional>
-#include <map>
-#include <memory>
 #include <set>
 #include <string>
 
+#include "lib/base/delayed.hpp"
 #include "lib/base/loop.hpp"
 #include "lib/local/node/container_runtime.hpp"
 
@@ -26,7 +25,6 @@ class SimulatedRuntime final : public ContainerRuntime {
   };
 
   SimulatedRuntime(Loop& loop, Model model, Duration latency = milliseconds(20), Duration boot_time = seconds(1));
-  ~SimulatedRuntime() override;
 
   void boot(Handler& handler) override;
   void start(ContainerSpec spec) override;
@@ -43,7 +41,6 @@ class SimulatedRuntime final : public ContainerRuntime {
   void later(Duration delay, std::function<void()> task);
   void tell_exit(const std::string& id, const ContainerExit& exit);
 
-  Loop& loop_;
   Model model_;
   Duration latency_;
   Duration boot_time_;
@@ -51,7 +48,7 @@ class SimulatedRuntime final : public ContainerRuntime {
   uint64_t boot_ = 0;  // tasks of an earlier boot do nothing
   bool frozen_ = false;
   std::set<std::string> running_;
-  std::shared_ptr<SimulatedRuntime*> self_;
+  Delayed delayed_;
 };
 
 }  // namespace pitcrew::local
