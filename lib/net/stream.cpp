@@ -114,7 +114,8 @@ struct Stream::Core : std::enable_shared_from_this<Core> {
       size_t size = 0;
       ERR_clear_error();
       errno = 0;
-      return tls_result(SSL_read_ex(tls.ssl.get(), target.data(), target.size(), &size), size);
+      const int returned = SSL_read_ex(tls.ssl.get(), target.data(), target.size(), &size);
+      return tls_result(returned, size);
     }
     ErrorCode error;
     const size_t size = socket.read_some(asio::buffer(target.data(), target.size()), error);
@@ -140,7 +141,8 @@ struct Stream::Core : std::enable_shared_from_this<Core> {
       size_t size = 0;
       ERR_clear_error();
       errno = 0;
-      return tls_result(SSL_write_ex(tls.ssl.get(), source.data(), source.size(), &size), size);
+      const int returned = SSL_write_ex(tls.ssl.get(), source.data(), source.size(), &size);
+      return tls_result(returned, size);
     }
     ErrorCode error;
     const size_t size = socket.write_some(std::span<const asio::const_buffer>(sources.data(), source_count), error);
