@@ -58,7 +58,13 @@ class SupervisorTest : public ::testing::Test {
     const Status started = supervisor_->start(std::move(starts));
     ASSERT_TRUE(started) << started.error().message;
   }
-  bool wait(const std::function<bool()>& condition) { return loop_.run_until(condition, kCap); }
+  // The condition may be one that no event of the loop tells of.
+  bool wait(const std::function<bool()>& condition) {
+    Loop::TimerPtr timer;
+    std::function<void()> tick = [&] { timer = loop_.after(milliseconds(5), tick); };
+    tick();
+    return loop_.run_until(condition, kCap);
+  }
   bool wait_for_exits(size_t count) {
     return wait([&] { return exits_.size() == count; });
   }
@@ -329,6 +335,7 @@ TEST_F(SupervisorTest, stacks_of_a_stopped_rank_come_without_its_answer) {
   start({{"backtrace"}});
   ASSERT_TRUE(wait([&] { return supervisor_->tail(0) == "ready\n"; }));
   kill(supervisor_->pid(0), SIGSTOP);
+  ASSERT_TRUE(wait([&] { return describe_process(supervisor_->pid(0)).find("(T") != std::string::npos; }));
   std::string text;
   supervisor_->collect_stacks(2000, [&](std::string t) { text = std::move(t); });
   ASSERT_TRUE(wait([&] { return !text.empty(); }));

@@ -31,16 +31,17 @@ std::map<std::string, std::string> torch_defaults(const RankPlace& place) {
 }
 
 std::vector<std::string> merge_environment(const std::vector<std::string>& inherited,
-                                           const std::map<std::string, std::string>& variables) {
-  std::map<std::string, std::string> torch_defaults(const RankPlace& place) {
-  std::map<std::string, std::string> defaults{{"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"}};
-  if (place.local_world_size > 1) defaults["OMP_NUM_THREADS"] = "1";
-  return defaults;
-}
-
-std::vector<std::string> merged;
+                                           const std::map<std::string, std::string>& variables,
+                                           const std::map<std::string, std::string>& defaults) {
+  std::vector<std::string> merged;
+  std::map<std::string, std::string> missing = defaults;
   for (const std::string& entry : inherited) {
-    if (!variables.contains(entry.substr(0, entry.find('=')))) merged.push_back(entry);
+    const std::string name = entry.substr(0, entry.find('='));
+    missing.erase(name);
+    if (!variables.contains(name)) merged.push_back(entry);
+  }
+  for (const auto& [name, value] : missing) {
+    if (!variables.contains(name)) merged.push_back(name + "=" + value);
   }
   for (const auto& [name, value] : variables) merged.push_back(name + "=" + value);
   return merged;
