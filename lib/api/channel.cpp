@@ -3,11 +3,6 @@
 namespace pitcrew::api::channel {
 namespace {
 
-template <typename... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
-
 // Sizes that a peer may send are bounded; what is longer is a broken or hostile peer.
 constexpr size_t kMaxTable = 4096;
 

@@ -1,12 +1,9 @@
 #include "lib/base/launcher_socket.hpp"
 
+#include "lib/base/overloaded.hpp"
+
 namespace pitcrew::launcher_socket {
 namespace {
-
-template <typename... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 
 Json write(const Request& request) {
   return std::visit(

@@ -2,7 +2,10 @@
 
 #include <charconv>
 #include <cmath>
+#include <optional>
+#include <sstream>
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 namespace pitcrew {
@@ -10,8 +13,7 @@ namespace {
 
 constexpr size_t kMaxNodes = 100'000;
 constexpr size_t kMaxDepth = 128;
-
-std::string at_line(int line) { return "line " + std::to_string(line); }
+constexpr size_t kMaxDocuments = 1'000;
 
 bool looks_like_number(std::string_view text) {
   if (text.empty()) return false;
@@ -23,7 +25,6 @@ Json plain_scalar(const std::string& text) {
   if (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL") return nullptr;
   if (text == "true" || text == "True" || text == "TRUE") return true;
   if (text == "false" || text == "False" || text == "FALSE") return false;
-  if (text == ".nan" || text == ".inf" || text == "-.inf") return text;  // JSON has no such numbers
   if (!looks_like_number(text)) return text;
   const char* first = text.data() + (text[0] == '+' ? 1 : 0);
   const char* last = text.data() + text.size();
@@ -41,59 +42,122 @@ Json plain_scalar(const std::string& text) {
   double number = 0;
   const auto [end, error] = std::from_chars(first, last, number);
   if (error == std::errc() && end == last && std::isfinite(number)) return number;
-  return text;
+  return text;  // .nan and .inf too: JSON has no such numbers
 }
 
-class Converter {
- public:
-  explicit Converter(YamlDocument& document) : document_(document) {}
+// Leaves yaml-cpp's parser, which knows no other way; caught in parse_yaml().
+struct Refused {
+  int line;
+  std::string message;
+};
 
-  Result<Json> convert(const YAML::Node& node, const std::string& path, size_t depth) {
-    const int line = node.Mark().line + 1;
-    document_.lines.emplace(path, line);
-    if (++nodes_ > kMaxNodes) {
-      return Error(Code::kInvalidArgument, at_line(line) + ": more than " + std::to_string(kMaxNodes) + " nodes");
-    }
-    if (depth > kMaxDepth) return Error(Code::kInvalidArgument, at_line(line) + ": nested deeper than 128 levels");
-    switch (node.Type()) {
-      case YAML::NodeType::Undefined:
-      case YAML::NodeType::Null: return Json(nullptr);
-      case YAML::NodeType::Scalar: return node.Tag() == "!" ? Json(node.Scalar()) : plain_scalar(node.Scalar());
-      case YAML::NodeType::Sequence: return convert_list(node, path, depth);
-      case YAML::NodeType::Map: return convert_map(node, path, depth);
-    }
-    return Json(nullptr);
+// Builds one document out of yaml-cpp's events, so that limits hold while it is read and not when it is too late.
+class Builder final : public YAML::EventHandler {
+ public:
+  std::optional<YamlDocument> take() {
+    if (!started_) return std::nullopt;
+    started_ = false;
+    return std::move(document_);
   }
+
+  void OnDocumentStart(const YAML::Mark&) override {
+    document_ = {};
+    anchors_.clear();
+    nodes_ = 0;
+  }
+  void OnDocumentEnd() override {}
+
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { put(mark, nullptr, anchor); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) refuse(mark, "an alias of something that contains it");
+    count(mark, found->second.second);
+    put(mark, found->second.first, 0);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+    if (!frames_.empty() && frames_.back().value.is_object() && !frames_.back().key) return put_key(mark, value);
+    put(mark, tag == "!" ? Json(value) : plain_scalar(value), anchor);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    open(mark, Json::array(), anchor);
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    open(mark, Json::object(), anchor);
+  }
+  void OnMapEnd() override { close(); }
 
  private:
-  Result<Json> convert_list(const YAML::Node& node, const std::string& path, size_t depth) {
-    Json list = Json::array();
-    for (const YAML::Node& element : node) {
-      PITCREW_ASSIGN(Json value, convert(element, path + "[" + std::to_string(list.size()) + "]", depth + 1));
-      list.push_back(std::move(value));
-    }
-    return list;
+  struct Frame {
+    Json value;
+    std::string path;
+    std::optional<std::string> key;  // of a map, whose value comes next
+    YAML::anchor_t anchor;
+    size_t nodes_before;
+  };
+
+  [[noreturn]] static void refuse(const YAML::Mark& mark, std::string message) { throw Refused{mark.line + 1, std::move(message)}; }
+
+  void count(const YAML::Mark& mark, size_t nodes) {
+    nodes_ += nodes;
+    if (nodes_ > kMaxNodes) refuse(mark, "more than " + std::to_string(kMaxNodes) + " nodes");
   }
 
-  Result<Json> convert_map(const YAML::Node& node, const std::string& path, size_t depth) {
-    Json map = Json::object();
-    for (const auto& pair : node) {
-      const int line = pair.first.Mark().line + 1;
-      if (!pair.first.IsScalar()) return Error(Code::kInvalidArgument, at_line(line) + ": a key must be text");
-      const std::string& key = pair.first.Scalar();
-      const std::string child = path.empty() ? key : path + "." + key;
-      if (map.contains(key)) {
-        return Error(Code::kInvalidArgument, at_line(line) + ": '" + child + "' is there twice; keep one of the two");
-      }
-      // A key's line is where its problem is shown, also where the value begins a line below.
-      document_.lines[child] = line;
-      PITCREW_ASSIGN(Json value, convert(pair.second, child, depth + 1));
-      map[key] = std::move(value);
-    }
-    return map;
+  // Where the next value stands.
+  std::string next_path(const YAML::Mark& mark) const {
+    if (frames_.empty()) return "";
+    const Frame& frame = frames_.back();
+    if (frame.value.is_array()) return frame.path + "[" + std::to_string(frame.value.size()) + "]";
+    if (!frame.key) refuse(mark, "a key must be text");
+    return child(frame, *frame.key);
+  }
+  static std::string child(const Frame& frame, const std::string& key) { return frame.path.empty() ? key : frame.path + "." + key; }
+
+  void put_key(const YAML::Mark& mark, const std::string& key) {
+    Frame& frame = frames_.back();
+    const std::string path = child(frame, key);
+    if (frame.value.contains(key)) refuse(mark, "'" + path + "' is there twice; keep one of the two");
+    document_.lines.emplace(path, mark.line + 1);
+    frame.key = key;
   }
 
-  YamlDocument& document_;
+  void attach(Json value) {
+    if (frames_.empty()) {
+      document_.json = std::move(value);
+      started_ = true;
+    } else if (Frame& frame = frames_.back(); frame.value.is_array()) {
+      frame.value.push_back(std::move(value));
+    } else {
+      frame.value[*std::exchange(frame.key, std::nullopt)] = std::move(value);
+    }
+  }
+
+  void put(const YAML::Mark& mark, Json value, YAML::anchor_t anchor) {
+    count(mark, 1);
+    document_.lines.emplace(next_path(mark), mark.line + 1);
+    if (anchor != 0) anchors_[anchor] = {value, 1};
+    attach(std::move(value));
+  }
+
+  void open(const YAML::Mark& mark, Json value, YAML::anchor_t anchor) {
+    count(mark, 1);
+    if (frames_.size() >= kMaxDepth) refuse(mark, "nested deeper than " + std::to_string(kMaxDepth) + " levels");
+    std::string path = next_path(mark);
+    document_.lines.emplace(path, mark.line + 1);
+    frames_.push_back({std::move(value), std::move(path), std::nullopt, anchor, nodes_ - 1});
+  }
+
+  void close() {
+    Frame frame = std::move(frames_.back());
+    frames_.pop_back();
+    if (frame.anchor != 0) anchors_[frame.anchor] = {frame.value, nodes_ - frame.nodes_before};
+    attach(std::move(frame.value));
+  }
+
+  YamlDocument document_;
+  bool started_ = false;
+  std::vector<Frame> frames_;
+  std::map<YAML::anchor_t, std::pair<Json, size_t>> anchors_;  // with the number of its nodes
   size_t nodes_ = 0;
 };
 
@@ -111,19 +175,26 @@ int YamlDocument::line_of(std::string_view path) const {
 }
 
 Result<std::vector<YamlDocument>> parse_yaml(std::string_view text) {
-  std::vector<YAML::Node> nodes;
+  const auto bad = [](int line, const std::string& message) {
+    return Error(Code::kInvalidArgument, "line " + std::to_string(line) + ": " + message);
+  };
+  std::vector<YamlDocument> documents;
   try {
-    nodes = YAML::LoadAll(std::string(text));
-    std::vector<YamlDocument> documents;
-    for (const YAML::Node& node : nodes) {
-      if (!node.IsDefined() || node.IsNull()) continue;  // an empty document between two "---"
-      YamlDocument& document = documents.emplace_back();
-      PITCREW_ASSIGN(document.json, Converter(document).convert(node, "", 0));
+    std::istringstream stream{std::string(text)};
+    YAML::Parser parser(stream);
+    Builder builder;
+    // yaml-cpp 0.7 finds empty documents without end in a stray ',' or ']'.
+    for (size_t count = 0; parser.HandleNextDocument(builder); ++count) {
+      if (count >= kMaxDocuments) return bad(1, "not valid YAML: more than " + std::to_string(kMaxDocuments) + " documents");
+      auto document = builder.take();
+      if (document && !document->json.is_null()) documents.push_back(*std::move(document));
     }
-    return documents;
+  } catch (const Refused& refused) {
+    return bad(refused.line, refused.message);
   } catch (const YAML::Exception& e) {
-    return Error(Code::kInvalidArgument, at_line(e.mark.line + 1) + ": not valid YAML: " + e.msg);
+    return bad(e.mark.line + 1, "not valid YAML: " + e.msg);
   }
+  return documents;
 }
 
 }  // namespace pitcrew

@@ -47,6 +47,18 @@ TEST(Yaml, aliases_that_multiply_are_stopped) {
   EXPECT_NE(documents.error().message.find("more than 100000 nodes"), std::string::npos);
 }
 
+TEST(Yaml, a_stray_comma_ends_with_an_error_and_not_never) {
+  EXPECT_FALSE(parse_yaml(", or a quantity lik").ok());
+  EXPECT_FALSE(parse_yaml("]").ok());
+}
+
+TEST(Yaml, an_anchor_may_be_used_again_and_a_key_must_be_text) {
+  const auto documents = parse_yaml("a: &x {b: 1}\nc: *x\n");
+  ASSERT_TRUE(documents.ok()) << documents.error().message;
+  EXPECT_EQ((*documents)[0].json, Json::parse(R"({"a":{"b":1},"c":{"b":1}})"));
+  EXPECT_EQ(parse_yaml("[1, 2]: x\n").error().message, "line 1: a key must be text");
+}
+
 TEST(Yaml, several_documents_are_read_and_empty_ones_passed_over) {
   const auto documents = parse_yaml("a: 1\n---\n---\nb: 2\n");
   ASSERT_TRUE(documents.ok());
