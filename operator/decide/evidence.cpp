@@ -294,6 +294,13 @@ class Reader {
       s_.wake_at(first + wait);
       return;
     }
+    // What may come of a silence can't be judged before the silence is.
+    if (best.weight >= Weight::kSoftExit && unexplained_silence_) {
+      if (const Herd herd = judge_herd(s_.in.connected_nodes, s_.in.silent_nodes, s_.now); herd.waiting) {
+        s_.wake_at(herd.until);
+        return;
+      }
+    }
     result_.verdict = best.verdict;
     if (best.verdict.evidence.size() > 1024) result_.verdict->evidence.resize(1024);
   }

@@ -97,6 +97,7 @@ void fill_missing(Situation& situation) {
     Fit place = fit(situation, 1);
     if (place.nodes.empty() && situation.spec.placement.capacity == api::CapacityMode::kProvision) place.nodes.emplace_back();
     if (place.nodes.empty()) {
+      raise_rung(situation, api::Rung::kRecreated);  // it waits for a node to be recreated on
       situation.waiting = "slot " + std::to_string(slot) + " " + place.reason;
       situation.wake_at(situation.now + kFitAgain);
       continue;

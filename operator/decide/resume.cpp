@@ -12,23 +12,21 @@ bool newer(const ResumePoint& a, const ResumePoint& b) {
   return a.step > b.step;
 }
 
-// The newest memory step that rank 0's launcher said counts in the present epoch, and since when: every member of the
-// epoch's table holds its part, whether its own launcher has said so or not.
+// The newest memory step that rank 0's launcher said counts, and when: every member of the epoch's table holds its part,
+// whether its own launcher has said so or not, unless it has said hello since, with a list of what it holds.
 struct Counted {
   Step step;
   Instant at;
 };
 
-std::optional<Counted> counted_now(const Situation& situation) {
+std::optional<Counted> counted_last(const Situation& situation) {
   std::optional<Counted> counted;
-  const auto offer = [&](Step step, Instant at) {
-    if (!counted || step > counted->step) counted = Counted{step, at};
-  };
+  const api::CheckpointStatus& told = situation.status.checkpoint;
+  if (told.memory_step && told.memory_time) counted = Counted{*told.memory_step, *told.memory_time};
   for (const api::SlotStatus& slot : situation.stored.slots) {
     const LauncherView* view = situation.launcher(slot.pod_uid);
-    if (view == nullptr || view->seen != situation.epoch()) continue;
-    if (view->progress && view->progress->message.memory_step) offer(*view->progress->message.memory_step, view->progress->at);
-    if (view->memory && view->memory->message.epoch == view->seen) offer(view->memory->message.step, view->memory->at);
+    if (view == nullptr || !view->memory || view->memory->message.epoch != situation.epoch()) continue;
+    if (!counted || view->memory->message.step > counted->step) counted = Counted{view->memory->message.step, view->memory->at};
   }
   return counted;
 }
@@ -41,7 +39,7 @@ std::optional<ResumePoint> propose_resume(const Situation& situation) {
     const uint32_t replicas = situation.spec.replicas;
     const uint32_t copies = std::min(situation.spec.checkpoint->memory->copies, replicas - 1);
     const uint32_t enough = std::max(1u, replicas - copies);
-    const auto counted = counted_now(situation);
+    const auto counted = counted_last(situation);
 
     std::vector<ResumePoint> candidates;
     std::vector<const LauncherView*> holders;

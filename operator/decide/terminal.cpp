@@ -42,7 +42,7 @@ void after_the_end(Situation& situation, Plan& plan) {
     if (hears && !launcher->sent_finish) {
       plan.messages.push_back({pod.metadata.name, pod.metadata.uid, api::channel::Finish{situation.epoch(), true}});
     }
-    if (hears && situation.now < completed + kFinishGrace) {
+    if (succeeded && situation.now < completed + kFinishGrace) {
       situation.wake_at(completed + kFinishGrace);
       continue;
     }
