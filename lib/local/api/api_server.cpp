@@ -414,7 +414,8 @@ class ApiServer::Impl {
     next["spec"]["nodeName"] = *node;
     Json conditions = Json::array();
     kube::fields::each(kube::fields::find(old, "status", "conditions"), [&](const Json& condition) {
-      if (condition.value("type", "") != "PodScheduled") conditions.push_back(condition);
+      const std::string* kind = text_at(condition, "type");
+      if (kind == nullptr || *kind != "PodScheduled") conditions.push_back(condition);
     });
     conditions.push_back({{"type", "PodScheduled"}, {"status", "True"}, {"lastTransitionTime", to_rfc3339(loop_.now())}});
     next["status"]["conditions"] = std::move(conditions);
@@ -532,7 +533,8 @@ class ApiServer::Impl {
       Json next = object;
       Json& references = next["metadata"]["ownerReferences"];
       for (auto entry = references.begin(); entry != references.end();) {
-        entry = owners_.alive(entry->value("uid", "")) ? std::next(entry) : references.erase(entry);
+        const std::string* uid = text_at(*entry, "uid");
+        entry = uid != nullptr && owners_.alive(*uid) ? std::next(entry) : references.erase(entry);
       }
       commit(type, key, std::move(next), Payload(found->second));
     }
