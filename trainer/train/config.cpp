@@ -107,7 +107,7 @@ void read_data(ObjectReader& root, const std::string& folder, TrainConfig& confi
     resolve_all(config.bin, folder);
     bin->finish();
   }
-  if (config.text.has_value() != config.bin.empty()) data->problem("", "must have either text or bin");
+  if (config.text.has_value() != config.bin.empty()) root.problem("data", "must have either text or bin");
   data->read("heldOut", config.held_out);
   if (config.micro > 0 && config.held_out % config.micro != 0) {
     data->problem("heldOut", std::to_string(config.held_out) + " is not a multiple of batch.micro " + std::to_string(config.micro) + "; make it one");
@@ -126,7 +126,7 @@ void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig&
   if (auto every = checkpoint->object("every")) {
     every->read("steps", settings.every_steps);
     every->read("time", settings.every_time);
-    if (settings.every_steps.has_value() == settings.every_time.has_value()) every->problem("", "must have either steps or time");
+    if (settings.every_steps.has_value() == settings.every_time.has_value()) checkpoint->problem("every", "must have either steps or time");
     if (settings.every_steps == 0u) every->problem("steps", "must be at least 1");
     every->finish();
   }
