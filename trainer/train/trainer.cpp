@@ -60,10 +60,11 @@ class Run {
     if (!end) end = restore();
     if (!end) end = steps();
     if (!end) return {};
-    // Nothing of this rank may hold the others, or write, from here on.
-    if (checkpointer_) checkpointer_->abort();
     Outcome outcome{end->exit_code, end->error.message, blamed_};
     if (!blamed_) outcome.lost_peer = lost_peer();
+    if (outcome.lost_peer) services_.page->set_phase(page::Phase::kLostPeer);
+    // Nothing of this rank may hold the others, or write, from here on.
+    if (checkpointer_) checkpointer_->abort();
     return outcome;
   }
 

@@ -1,0 +1,263 @@
+#include <gtest/gtest.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "lib/base/environment.hpp"
+#include "lib/base/progress_page.hpp"
+#include "trainer/app/config_file.hpp"
+#include "trainer/comm/tcp_socket.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A pitcrew-train process. Killed and reaped by the destructor.
+class Process {
+ public:
+  Process(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& variables, const std::string& output) : output_(output) {
+    pid_ = fork();
+    if (pid_ != 0) return;
+    const int fd = open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+    dup2(fd, 1);
+    dup2(fd, 2);
+    for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
+    std::vector<char*> argv{const_cast<char*>("pitcrew-train")};
+    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    execv(PITCREW_BIN_DIR "/pitcrew-train", argv.data());
+    _exit(127);
+  }
+  Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)), output_(other.output_) {}
+  ~Process() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+
+  void kill(int signal) const { ::kill(pid_, signal); }
+  // The exit code, or 128 + the signal.
+  int wait() {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  std::string output() const {
+    std::ifstream file(output_);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  // Until its output has the text; the test's own time limit ends a wait that never does.
+  void wait_for(const std::string& text) const {
+    while (output().find(text) == std::string::npos) {
+      siginfo_t ended{};
+      waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT);
+      if (ended.si_pid != 0) break;
+      poll(nullptr, 0, 5);
+    }
+  }
+
+ private:
+  pid_t pid_ = -1;
+  std::string output_;
+};
+
+class TrainProgram : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "pitcrew-app-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+    std::ofstream text(folder_ + "/text.txt");
+    for (int i = 0; i < 400; ++i) text << "line " << i * i << " of the text;";
+    std::ofstream(folder_ + "/tiny.yaml") << "model: {kind: llama, layers: 1, width: 16, heads: 2, mlp: 32, vocab: 256, context: 8}\n"
+                                             "batch: {sequences: 8, micro: 1}\n"
+                                             "steps: 30\n"
+                                             "optimizer: {learningRate: 1e-2}\n"
+                                             "schedule: {warmup: 3}\n"
+                                             "data: {text: {paths: [text.txt]}, heldOut: 4}\n"
+                                             "checkpoint: {path: ck, every: {steps: 5}}\n"
+                                             "log: {every: 1}\n";
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::vector<Process> start(uint32_t ranks, const std::string& checkpoints, std::vector<std::string> sets = {},
+                             std::map<std::string, std::string> variables = {}) {
+    variables["MASTER_ADDR"] = "127.0.0.1";
+    variables["MASTER_PORT"] = std::to_string(local_address(*listen_at(*Address::parse("127.0.0.1", 0)))->port());
+    variables["WORLD_SIZE"] = variables["LOCAL_WORLD_SIZE"] = std::to_string(ranks);
+    std::vector<std::string> arguments{folder_ + "/tiny.yaml", "--set", "checkpoint.path=" + folder_ + "/" + checkpoints};
+    for (const std::string& set : sets) {
+      arguments.push_back("--set");
+      arguments.push_back(set);
+    }
+    std::vector<Process> processes;
+    ++started_;
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+      variables["RANK"] = variables["LOCAL_RANK"] = std::to_string(rank);
+      processes.emplace_back(arguments, variables, folder_ + "/out." + std::to_string(started_) + "." + std::to_string(rank));
+    }
+    return processes;
+  }
+  void expect_done(std::vector<Process>& processes) {
+    for (Process& process : processes) {
+      const int code = process.wait();
+      EXPECT_EQ(code, 0) << process.output();
+    }
+  }
+  // The step log without epochs.
+  std::string log(const std::string& checkpoints) const {
+    std::ifstream file(folder_ + "/" + checkpoints + "/steps.jsonl");
+    std::string all;
+    for (std::string line; std::getline(file, line);) {
+      const size_t from = line.find(",\"epoch\":"), to = line.find(",\"samples\"");
+      all += line.substr(0, from) + line.substr(to) + "\n";
+    }
+    return all;
+  }
+
+  std::string folder_;
+  int started_ = 0;
+};
+
+TEST_F(TrainProgram, one_process_and_two_over_tcp_give_the_same_losses_bit_for_bit) {
+  auto one = start(1, "one");
+  expect_done(one);
+  auto two = start(2, "two");
+  expect_done(two);
+  const std::string expected = log("one");
+  EXPECT_EQ(std::count(expected.begin(), expected.end(), '\n'), 31);
+  EXPECT_EQ(log("two"), expected);
+}
+
+TEST_F(TrainProgram, a_run_whose_rank_is_killed_goes_on_from_its_checkpoint_bit_for_bit) {
+  auto whole = start(1, "whole");
+  expect_done(whole);
+  {
+    auto killed = start(2, "killed", {"steps=30", "log.every=1"});
+    killed[0].wait_for("saved durable checkpoint of step 10");
+    killed[1].kill(SIGKILL);
+    EXPECT_EQ(killed[1].wait(), 128 + SIGKILL);
+    // Unless it had been through already, it says whom it lost and asks to be tried again.
+    const int code = killed[0].wait();
+    if (code != 0) {
+      EXPECT_EQ(code, exit_code::kTryAgain) << killed[0].output();
+      EXPECT_NE(killed[0].output().find("rank 1 is gone"), std::string::npos) << killed[0].output();
+    }
+  }
+  auto resumed = start(2, "killed");
+  expect_done(resumed);
+  EXPECT_NE(resumed[0].output().find("resuming from step "), std::string::npos) << resumed[0].output();
+  EXPECT_EQ(log("killed"), log("whole"));
+}
+
+TEST_F(TrainProgram, when_one_of_eight_is_killed_exactly_one_rank_is_blamed) {
+  const std::string page_path = folder_ + "/page";
+  auto page = page::Watcher::create(page_path, 8, {Term(0), EpochNumber(0)});
+  ASSERT_TRUE(page.ok());
+  auto ranks = start(8, "eight", {"steps=100000", "checkpoint.every.steps=100000"}, {{"PITCREW_PROGRESS", page_path}});
+  ranks[0].wait_for("step 3/");
+  ranks[6].kill(SIGKILL);
+  for (uint32_t rank = 0; rank < 8; ++rank) {
+    const int code = ranks[rank].wait();
+    if (rank == 6) continue;
+    EXPECT_EQ(code, exit_code::kTryAgain);
+    const std::string output = ranks[rank].output();
+    EXPECT_NE(output.find("rank " + std::to_string(rank) + ": rank 6 is gone"), std::string::npos) << output;
+    EXPECT_EQ(page->line(rank).phase, page::Phase::kLostPeer);
+  }
+}
+
+TEST_F(TrainProgram, sigterm_to_one_rank_saves_and_ends_all_with_0) {
+  auto ranks = start(2, "stopped", {"steps=100000"});
+  ranks[0].wait_for("step 3/");
+  ranks[1].kill(SIGTERM);
+  expect_done(ranks);
+  const std::string output = ranks[0].output();
+  const size_t at = output.find("stopped at step ");
+  ASSERT_NE(at, std::string::npos) << output;
+  const std::string step = output.substr(at + 16, output.find('\n', at) - at - 16);
+  EXPECT_NE(output.find("saved durable checkpoint of step " + step), std::string::npos) << output;
+}
+
+TEST_F(TrainProgram, the_pages_words_save_and_stop_and_its_phase_says_done) {
+  const std::string page_path = folder_ + "/page";
+  auto page = page::Watcher::create(page_path, 1, {Term(0), EpochNumber(0)});
+  ASSERT_TRUE(page.ok());
+  auto first = start(1, "paged", {"steps=100000", "checkpoint.every.steps=100000"}, {{"PITCREW_PROGRESS", page_path}});
+  first[0].wait_for("step 2/");
+  page->request_save();
+  first[0].wait_for("saved durable checkpoint");
+  EXPECT_EQ(page->header().total_steps, 100000u);
+  page->request_stop();
+  EXPECT_EQ(first[0].wait(), 0) << first[0].output();
+  EXPECT_NE(page->line(0).phase, page::Phase::kDone);
+
+  auto page2 = page::Watcher::create(page_path, 1, {Term(0), EpochNumber(1)});
+  auto second = start(1, "done", {}, {{"PITCREW_PROGRESS", page_path}});
+  expect_done(second);
+  EXPECT_EQ(page2->line(0).phase, page::Phase::kDone);
+  EXPECT_EQ(page2->line(0).step, Step(30));
+  EXPECT_EQ(page2->line(0).samples, 240u);
+}
+
+TEST_F(TrainProgram, a_backtrace_of_every_thread_is_written_on_a_signal) {
+  auto ranks = start(1, "traced", {"steps=100000"});
+  ranks[0].wait_for("step 2/");
+  ranks[0].kill(SIGUSR2);
+  ranks[0].wait_for("=== end of backtraces ===");
+  const std::string output = ranks[0].output();
+  EXPECT_NE(output.find("=== backtraces of rank 0 ==="), std::string::npos);
+  size_t threads = 0;
+  for (size_t at = 0; (at = output.find("--- thread ", at)) != std::string::npos; ++at) ++threads;
+  EXPECT_GE(threads, 3u) << output;
+  EXPECT_NE(output.find("run_train"), std::string::npos) << output;
+  ranks[0].kill(SIGTERM);
+  EXPECT_EQ(ranks[0].wait(), 0) << ranks[0].output();
+}
+
+TEST_F(TrainProgram, sample_generates_the_same_text_for_the_same_seed) {
+  auto trained = start(1, "sampled");
+  expect_done(trained);
+  const auto sample = [&](const std::string& seed) {
+    Process process({"sample", folder_ + "/sampled", "--prompt", "line", "--tokens", "20", "--seed", seed}, {}, folder_ + "/sample." + seed + std::to_string(++started_));
+    EXPECT_EQ(process.wait(), 0) << process.output();
+    return process.output();
+  };
+  const std::string once = sample("1");
+  EXPECT_EQ(once.substr(0, 4), "line");
+  EXPECT_EQ(sample("1"), once);
+}
+
+TEST_F(TrainProgram, a_bad_configuration_ends_with_64_and_says_where) {
+  std::ofstream(folder_ + "/tiny.yaml", std::ios::app) << "evalution: {every: 3}\n";
+  auto bad = start(1, "bad");
+  EXPECT_EQ(bad[0].wait(), exit_code::kBadConfiguration);
+  EXPECT_NE(bad[0].output().find("tiny.yaml:9: evalution: unknown field; did you mean 'evaluation'?"), std::string::npos) << bad[0].output();
+}
+
+TEST_F(TrainProgram, missing_data_end_with_65) {
+  auto bad = start(1, "bad", {"data.text.paths=[nowhere.txt]"});
+  EXPECT_EQ(bad[0].wait(), exit_code::kBadData);
+}
+
+TEST_F(TrainProgram, set_replaces_what_the_file_says) {
+  const auto config = load_config(folder_ + "/tiny.yaml", {"batch.micro=2", "log.every=7", "checkpoint={path: x}"});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->micro, 2u);
+  EXPECT_EQ(config->log_every, 7u);
+  EXPECT_EQ(config->checkpoint.path, folder_ + "/x");
+  EXPECT_FALSE(load_config(folder_ + "/tiny.yaml", {"batch"}).ok());
+  EXPECT_FALSE(load_config(folder_ + "/tiny.yaml", {"steps.x=1"}).ok());
+}
+
+}  // namespace
+}  // namespace pitcrew::trainer
