@@ -24,8 +24,8 @@ class File {
   virtual Status sync() = 0;
 };
 
-// The file operations that durable state is built on: the one seam between checkpoints and disks. Tests put in its place
-// one that fails, is killed, or loses what was not synced. Thread-safe. Messages name the path.
+// The file operations that durable state is built on: the one seam between checkpoints and disks. Tests put in its
+// place one that fails, is killed, or loses what was not synced. Thread-safe. Messages name the path.
 class FileSystem {
  public:
   enum class Open {
@@ -64,8 +64,8 @@ Result<std::string> read_file(FileSystem& files, const std::string& path, uint64
 // Makes the folder and those above it that are absent, each durably.
 Status make_folders(FileSystem& files, const std::string& path);
 
-// Puts `content` in place of what is at `path`, whole or not at all, durably: `path`.tmp is written, synced and renamed,
-// and the folder is synced.
+// Puts `content` in place of what is at `path`, whole or not at all, durably: `path`.tmp is written, synced and
+// renamed, and the folder is synced.
 Status replace_file(FileSystem& files, const std::string& path, std::string_view content);
 
 // "a/b" and "c" → "a/b/c"; the folder of "a/b/c" is "a/b", of "c" ".".

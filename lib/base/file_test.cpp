@@ -1,11 +1,11 @@
 #include "lib/base/file.hpp"
 
+#include <csignal>
+#include <filesystem>
+
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-
-#include <csignal>
-#include <filesystem>
 
 namespace pitcrew {
 namespace {

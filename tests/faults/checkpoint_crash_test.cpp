@@ -1,5 +1,5 @@
-// The crash matrix: the end of everything at each operation of an epoch that claims, saves and removes, once as a killed
-// process on a real disk and once as a power loss on a disk that keeps only what was synced.
+// The crash matrix: the end of everything at each operation of an epoch that claims, saves and removes, once as a
+// killed process on a real disk and once as a power loss on a disk that keeps only what was synced.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,8 +37,9 @@ TEST(CheckpointCrash, a_power_loss_at_any_operation_leaves_the_last_acknowledged
   const std::vector<std::pair<double, uint64_t>> disks = {{0.0, 1}, {0.5, 2}, {0.5, 3}, {0.8, 4}, {1.0, 5}};
   for (uint64_t at = 0; at <= points.size(); ++at) {
     for (const auto& [kept, seed] : disks) {
-      SCOPED_TRACE("power lost at operation " + std::to_string(at) + " (" + (at < points.size() ? points[at] : "after all") +
-                   "), unsynced changes kept with " + std::to_string(kept) + ", seed " + std::to_string(seed));
+      SCOPED_TRACE("power lost at operation " + std::to_string(at) + " (" +
+                   (at < points.size() ? points[at] : "after all") + "), unsynced changes kept with " +
+                   std::to_string(kept) + ", seed " + std::to_string(seed));
       PowerLossFiles disk;
       FaultyFiles files(disk);
       uint64_t acknowledged = 0;
@@ -46,7 +47,9 @@ TEST(CheckpointCrash, a_power_loss_at_any_operation_leaves_the_last_acknowledged
         if (outcome.result == SaveOutcome::Result::kSaved) acknowledged = outcome.step.value;
       };
       ASSERT_TRUE(train(epoch_on(files, "checkpoints", 1), 1, 2, heard));
-      files.set_judge([at](uint64_t number, const std::string&) { return number < at ? FaultyFiles::Act::kPass : FaultyFiles::Act::kFail; });
+      files.set_judge([at](uint64_t number, const std::string&) {
+        return number < at ? FaultyFiles::Act::kPass : FaultyFiles::Act::kFail;
+      });
       train(epoch_on(files, "checkpoints", 2), 3, 4, heard);
       disk.lose_power(kept, seed * 1000 + at);
 

@@ -1,5 +1,5 @@
-// Errors instead of ends: a full disk, short writes, a failing sync, flipped bits. Training goes on, and nothing is lost that
-// was acknowledged.
+// Errors instead of ends: a full disk, short writes, a failing sync, flipped bits. Training goes on, and nothing is
+// lost that was acknowledged.
 #include "lib/base/log.hpp"
 #include "tests/faults/checkpoint_world.hpp"
 
@@ -27,11 +27,13 @@ TEST_P(CheckpointErrors, one_failing_operation_costs_at_most_one_save) {
     const auto heard = [&](const SaveOutcome& outcome) {
       outcomes.push_back(outcome);
       if (outcome.step == Step(2)) {
-        files.set_judge([&, at](uint64_t number, const std::string& name) {
-          if (number != at) return FaultyFiles::Act::kPass;
-          point = name;
-          return GetParam().act;
-        }, GetParam().error);
+        files.set_judge(
+            [&, at](uint64_t number, const std::string& name) {
+              if (number != at) return FaultyFiles::Act::kPass;
+              point = name;
+              return GetParam().act;
+            },
+            GetParam().error);
       }
       if (outcome.step == Step(3)) operations = std::max<uint64_t>(operations, files.points().size());
     };
@@ -58,9 +60,13 @@ TEST_P(CheckpointErrors, a_fault_that_stays_leaves_the_older_checkpoints_and_tra
   const auto heard = [&](const SaveOutcome& outcome) {
     outcomes.push_back(outcome);
     if (outcome.step != Step(2)) return;
-    files.set_judge([&](uint64_t, const std::string& name) {
-      return name.starts_with("write") || (GetParam().act == FaultyFiles::Act::kFail && name.starts_with("sync")) ? GetParam().act : FaultyFiles::Act::kPass;
-    }, GetParam().error);
+    files.set_judge(
+        [&](uint64_t, const std::string& name) {
+          return name.starts_with("write") || (GetParam().act == FaultyFiles::Act::kFail && name.starts_with("sync"))
+                     ? GetParam().act
+                     : FaultyFiles::Act::kPass;
+        },
+        GetParam().error);
   };
   ASSERT_TRUE(train(epoch_on(files, kPath, 1), 1, 5, heard));
   ASSERT_EQ(outcomes.size(), 5u);
@@ -70,9 +76,12 @@ TEST_P(CheckpointErrors, a_fault_that_stays_leaves_the_older_checkpoints_and_tra
 }
 
 INSTANTIATE_TEST_SUITE_P(Faults, CheckpointErrors,
-                         ::testing::Values(Fault{"full_disk", FaultyFiles::Act::kFail, Error(Code::kResourceExhausted, "No space left on device")},
-                                           Fault{"short_write", FaultyFiles::Act::kHalf, Error(Code::kResourceExhausted, "No space left on device")},
-                                           Fault{"sync_error", FaultyFiles::Act::kFail, Error(Code::kDataLoss, "Input/output error")}),
+                         ::testing::Values(Fault{"full_disk", FaultyFiles::Act::kFail,
+                                                 Error(Code::kResourceExhausted, "No space left on device")},
+                                           Fault{"short_write", FaultyFiles::Act::kHalf,
+                                                 Error(Code::kResourceExhausted, "No space left on device")},
+                                           Fault{"sync_error", FaultyFiles::Act::kFail,
+                                                 Error(Code::kDataLoss, "Input/output error")}),
                          [](const auto& info) { return info.param.name; });
 
 // Writes steps 1 and 2 and flips one bit of step 2; the vote has to name it and to take step 1.
@@ -103,13 +112,15 @@ TEST(CheckpointBits, a_flipped_bit_of_the_data_is_named_and_the_step_before_is_t
 
 TEST(CheckpointBits, a_flipped_bit_of_a_header_is_named_and_the_step_before_is_taken) {
   for (const uint64_t byte : {uint64_t{0}, uint64_t{7}, uint64_t{8}, uint64_t{100}, uint64_t{4095}}) {
-    flip_and_recover("shard-00001-of-00002.safetensors", byte, "shard-00001-of-00002.safetensors: digest differs in the header");
+    flip_and_recover("shard-00001-of-00002.safetensors", byte,
+                     "shard-00001-of-00002.safetensors: digest differs in the header");
   }
 }
 
 TEST(CheckpointBits, a_flipped_bit_of_the_manifest_is_named_and_the_step_before_is_taken) {
   Random random(21);
-  for (int i = 0; i < 12; ++i) flip_and_recover("manifest.json", i < 4 ? uint64_t(i * 6) : random.below(1500), "manifest: ");
+  for (int i = 0; i < 12; ++i)
+    flip_and_recover("manifest.json", i < 4 ? uint64_t(i * 6) : random.below(1500), "manifest: ");
 }
 
 TEST(CheckpointWriters, of_two_living_writers_of_different_epochs_the_older_commits_nothing_more) {
@@ -119,7 +130,8 @@ TEST(CheckpointWriters, of_two_living_writers_of_different_epochs_the_older_comm
     older.push_back(outcome);
     if (outcome.step != Step(2)) return;
     // While the older one lives on, the newer epoch begins, goes on from step 2 and saves other steps.
-    ASSERT_TRUE(train(epoch_on(disk, kPath, 2), 3, 3, [](const SaveOutcome& saved) { EXPECT_EQ(saved.result, SaveOutcome::Result::kSaved); }));
+    ASSERT_TRUE(train(epoch_on(disk, kPath, 2), 3, 3,
+                      [](const SaveOutcome& saved) { EXPECT_EQ(saved.result, SaveOutcome::Result::kSaved); }));
   }));
   ASSERT_EQ(older.size(), 4u);
   EXPECT_EQ(older[2].result, SaveOutcome::Result::kFailed);

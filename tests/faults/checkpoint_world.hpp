@@ -2,9 +2,9 @@
 
 // Epochs of two ranks that save to a file system which goes wrong, for the crash matrix.
 
-#include <gmock/gmock.h>
-
 #include <set>
+
+#include <gmock/gmock.h>
 
 #include "tests/faults/faulty_files.hpp"
 #include "trainer/checkpoint/testing.hpp"
@@ -26,9 +26,10 @@ inline Epoch epoch_on(FileSystem& files, const std::string& path, uint64_t numbe
   return epoch;
 }
 
-// Restores and saves the steps given; calls `acknowledged` on rank 0 for each that is said to be saved. Goes on after errors,
-// as training does. False where the epoch could not begin.
-inline bool train(const Epoch& epoch, uint64_t from, uint64_t to, const std::function<void(const SaveOutcome&)>& heard) {
+// Restores and saves the steps given; calls `acknowledged` on rank 0 for each that is said to be saved. Goes on after
+// errors, as training does. False where the epoch could not begin.
+inline bool train(const Epoch& epoch, uint64_t from, uint64_t to,
+                  const std::function<void(const SaveOutcome&)>& heard) {
   std::atomic<bool> restored_all{true};
   const Status opened = run_epoch(epoch, [&](RankView rank) {
     if (!rank.checkpointer.restore({})) {
@@ -67,7 +68,8 @@ inline Recovered recover(const Epoch& epoch) {
 inline void expect_no_leftovers(FileSystem& files, const std::string& path) {
   const auto listed = list_checkpoints(files, path);
   ASSERT_TRUE(listed);
-  for (const auto& checkpoint : *listed) EXPECT_TRUE(checkpoint.intact) << checkpoint.name << ": " << checkpoint.problem;
+  for (const auto& checkpoint : *listed)
+    EXPECT_TRUE(checkpoint.intact) << checkpoint.name << ": " << checkpoint.problem;
 }
 
 }  // namespace pitcrew::faults

@@ -57,7 +57,8 @@ class PowerLossFile final : public File {
   }
   Status read(std::span<std::byte> data, uint64_t offset) const override {
     const std::lock_guard lock(tree_.mutex);
-    if (offset + data.size() > node_->bytes.size()) return Error(Code::kDataLoss, "read " + path_ + ": it ends too early");
+    if (offset + data.size() > node_->bytes.size())
+      return Error(Code::kDataLoss, "read " + path_ + ": it ends too early");
     std::copy_n(node_->bytes.begin() + static_cast<ptrdiff_t>(offset), data.size(), data.begin());
     return {};
   }
@@ -105,7 +106,8 @@ void PowerLossFiles::lose_power(double kept, uint64_t seed) {
     for (const auto& name : names) {
       const auto now = node.entries.find(name);
       const auto synced = node.synced_entries.find(name);
-      const bool same = now != node.entries.end() && synced != node.synced_entries.end() && now->second == synced->second;
+      const bool same =
+          now != node.entries.end() && synced != node.synced_entries.end() && now->second == synced->second;
       if (same || !chance.chance(kept)) continue;
       left.erase(name);
       if (now != node.entries.end()) left[name] = now->second;
@@ -205,7 +207,8 @@ std::string kind_of(const std::string& path) {
   if (name.starts_with("step-")) return "the checkpoint's folder";
   if (name.starts_with("shard-")) return "shard";
   if (name == "claims") return "claims";
-  if (name.find("manifest") == std::string::npos && name.find("damaged") == std::string::npos && name.find('.') != std::string::npos) {
+  if (name.find("manifest") == std::string::npos && name.find("damaged") == std::string::npos &&
+      name.find('.') != std::string::npos) {
     const bool temporary = name.ends_with(".tmp");
     std::string kind = name.substr(name.find('.') + 1);
     return "claim's " + kind.substr(0, kind.find('.')) + (temporary ? ".tmp" : "");

@@ -14,10 +14,10 @@
 
 namespace pitcrew::faults {
 
-// A file system in memory that knows what was synced. After lose_power() it holds what a disk may hold then: of each file the
-// bytes of its last sync, of each folder the entries of its last sync, and of everything else a part that `chance` picks:
-// a rename may have come through without the bytes of what was renamed, a write by some of its pages only.
-// Thread-safe.
+// A file system in memory that knows what was synced. After lose_power() it holds what a disk may hold then: of each
+// file the bytes of its last sync, of each folder the entries of its last sync, and of everything else a part that
+// `chance` picks: a rename may have come through without the bytes of what was renamed, a write by some of its pages
+// only. Thread-safe.
 class PowerLossFiles final : public FileSystem {
  public:
   PowerLossFiles();
@@ -45,8 +45,8 @@ class PowerLossFiles final : public FileSystem {
   std::unique_ptr<Tree> tree_;
 };
 
-// Passes everything on and does something else at chosen operations. An operation is a point with a name: what is done and
-// to what kind of file, "sync manifest.json.tmp". Thread-safe.
+// Passes everything on and does something else at chosen operations. An operation is a point with a name: what is done
+// and to what kind of file, "sync manifest.json.tmp". Thread-safe.
 class FaultyFiles final : public FileSystem {
  public:
   // What to do instead of, or before, one operation.

@@ -1,9 +1,9 @@
-// Saving beside training, in earnest: a copy stream that the test holds back, released buffers filled with poison, and the
-// thread sanitizer watching (label concurrent).
-#include <gmock/gmock.h>
-
+// Saving beside training, in earnest: a copy stream that the test holds back, released buffers filled with poison, and
+// the thread sanitizer watching (label concurrent).
 #include <condition_variable>
 #include <mutex>
+
+#include <gmock/gmock.h>
 
 #include "trainer/checkpoint/testing.hpp"
 
@@ -90,7 +90,8 @@ class Asynchronous : public ::testing::Test {
   void expect_steps_intact(const std::vector<uint64_t>& steps) {
     for (const uint64_t step : steps) {
       const auto listed = *list_checkpoints(posix_file_system(), folder.at("checkpoints"));
-      const auto found = std::find_if(listed.begin(), listed.end(), [&](const auto& c) { return c.step == Step(step); });
+      const auto found =
+          std::find_if(listed.begin(), listed.end(), [&](const auto& c) { return c.step == Step(step); });
       ASSERT_NE(found, listed.end()) << "step " << step;
       const auto loaded = load_tensors(posix_file_system(), folder.at("checkpoints/" + found->name));
       ASSERT_TRUE(loaded) << loaded.error().message;
@@ -246,9 +247,7 @@ TEST_F(Asynchronous, with_slow_copies_and_poisoned_buffers_every_saved_step_is_w
     EXPECT_FALSE(saved.empty());
     expect_steps_intact(saved);
     ASSERT_TRUE(newest_in_memory);
-    ASSERT_TRUE(run_epoch(epoch(2), [&](RankView rank) {
-      ASSERT_TRUE(rank.checkpointer.restore({}));
-    }));
+    ASSERT_TRUE(run_epoch(epoch(2), [&](RankView rank) { ASSERT_TRUE(rank.checkpointer.restore({})); }));
     std::filesystem::remove_all(folder.at("memory-0"));
     std::filesystem::remove_all(folder.at("memory-1"));
   }
@@ -265,7 +264,8 @@ TEST_F(Asynchronous, a_lost_peer_ends_saving_with_an_error_and_without_a_hang) {
       ThreadCopier copier;
       CheckpointerSettings settings{.job = {.uid = "job"}, .epoch = EpochNumber(1), .slot = Slot(r)};
       settings.checkpoint.path = folder.at("checkpoints");
-      auto checkpointer = Checkpointer::open(settings, {.clock = &clock, .comm = comm.get(), .copier = &copier}, state.tensors(), {});
+      auto checkpointer =
+          Checkpointer::open(settings, {.clock = &clock, .comm = comm.get(), .copier = &copier}, state.tensors(), {});
       ASSERT_TRUE(checkpointer);
       ASSERT_TRUE((*checkpointer)->restore({}));
       if (r == 1) {

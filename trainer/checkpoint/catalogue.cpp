@@ -12,7 +12,8 @@ constexpr uint64_t kSmallFile = 64 * 1024;
 
 std::string check_files(const Manifest& manifest, const std::vector<Storage::Entry>& entries) {
   for (const Manifest::File& file : manifest.files) {
-    const auto found = std::find_if(entries.begin(), entries.end(), [&](const auto& entry) { return entry.name == file.name; });
+    const auto found =
+        std::find_if(entries.begin(), entries.end(), [&](const auto& entry) { return entry.name == file.name; });
     if (found == entries.end()) return file.name + " is missing";
     if (found->bytes != file.bytes) {
       return file.name + " has " + std::to_string(found->bytes) + " bytes instead of " + std::to_string(file.bytes);
@@ -77,7 +78,8 @@ Status remove_beyond(Storage& storage, uint32_t keep, const Logger& log) {
   for (const FoundCheckpoint& checkpoint : found) {
     if (!checkpoint.committed) continue;
     if (!checkpoint.problem.empty()) {
-      log.warning("a damaged checkpoint is kept and not counted", {{"checkpoint", checkpoint.folder}, {"problem", checkpoint.problem}});
+      log.warning("a damaged checkpoint is kept and not counted",
+                  {{"checkpoint", checkpoint.folder}, {"problem", checkpoint.problem}});
       continue;
     }
     if (++intact <= std::max(keep, 1u)) continue;
@@ -101,18 +103,20 @@ Status remove_unfinished(Storage& storage, uint64_t claim, const Logger& log) {
 }
 
 Status mark_damaged(Storage& storage, const std::string& folder, const std::string& problem) {
-  return storage.replace(join_path(folder, kDamagedFile), Json{{"problem", problem}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  return storage.replace(join_path(folder, kDamagedFile),
+                         Json{{"problem", problem}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-Status read_checked(const File& file, const Manifest& manifest, const Manifest::Tensor& tensor, const Manifest::Part& part,
-                    uint64_t first_chunk, std::span<std::byte> data) {
+Status read_checked(const File& file, const Manifest& manifest, const Manifest::Tensor& tensor,
+                    const Manifest::Part& part, uint64_t first_chunk, std::span<std::byte> data) {
   const uint64_t offset = part.offset + first_chunk * kChunkBytes;
   const std::string& name = manifest.files[part.file].name;
-  if (const Status read = file.read(data, offset); !read) return read.error().with_context(name + ": tensor " + tensor.name);
+  if (const Status read = file.read(data, offset); !read)
+    return read.error().with_context(name + ": tensor " + tensor.name);
   for (uint64_t at = 0, chunk = first_chunk; at < data.size(); at += kChunkBytes, ++chunk) {
     if (xxh3(data.data() + at, std::min<uint64_t>(kChunkBytes, data.size() - at)) == part.chunks[chunk]) continue;
-    return Error(Code::kDataLoss, name + ": digest differs in tensor " + tensor.name + ", chunk at byte " + std::to_string(offset + at) +
-                                      " (the file is damaged)");
+    return Error(Code::kDataLoss, name + ": digest differs in tensor " + tensor.name + ", chunk at byte " +
+                                      std::to_string(offset + at) + " (the file is damaged)");
   }
   return {};
 }

@@ -11,14 +11,15 @@
 
 namespace pitcrew::trainer {
 
-// What a checkpoint folder holds, and what may go. Free functions over a Storage; used by rank 0 and by people's commands.
+// What a checkpoint folder holds, and what may go. Free functions over a Storage; used by rank 0 and by people's
+// commands.
 
 struct FoundCheckpoint {
   CheckpointName name;
   std::string folder;
-  bool committed = false;           // has a manifest: else it is being written, or what a crash left
+  bool committed = false;            // has a manifest: else it is being written, or what a crash left
   std::optional<Manifest> manifest;  // where it can be read
-  std::string problem;              // empty: manifest right, all files there with their sizes, nobody found damage
+  std::string problem;               // empty: manifest right, all files there with their sizes, nobody found damage
 };
 
 // Newest first.
@@ -34,8 +35,8 @@ Status remove_unfinished(Storage& storage, uint64_t claim, const Logger& log);
 Status mark_damaged(Storage& storage, const std::string& folder, const std::string& problem);
 
 // Reads `bytes` of a file and compares its chunks' digests; the error names file, tensor and byte.
-Status read_checked(const File& file, const Manifest& manifest, const Manifest::Tensor& tensor, const Manifest::Part& part,
-                    uint64_t first_chunk, std::span<std::byte> data);
+Status read_checked(const File& file, const Manifest& manifest, const Manifest::Tensor& tensor,
+                    const Manifest::Part& part, uint64_t first_chunk, std::span<std::byte> data);
 Status check_header(const File& file, const Manifest::File& entry);
 
 }  // namespace pitcrew::trainer

@@ -17,7 +17,8 @@ constexpr size_t kBuffersWithout = 2;
 
 class CheckpointerImpl final : public Checkpointer {
  public:
-  CheckpointerImpl(CheckpointerSettings settings, CheckpointerServices services, std::vector<StateTensor> tensors, RunDescription run)
+  CheckpointerImpl(CheckpointerSettings settings, CheckpointerServices services, std::vector<StateTensor> tensors,
+                   RunDescription run)
       : settings_(std::move(settings)),
         services_(std::move(services)),
         tensors_(std::move(tensors)),
@@ -147,14 +148,16 @@ class CheckpointerImpl final : public Checkpointer {
       PITCREW_TRY(saver_->drain());
       publish();
       if (saver_->last_saved(place) != step) {
-        saved = Error(Code::kInternal, outcomes_.empty() ? "the last save did not come to its end" : outcomes_.back().message);
+        saved = Error(Code::kInternal,
+                      outcomes_.empty() ? "the last save did not come to its end" : outcomes_.back().message);
       }
     }
     publish();
     stop_beating();
     if (claims_) {
       if (const Status released = claims_->release(); !released) {
-        services_.log.warning("the claim can't be released; others wait until it is still", {{"error", released.error().message}});
+        services_.log.warning("the claim can't be released; others wait until it is still",
+                              {{"error", released.error().message}});
       }
     }
     return saved;
@@ -176,16 +179,20 @@ class CheckpointerImpl final : public Checkpointer {
 
  private:
   Status take_claim() {
-    claims_ = std::make_unique<Claims>(*storage_, *services_.clock, services_.pause, Claims::Settings{.living_within = settings_.living_within});
+    claims_ = std::make_unique<Claims>(*storage_, *services_.clock, services_.pause,
+                                       Claims::Settings{.living_within = settings_.living_within});
     PITCREW_TRY(claims_->take(settings_.job, settings_.epoch));
     beater_ = std::jthread([this](std::stop_token stop) {
       std::unique_lock lock(beat_mutex_);
-      while (!beat_changed_.wait_for(lock, stop, settings_.beat_every, [] { return false; }) && !stop.stop_requested()) {
-        if (const Status beat = claims_->beat(); !beat) services_.log.warning("the claim's beat failed", {{"error", beat.error().message}});
+      while (!beat_changed_.wait_for(lock, stop, settings_.beat_every, [] { return false; }) &&
+             !stop.stop_requested()) {
+        if (const Status beat = claims_->beat(); !beat)
+          services_.log.warning("the claim's beat failed", {{"error", beat.error().message}});
       }
     });
     if (const Status removed = remove_unfinished(*storage_, claims_->number(), services_.log); !removed) {
-      services_.log.warning("what an earlier epoch left unfinished can't be removed", {{"error", removed.error().message}});
+      services_.log.warning("what an earlier epoch left unfinished can't be removed",
+                            {{"error", removed.error().message}});
     }
     return {};
   }
@@ -196,8 +203,8 @@ class CheckpointerImpl final : public Checkpointer {
     beater_.join();
   }
 
-  // Takes the memory that saves need, all before the first step. Where a rank has no room for the memory tier, it is off for
-  // all of them.
+  // Takes the memory that saves need, all before the first step. Where a rank has no room for the memory tier, it is
+  // off for all of them.
   Status reserve(const RestoreOutput& found) {
     const bool wanted = memory_ && settings_.checkpoint.memory_steps;
     Status mine;
@@ -229,11 +236,13 @@ class CheckpointerImpl final : public Checkpointer {
 
   Status reserve_files(bool one_is_kept) {
     const uint64_t shard = layout_.bytes();
-    // Peers put in here as many copies of their slices as this replica puts into theirs: the one that counts and the next.
+    // Peers put in here as many copies of their slices as this replica puts into theirs: the one that counts and the
+    // next.
     const uint64_t peers = services_.launcher == nullptr ? 0 : 2 * settings_.checkpoint.memory_copies;
     const uint64_t needed = shard * settings_.local_ranks * (kBuffersWithMemory + peers);
     const auto too_small = [&](const std::string& why) {
-      return Error(Code::kResourceExhausted, "checkpoints in memory need " + std::to_string(needed) + " bytes at " + memory_->path() + ": " + why +
+      return Error(Code::kResourceExhausted, "checkpoints in memory need " + std::to_string(needed) + " bytes at " +
+                                                 memory_->path() + ": " + why +
                                                  "; set checkpoint.memory.size to at least that");
     };
     for (size_t i = 0; i < kBuffersWithMemory; ++i) {
@@ -246,7 +255,8 @@ class CheckpointerImpl final : public Checkpointer {
     }
     const auto left = memory_->free_bytes();
     if (left && !one_is_kept && *left < peers * shard) {
-      return too_small("after this rank's own buffers " + std::to_string(*left) + " bytes are left, and peers' copies need " + std::to_string(peers * shard));
+      return too_small("after this rank's own buffers " + std::to_string(*left) +
+                       " bytes are left, and peers' copies need " + std::to_string(peers * shard));
     }
     return {};
   }
@@ -255,7 +265,9 @@ class CheckpointerImpl final : public Checkpointer {
     for (const std::string& name : checkpoints) {
       if (services_.launcher != nullptr) {
         const auto dropped = services_.launcher->call(launcher_socket::Drop{name});
-        if (!dropped) services_.log.warning("an old memory checkpoint can't be dropped", {{"checkpoint", name}, {"error", dropped.error().message}});
+        if (!dropped)
+          services_.log.warning("an old memory checkpoint can't be dropped",
+                                {{"checkpoint", name}, {"error", dropped.error().message}});
       }
       memory_->remove_checkpoint(name);
     }
@@ -309,8 +321,10 @@ class CheckpointerImpl final : public Checkpointer {
 
 Result<std::unique_ptr<Checkpointer>> Checkpointer::open(CheckpointerSettings settings, CheckpointerServices services,
                                                          std::vector<StateTensor> tensors, RunDescription run) {
-  PITCREW_INVARIANT(services.clock != nullptr && services.copier != nullptr, "a checkpointer needs a clock and a copier");
-  auto made = std::make_unique<CheckpointerImpl>(std::move(settings), std::move(services), std::move(tensors), std::move(run));
+  PITCREW_INVARIANT(services.clock != nullptr && services.copier != nullptr,
+                    "a checkpointer needs a clock and a copier");
+  auto made =
+      std::make_unique<CheckpointerImpl>(std::move(settings), std::move(services), std::move(tensors), std::move(run));
   PITCREW_TRY(made->start());
   return std::unique_ptr<Checkpointer>(std::move(made));
 }

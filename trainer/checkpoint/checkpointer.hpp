@@ -26,8 +26,8 @@ struct CheckpointerSettings {
   CheckpointSettings checkpoint;  // PITCREW_CHECKPOINT; an empty path: nothing durable
   JobIdentity job;
   EpochNumber epoch;
-  Slot slot;                  // of this replica (GROUP_RANK)
-  uint32_t local_rank = 0;    // within the replica
+  Slot slot;                // of this replica (GROUP_RANK)
+  uint32_t local_rank = 0;  // within the replica
   uint32_t local_ranks = 1;
   std::string memory_folder;  // PITCREW_MEMORY; empty: no memory tier
   Duration beat_every = seconds(10);
@@ -38,19 +38,19 @@ struct CheckpointerSettings {
 // What a checkpoint was made by, compared when it is resumed.
 struct RunDescription {
   std::string config_hash;
-  std::string dataset;         // fingerprint; another dataset is an error
-  Json bits_depend_on;         // an object: threads, instruction set, device model, plans …; a difference: not bit for bit
+  std::string dataset;  // fingerprint; another dataset is an error
+  Json bits_depend_on;  // an object: threads, instruction set, device model, plans …; a difference: not bit for bit
 };
 
 // What the checkpointer stands on; all outlive it.
 struct CheckpointerServices {
-  FileSystem* files = nullptr;            // null: the machine's
-  const Clock* clock = nullptr;           // required
-  std::function<void(Duration)> pause;    // waits while a foreign claim is watched; unset: sleeps
-  Comm* comm = nullptr;                   // of its own, used by nobody else once restore() has returned; null: one rank
-  LauncherClient* launcher = nullptr;     // null: no launcher, so no peers' memory
-  Copier* copier = nullptr;               // required
-  page::Writer* page = nullptr;           // used within the training thread's calls only
+  FileSystem* files = nullptr;          // null: the machine's
+  const Clock* clock = nullptr;         // required
+  std::function<void(Duration)> pause;  // waits while a foreign claim is watched; unset: sleeps
+  Comm* comm = nullptr;                 // of its own, used by nobody else once restore() has returned; null: one rank
+  LauncherClient* launcher = nullptr;   // null: no launcher, so no peers' memory
+  Copier* copier = nullptr;             // required
+  page::Writer* page = nullptr;         // used within the training thread's calls only
   Logger log;
 };
 
@@ -58,10 +58,10 @@ struct CheckpointerServices {
 struct Restored {
   Step step;
   uint64_t claim = 0;
-  Json state;                   // the small state given to begin(): sample order, generator, schedule
+  Json state;  // the small state given to begin(): sample order, generator, schedule
   page::Source source = page::Source::kNone;
   bool bit_for_bit = true;
-  std::string why_not;          // where not bit for bit: what differs
+  std::string why_not;               // where not bit for bit: what differs
   std::vector<std::string> damaged;  // checkpoints that were tried first and could not be used, each with the reason
 };
 
@@ -71,8 +71,8 @@ struct SaveOutcome {
   Step step;
   Place place = Place::kDurable;
   Result result = Result::kSaved;
-  uint64_t bytes = 0;       // of the whole checkpoint
-  std::string message;      // why it was skipped or failed, with the remedy
+  uint64_t bytes = 0;   // of the whole checkpoint
+  std::string message;  // why it was skipped or failed, with the remedy
 };
 
 struct SaveKinds {
@@ -80,30 +80,30 @@ struct SaveKinds {
   bool memory = false;
 };
 
-// Saves and restores the training state: the whole of it, from all ranks together. docs/checkpoint-format.md says what is
-// written and why it survives a crash at any point.
+// Saves and restores the training state: the whole of it, from all ranks together. docs/checkpoint-format.md says what
+// is written and why it survives a crash at any point.
 //
-// Owned and called by the training thread of each rank; every rank makes the same calls in the same order. Saving goes on
-// in threads of its own: none of begin(), hold_mutation() and poll() waits for storage, peers or the launcher. An error
-// of a save is an outcome, not an end: training goes on and older checkpoints stay. Ends with finish(), or with abort()
-// and the destructor, which leaves an unfinished save without its manifest.
+// Owned and called by the training thread of each rank; every rank makes the same calls in the same order. Saving goes
+// on in threads of its own: none of begin(), hold_mutation() and poll() waits for storage, peers or the launcher. An
+// error of a save is an outcome, not an end: training goes on and older checkpoints stay. Ends with finish(), or with
+// abort() and the destructor, which leaves an unfinished save without its manifest.
 class Checkpointer {
  public:
-  // Claims the checkpoint folder for this epoch and prepares the buffers. Collective. `tensors` are the state, in the order
-  // in which the optimizer will write it; names, shapes and addresses stay fixed.
-  // Errors: kConflict (another job or a newer epoch writes to the folder), kUnsupported (s3://), storage errors.
+  // Claims the checkpoint folder for this epoch and prepares the buffers. Collective. `tensors` are the state, in the
+  // order in which the optimizer will write it; names, shapes and addresses stay fixed. Errors: kConflict (another job
+  // or a newer epoch writes to the folder), kUnsupported (s3://), storage errors.
   static Result<std::unique_ptr<Checkpointer>> open(CheckpointerSettings settings, CheckpointerServices services,
                                                     std::vector<StateTensor> tensors, RunDescription run);
   virtual ~Checkpointer() = default;
 
-  // Fills the tensors from the newest checkpoint whose every byte is right, agreed by all ranks; nothing where the folder
-  // and the memories hold no checkpoint at all. Collective; once, before the first step. The proposal is what the
-  // operator knew: a newer one that is found is preferred.
-  // Errors: kDataLoss (there are checkpoints and all are damaged; named), kInvalidArgument (of another model or dataset).
+  // Fills the tensors from the newest checkpoint whose every byte is right, agreed by all ranks; nothing where the
+  // folder and the memories hold no checkpoint at all. Collective; once, before the first step. The proposal is what
+  // the operator knew: a newer one that is found is preferred. Errors: kDataLoss (there are checkpoints and all are
+  // damaged; named), kInvalidArgument (of another model or dataset).
   virtual Result<std::optional<Restored>> restore(std::optional<ResumePoint> proposal) = 0;
 
-  // Whether the schedule asks for a save after this step. The same on every rank where it goes by steps; by time, rank 0
-  // decides and `due` has to be handed to the others by the caller.
+  // Whether the schedule asks for a save after this step. The same on every rank where it goes by steps; by time, rank
+  // 0 decides and `due` has to be handed to the others by the caller.
   virtual SaveKinds due(Step step) = 0;
 
   // Starts a save of the state as it is after `step`. Returns at once; the copy goes on while the next step computes.
@@ -115,7 +115,8 @@ class Checkpointer {
   virtual void hold_mutation(size_t index) = 0;
   virtual void hold_mutation() = 0;
 
-  // At each step's boundary: what has come to its end since the last call. Rank 0's writes the page and tells the launcher.
+  // At each step's boundary: what has come to its end since the last call. Rank 0's writes the page and tells the
+  // launcher.
   virtual std::vector<SaveOutcome> poll() = 0;
 
   // Saves durably now (in memory where nothing durable is kept) unless this step is saved already, waits for all saves,
@@ -138,8 +139,8 @@ struct CheckpointSummary {
   Step step;
   uint64_t claim = 0;
   uint64_t bytes = 0;
-  bool intact = false;      // list: manifest and sizes; verify: every byte
-  std::string problem;      // where not intact: file, tensor and what is wrong with it
+  bool intact = false;  // list: manifest and sizes; verify: every byte
+  std::string problem;  // where not intact: file, tensor and what is wrong with it
 };
 Result<std::vector<CheckpointSummary>> list_checkpoints(FileSystem& files, const std::string& path);
 // Reads every byte of one checkpoint (`path` is its folder, or the folder of checkpoints: then of the newest).

@@ -1,9 +1,9 @@
 #include "trainer/checkpoint/checkpointer.hpp"
 
-#include <gmock/gmock.h>
-
 #include <fstream>
 #include <numeric>
+
+#include <gmock/gmock.h>
 
 #include "trainer/checkpoint/testing.hpp"
 
@@ -114,7 +114,8 @@ TEST_F(CheckpointerTest, all_ranks_together_read_each_byte_once) {
   for (const uint32_t ranks : {1u, 3u, 4u}) {
     std::vector<uint64_t> read;
     expect_restored(epoch(ranks), 1, &read);
-    const double ratio = static_cast<double>(std::accumulate(read.begin(), read.end(), uint64_t{0})) / static_cast<double>(ToyState().total());
+    const double ratio = static_cast<double>(std::accumulate(read.begin(), read.end(), uint64_t{0})) /
+                         static_cast<double>(ToyState().total());
     EXPECT_LE(ratio, 1.1) << ranks << " ranks";
     EXPECT_GE(ratio, 1.0);
   }
@@ -212,7 +213,8 @@ TEST_F(CheckpointerTest, finish_saves_the_last_step_once_and_releases_the_claim)
 
 TEST_F(CheckpointerTest, weights_are_loaded_by_name_without_a_communicator) {
   save(epoch(3), 1, 2);
-  const auto loaded = load_tensors(posix_file_system(), folder.at("checkpoints"), [](const std::string& name) { return name != "half"; });
+  const auto loaded = load_tensors(posix_file_system(), folder.at("checkpoints"),
+                                   [](const std::string& name) { return name != "half"; });
   ASSERT_TRUE(loaded) << loaded.error().message;
   EXPECT_EQ(loaded->step, Step(2));
   EXPECT_EQ(loaded->tensors.size(), 5u);
@@ -229,7 +231,8 @@ TEST_F(CheckpointerTest, verify_reads_every_byte_and_names_the_damage) {
   const auto verified = verify_checkpoint(posix_file_system(), path);
   ASSERT_TRUE(verified);
   EXPECT_FALSE(verified->intact);
-  EXPECT_THAT(verified->problem, ::testing::HasSubstr("shard-00000-of-00002.safetensors: digest differs in the header"));
+  EXPECT_THAT(verified->problem,
+              ::testing::HasSubstr("shard-00000-of-00002.safetensors: digest differs in the header"));
 }
 
 TEST_F(CheckpointerTest, a_memory_checkpoint_newer_than_the_durable_one_is_taken) {

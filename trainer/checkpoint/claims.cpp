@@ -11,7 +11,9 @@ constexpr uint64_t kSmallFile = 64 * 1024;
 constexpr uint64_t kClaimsKept = 32;
 constexpr int kAttempts = 16;
 
-std::string claim_file(uint64_t number, std::string_view kind) { return "claims/" + std::to_string(number) + "." + std::string(kind); }
+std::string claim_file(uint64_t number, std::string_view kind) {
+  return "claims/" + std::to_string(number) + "." + std::string(kind);
+}
 
 }  // namespace
 
@@ -64,7 +66,8 @@ Result<bool> Claims::living(uint64_t number) const {
   while (true) {
     PITCREW_ASSIGN(const auto entries, storage_.list("claims"));
     const std::string released = std::to_string(number) + ".released";
-    if (std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.name == released; })) return false;
+    if (std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.name == released; }))
+      return false;
     PITCREW_ASSIGN(const std::string now, beat());
     if (now != first) return true;
     if (clock_.now() - since >= settings_.living_within) return false;
@@ -86,15 +89,17 @@ Result<uint64_t> Claims::take(const JobIdentity& job, EpochNumber epoch) {
       PITCREW_ASSIGN(const Found found, read(newest));
       if (found.readable && found.job.uid == job.uid) {
         if (EpochId{found.job.term, found.epoch} > mine) {
-          return Error(Code::kConflict, "checkpoint folder " + storage_.path() + ": claim " + std::to_string(newest) + " is of epoch " +
-                                            std::to_string(found.epoch.value) + " of this job; epoch " + std::to_string(epoch.value) +
+          return Error(Code::kConflict, "checkpoint folder " + storage_.path() + ": claim " + std::to_string(newest) +
+                                            " is of epoch " + std::to_string(found.epoch.value) +
+                                            " of this job; epoch " + std::to_string(epoch.value) +
                                             " is over and must not write");
         }
       } else {
         PITCREW_ASSIGN(const bool lives, living(newest));
         if (lives) {
-          return Error(Code::kConflict, "checkpoint folder " + storage_.path() + " is being written by job " + found.job.ns + "/" +
-                                            found.job.name + " (uid " + found.job.uid + ", claim " + std::to_string(newest) +
+          return Error(Code::kConflict, "checkpoint folder " + storage_.path() + " is being written by job " +
+                                            found.job.ns + "/" + found.job.name + " (uid " + found.job.uid +
+                                            ", claim " + std::to_string(newest) +
                                             "); give this job another checkpoint.path, or end the other job");
         }
         PITCREW_ASSIGN(const uint64_t again, this->newest());
@@ -105,7 +110,8 @@ Result<uint64_t> Claims::take(const JobIdentity& job, EpochNumber epoch) {
                           {"term", job.term.value},
                           {"epoch", epoch.value},
                           {"time", to_rfc3339(clock_.now())}};
-    const Status created = storage_.create(claim_file(used + 1, "json"), content.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    const Status created = storage_.create(claim_file(used + 1, "json"),
+                                           content.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
     if (!created && (created.error().code == Code::kAlreadyExists || created.error().code == Code::kNotFound)) continue;
     if (!created) return created.error().with_context("claim the checkpoint folder " + storage_.path());
     number_ = used + 1;
@@ -113,7 +119,8 @@ Result<uint64_t> Claims::take(const JobIdentity& job, EpochNumber epoch) {
     remove_old();
     return number_;
   }
-  return Error(Code::kConflict, "checkpoint folder " + storage_.path() + ": others claim it all the time; give this job another checkpoint.path");
+  return Error(Code::kConflict, "checkpoint folder " + storage_.path() +
+                                    ": others claim it all the time; give this job another checkpoint.path");
 }
 
 Status Claims::beat() { return storage_.replace(claim_file(number_, "beat"), std::to_string(++beats_) + "\n"); }
@@ -121,8 +128,9 @@ Status Claims::beat() { return storage_.replace(claim_file(number_, "beat"), std
 Status Claims::check() const {
   PITCREW_ASSIGN(const uint64_t newest, this->newest());
   if (newest <= number_) return {};
-  return Error(Code::kConflict, "checkpoint folder " + storage_.path() + ": claim " + std::to_string(newest) + " is newer than ours, " +
-                                    std::to_string(number_) + "; this epoch is over and writes no more");
+  return Error(Code::kConflict, "checkpoint folder " + storage_.path() + ": claim " + std::to_string(newest) +
+                                    " is newer than ours, " + std::to_string(number_) +
+                                    "; this epoch is over and writes no more");
 }
 
 Status Claims::release() { return storage_.replace(claim_file(number_, "released"), "\n"); }

@@ -9,10 +9,11 @@
 
 namespace pitcrew::trainer {
 
-// Who may write to a checkpoint folder: the holder of the claim with the highest number, claims/<n>.json. Every epoch takes one.
-// A writer of an older claim that is still alive somewhere finds the newer one before it commits, and stops.
+// Who may write to a checkpoint folder: the holder of the claim with the highest number, claims/<n>.json. Every epoch
+// takes one. A writer of an older claim that is still alive somewhere finds the newer one before it commits, and stops.
 //
-// Used by rank 0: take() on the training thread, the rest by the savers' threads, one at a time for beat() and release().
+// Used by rank 0: take() on the training thread, the rest by the savers' threads, one at a time for beat() and
+// release().
 class Claims {
  public:
   struct Settings {

@@ -11,11 +11,14 @@ class ClaimsTest : public ::testing::Test {
  protected:
   ClaimsTest() : storage(*open_storage(posix_file_system(), folder.at("checkpoints"))) {}
   std::unique_ptr<Claims> claims() {
-    return std::make_unique<Claims>(*storage, clock, [this](Duration time) {
-      clock.advance(time);
-      waited += time;
-      if (meanwhile) meanwhile();
-    }, Claims::Settings{});
+    return std::make_unique<Claims>(
+        *storage, clock,
+        [this](Duration time) {
+          clock.advance(time);
+          waited += time;
+          if (meanwhile) meanwhile();
+        },
+        Claims::Settings{});
   }
   static JobIdentity job(const std::string& uid) { return {.uid = uid, .ns = "team", .name = uid}; }
 
@@ -45,12 +48,14 @@ TEST_F(ClaimsTest, another_jobs_living_claim_is_a_clear_error) {
   ASSERT_TRUE(first->take(job("a"), EpochNumber(1)));
   int seconds_passed = 0;
   meanwhile = [&] {
-    if (++seconds_passed % 10 == 0) EXPECT_TRUE(first->beat().ok());
+    if (++seconds_passed % 10 != 0) return;
+    EXPECT_TRUE(first->beat());
   };
   const auto second = claims()->take(job("b"), EpochNumber(1));
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, Code::kConflict);
-  EXPECT_THAT(second.error().message, ::testing::AllOf(::testing::HasSubstr("team/a"), ::testing::HasSubstr("another checkpoint.path")));
+  EXPECT_THAT(second.error().message,
+              ::testing::AllOf(::testing::HasSubstr("team/a"), ::testing::HasSubstr("another checkpoint.path")));
   EXPECT_TRUE(first->check());
 }
 

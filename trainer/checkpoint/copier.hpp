@@ -6,8 +6,8 @@
 
 namespace pitcrew::trainer {
 
-// How checkpoints move bytes between the device and host memory beside the computation. Snapshots go through it, so that
-// tests can put a slow one in its place. Copies are done in the order in which they were asked for.
+// How checkpoints move bytes between the device and host memory beside the computation. Snapshots go through it, so
+// that tests can put a slow one in its place. Copies are done in the order in which they were asked for.
 //
 // begin(), copy_out() and hold_compute() are called by the training thread, wait() by any thread.
 class Copier {

@@ -9,8 +9,8 @@
 
 namespace pitcrew::trainer {
 
-// Copies on a side stream of a device, ordered against the compute stream by events. begin(), copy_out() and hold_compute() on
-// the training thread, wait() on any. Ends, all copies done, with its destructor.
+// Copies on a side stream of a device, ordered against the compute stream by events. begin(), copy_out() and
+// hold_compute() on the training thread, wait() on any. Ends, all copies done, with its destructor.
 class DeviceCopier final : public Copier {
  public:
   DeviceCopier(Device& device, Stream& compute) : compute_(compute), side_(device.create_stream("checkpoint")) {}

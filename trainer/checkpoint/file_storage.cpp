@@ -1,6 +1,6 @@
-#include <unistd.h>
-
 #include <atomic>
+
+#include <unistd.h>
 
 #include "trainer/checkpoint/name.hpp"
 #include "trainer/checkpoint/storage.hpp"
@@ -54,14 +54,16 @@ class FileStorage final : public Storage {
     const std::string file = join_path(path_, name);
     PITCREW_TRY(make_folder_of(file));
     static std::atomic<uint64_t> counter{0};
-    const std::string temporary = file + "." + std::to_string(::getpid()) + "-" + std::to_string(++counter) + std::string(kTemporary);
+    const std::string temporary =
+        file + "." + std::to_string(::getpid()) + "-" + std::to_string(++counter) + std::string(kTemporary);
     {
       PITCREW_ASSIGN(const auto opened, files_.open(temporary, FileSystem::Open::kCreate));
       PITCREW_TRY(opened->write(std::as_bytes(std::span(content)), 0));
       PITCREW_TRY(opened->sync());
     }
     const Status linked = files_.link(temporary, file);
-    if (const Status removed = files_.remove(temporary); !removed && linked && removed.error().code != Code::kNotFound) return removed;
+    if (const Status removed = files_.remove(temporary); !removed && linked && removed.error().code != Code::kNotFound)
+      return removed;
     PITCREW_TRY(linked);
     return files_.sync_folder(folder_of(file));
   }
@@ -81,7 +83,9 @@ class FileStorage final : public Storage {
     return files_.open(join_path(path_, name), FileSystem::Open::kRead);
   }
 
-  Result<std::string> read(const std::string& name, uint64_t limit) override { return read_file(files_, join_path(path_, name), limit); }
+  Result<std::string> read(const std::string& name, uint64_t limit) override {
+    return read_file(files_, join_path(path_, name), limit);
+  }
 
   Status remove(const std::string& name) override {
     const std::string file = join_path(path_, name);
@@ -124,13 +128,17 @@ class FileStorage final : public Storage {
 
 Result<std::unique_ptr<Storage>> open_storage(FileSystem& files, const std::string& path) {
   if (path.starts_with("s3://")) {
-    return Error(Code::kUnsupported, "checkpoint path " + path +
-                                         ": object storage is not built into this program; give a folder of a file system that all replicas mount");
+    return Error(
+        Code::kUnsupported,
+        "checkpoint path " + path +
+            ": object storage is not built into this program; give a folder of a file system that all replicas mount");
   }
   if (path.find("://") != std::string::npos) {
-    return Error(Code::kUnsupported, "checkpoint path " + path + ": unknown scheme; give a folder of a file system that all replicas mount");
+    return Error(Code::kUnsupported, "checkpoint path " + path +
+                                         ": unknown scheme; give a folder of a file system that all replicas mount");
   }
-  if (const Status made = make_folders(files, path); !made) return made.error().with_context("prepare the checkpoint path");
+  if (const Status made = make_folders(files, path); !made)
+    return made.error().with_context("prepare the checkpoint path");
   return std::unique_ptr<Storage>(new FileStorage(files, path));
 }
 

@@ -16,7 +16,8 @@ TEST(CheckpointNames, are_ordered_by_claim_and_then_by_step) {
   EXPECT_EQ(to_string(CheckpointName{7, Step(500)}), "step-000000000500-c7");
   EXPECT_EQ(parse_checkpoint_name("step-000000000500-c7"), (CheckpointName{7, Step(500)}));
   EXPECT_GT(*parse_checkpoint_name("step-1-c8"), *parse_checkpoint_name("step-500-c7"));
-  for (const char* wrong : {"step-", "step--c", "step-1", "step-1-c", "step-x-c1", "claims", "step-1-c1.tmp", "step-99999999999999999999-c1"}) {
+  for (const char* wrong : {"step-", "step--c", "step-1", "step-1-c", "step-x-c1", "claims", "step-1-c1.tmp",
+                            "step-99999999999999999999-c1"}) {
     EXPECT_FALSE(parse_checkpoint_name(wrong)) << wrong;
   }
 }
@@ -68,18 +69,33 @@ TEST(Safetensors, holes_overlaps_wrong_sizes_and_repeated_names_are_refused) {
   };
   EXPECT_EQ(refused(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4), "");
   EXPECT_THAT(refused(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[1,5]}})", 5), HasSubstr("hole or an overlap"));
-  EXPECT_THAT(refused(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", 6), HasSubstr("overlap"));
-  EXPECT_THAT(refused(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,4]}})", 4), HasSubstr("16 bytes by its shape"));
+  EXPECT_THAT(
+      refused(
+          R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})",
+          6),
+      HasSubstr("overlap"));
+  EXPECT_THAT(refused(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,4]}})", 4),
+              HasSubstr("16 bytes by its shape"));
   EXPECT_THAT(refused(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 5), HasSubstr("the file at 5"));
-  EXPECT_THAT(refused(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0), HasSubstr("a"));
-  EXPECT_THAT(refused(R"({"a":{"dtype":"U64","shape":[9223372036854775807,9],"data_offsets":[0,0]}})", 0), HasSubstr("larger than 2^64"));
+  EXPECT_THAT(
+      refused(
+          R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+          0),
+      HasSubstr("a"));
+  EXPECT_THAT(refused(R"({"a":{"dtype":"U64","shape":[9223372036854775807,9],"data_offsets":[0,0]}})", 0),
+              HasSubstr("larger than 2^64"));
   EXPECT_THAT(refused(R"({"a":{"dtype":"Q3","shape":[1],"data_offsets":[0,1]}})", 1), HasSubstr("unknown dtype"));
 }
 
 Manifest example() {
   testing::ToyState state;
   state.fill(1);
-  Manifest manifest{.name = {3, Step(40)}, .time = "2026-01-01T00:00:00Z", .job_uid = "u", .job_name = "n", .world_size = 2, .state = {{"next", 41}}};
+  Manifest manifest{.name = {3, Step(40)},
+                    .time = "2026-01-01T00:00:00Z",
+                    .job_uid = "u",
+                    .job_name = "n",
+                    .world_size = 2,
+                    .state = {{"next", 41}}};
   std::vector<ShardReport> reports;
   for (uint32_t rank = 0; rank < 2; ++rank) {
     const SnapshotLayout layout(state.tensors(), rank, 2);

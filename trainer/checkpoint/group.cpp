@@ -7,7 +7,8 @@ namespace pitcrew::trainer {
 
 Result<std::vector<uint64_t>> Group::gather(uint64_t word) {
   std::vector<uint64_t> all(size(), word);
-  if (comm_ != nullptr) PITCREW_TRY(comm_->all_gather(std::as_bytes(std::span(&word, 1)), std::as_writable_bytes(std::span(all))));
+  if (comm_ != nullptr)
+    PITCREW_TRY(comm_->all_gather(std::as_bytes(std::span(&word, 1)), std::as_writable_bytes(std::span(all))));
   return all;
 }
 

@@ -9,7 +9,8 @@
 
 namespace pitcrew::trainer {
 
-// What checkpoints say over a Comm: words, texts and JSON. Without a Comm, a group of one. Every function is a collective.
+// What checkpoints say over a Comm: words, texts and JSON. Without a Comm, a group of one. Every function is a
+// collective.
 class Group {
  public:
   explicit Group(Comm* comm) : comm_(comm) {}
@@ -21,8 +22,8 @@ class Group {
   Result<std::vector<Json>> gather(const Json& json);
   // The root's text, for everybody.
   Result<std::string> broadcast(std::string text, uint32_t root);
-  // The errors of all ranks as one, with their ranks in front, or nothing: the same value everywhere. The result's own error
-  // is the communicator's.
+  // The errors of all ranks as one, with their ranks in front, or nothing: the same value everywhere. The result's own
+  // error is the communicator's.
   Result<std::optional<Error>> agree(const Status& mine);
   // Each rank's block for everybody; `blocks` has the right sizes, and one's own filled.
   Status share(std::vector<std::vector<std::byte>>& blocks);

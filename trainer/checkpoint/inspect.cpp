@@ -28,7 +28,8 @@ Result<Opened> open_checkpoint(FileSystem& files, const std::string& path) {
   if (const auto listed = files.list(path); !listed) return listed.error().with_context("look for checkpoints");
   std::string folder = path;
   while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
-  const std::string last = folder.substr(folder.find_last_of('/') == std::string::npos ? 0 : folder.find_last_of('/') + 1);
+  const std::string last =
+      folder.substr(folder.find_last_of('/') == std::string::npos ? 0 : folder.find_last_of('/') + 1);
   if (const auto name = parse_checkpoint_name(last)) {
     PITCREW_ASSIGN(auto storage, open_storage(files, folder_of(folder)));
     FoundCheckpoint found = look_at(*storage, last, *name);
@@ -43,8 +44,8 @@ Result<Opened> open_checkpoint(FileSystem& files, const std::string& path) {
 }
 
 // Reads one tensor; `data` may be empty: then the bytes are only checked.
-Status read_tensor(Storage& storage, const std::string& folder, const Manifest& manifest, const Manifest::Tensor& tensor,
-                   std::vector<std::byte>* data) {
+Status read_tensor(Storage& storage, const std::string& folder, const Manifest& manifest,
+                   const Manifest::Tensor& tensor, std::vector<std::byte>* data) {
   const uint64_t width = size_of(tensor.dtype);
   std::vector<std::byte> piece;
   for (const Manifest::Part& part : tensor.parts) {
@@ -89,11 +90,16 @@ Result<CheckpointSummary> verify_checkpoint(FileSystem& files, const std::string
   return summary;
 }
 
-Result<LoadedCheckpoint> load_tensors(FileSystem& files, const std::string& path, const std::function<bool(const std::string&)>& wanted) {
+Result<LoadedCheckpoint> load_tensors(FileSystem& files, const std::string& path,
+                                      const std::function<bool(const std::string&)>& wanted) {
   PITCREW_ASSIGN(const auto opened, open_checkpoint(files, path));
   const FoundCheckpoint& found = opened.found;
   if (!found.manifest) return Error(Code::kDataLoss, "checkpoint " + found.folder + ": " + found.problem);
-  LoadedCheckpoint loaded{found.manifest->name.step, found.manifest->state, found.manifest->config_hash, found.manifest->bits_depend_on, {}};
+  LoadedCheckpoint loaded{found.manifest->name.step,
+                          found.manifest->state,
+                          found.manifest->config_hash,
+                          found.manifest->bits_depend_on,
+                          {}};
   for (const Manifest::Tensor& tensor : found.manifest->tensors) {
     if (wanted && !wanted(tensor.name)) continue;
     LoadedTensor& into = loaded.tensors.emplace_back();

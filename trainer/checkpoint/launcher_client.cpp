@@ -1,16 +1,16 @@
 #include "trainer/checkpoint/launcher_client.hpp"
 
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
 #include <set>
 #include <vector>
+
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 namespace pitcrew::trainer {
 namespace {
@@ -29,7 +29,8 @@ class SocketClient final : public LauncherClient {
   Result<Answer> call(const Request& request) override {
     const uint64_t id = ++last_id_;
     const std::string line = launcher_socket::encode(id, request);
-    if (line.size() > launcher_socket::kMaxLine) return Error(Code::kInvalidArgument, "a request to the launcher is too long for its socket");
+    if (line.size() > launcher_socket::kMaxLine)
+      return Error(Code::kInvalidArgument, "a request to the launcher is too long for its socket");
     // An idle connection may have been closed by a launcher that died since; a new one tells for certain.
     PITCREW_ASSIGN(const Taken first, take(true));
     auto answer = talk(first.fd, id, line);
@@ -71,7 +72,8 @@ class SocketClient final : public LauncherClient {
       return Taken{fd, true};
     }
     sockaddr_un address{};
-    if (path_.size() >= sizeof address.sun_path) return Error(Code::kInvalidArgument, "the launcher's socket path is too long: " + path_);
+    if (path_.size() >= sizeof address.sun_path)
+      return Error(Code::kInvalidArgument, "the launcher's socket path is too long: " + path_);
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, path_.data(), path_.size());
     const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -115,12 +117,14 @@ class SocketClient final : public LauncherClient {
         text.erase(0, end + 1);
         continue;
       }
-      if (text.size() > launcher_socket::kMaxLine) return Error(Code::kInvalidArgument, "the launcher answered with too long a line");
+      if (text.size() > launcher_socket::kMaxLine)
+        return Error(Code::kInvalidArgument, "the launcher answered with too long a line");
       char piece[4096];
       const ssize_t n = ::recv(fd, piece, sizeof piece, 0);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-        return Error(Code::kDeadlineExceeded, "the launcher at " + path_ + " did not answer within " + to_string(timeout_));
+        return Error(Code::kDeadlineExceeded,
+                     "the launcher at " + path_ + " did not answer within " + to_string(timeout_));
       }
       if (n < 0) return unavailable("read from", errno);
       if (n == 0) return Error(Code::kUnavailable, "the launcher at " + path_ + " closed the connection");

@@ -11,8 +11,8 @@ namespace pitcrew::trainer {
 class LauncherClient {
  public:
   virtual ~LauncherClient() = default;
-  // Blocks until the launcher has answered. An answer that carries an error becomes that error; kUnavailable: the launcher
-  // can't be reached, kDeadlineExceeded: it did not answer in time.
+  // Blocks until the launcher has answered. An answer that carries an error becomes that error; kUnavailable: the
+  // launcher can't be reached, kDeadlineExceeded: it did not answer in time.
   virtual Result<launcher_socket::Answer> call(const launcher_socket::Request& request) = 0;
   // Ends all calls, present and future, with kCancelled. From any thread.
   virtual void abort() = 0;

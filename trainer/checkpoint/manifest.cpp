@@ -47,11 +47,18 @@ bool read_hex(ObjectReader& reader, std::string_view key, uint64_t& out) {
 }
 
 Json to_json(const Manifest::File& file) {
-  return {{"name", file.name}, {"bytes", file.bytes}, {"headerBytes", file.header_bytes}, {"headerDigest", hex64(file.header_digest)}};
+  return {{"name", file.name},
+          {"bytes", file.bytes},
+          {"headerBytes", file.header_bytes},
+          {"headerDigest", hex64(file.header_digest)}};
 }
 
 Json to_json(const Manifest::Part& part) {
-  return {{"file", part.file}, {"offset", part.offset}, {"first", part.first}, {"count", part.count}, {"chunks", hex_list(part.chunks)}};
+  return {{"file", part.file},
+          {"offset", part.offset},
+          {"first", part.first},
+          {"count", part.count},
+          {"chunks", hex_list(part.chunks)}};
 }
 
 Manifest::File read_file_entry(const Json& json, const std::string& path, Problems& problems) {
@@ -113,7 +120,8 @@ Status check_parts(const Manifest& manifest, const Manifest::Tensor& tensor, uin
     at += part.count;
   }
   if (at != elements) return damaged("tensor '" + tensor.name + "' is not covered exactly by its parts");
-  if (digest_of_chunks(chunks) != tensor.digest) return damaged("the digest of tensor '" + tensor.name + "' is not that of its chunks");
+  if (digest_of_chunks(chunks) != tensor.digest)
+    return damaged("the digest of tensor '" + tensor.name + "' is not that of its chunks");
   return {};
 }
 
@@ -127,7 +135,8 @@ Status check(const Manifest& manifest) {
     if (!names.insert(tensor.name).second) return damaged("it lists tensor '" + tensor.name + "' twice");
     uint64_t bytes = size_of(tensor.dtype);
     for (const uint64_t extent : tensor.shape) {
-      if (__builtin_mul_overflow(bytes, extent, &bytes)) return damaged("tensor '" + tensor.name + "' is larger than 2^64 bytes");
+      if (__builtin_mul_overflow(bytes, extent, &bytes))
+        return damaged("tensor '" + tensor.name + "' is larger than 2^64 bytes");
     }
     PITCREW_TRY(check_parts(manifest, tensor, bytes / size_of(tensor.dtype)));
   }
@@ -154,7 +163,8 @@ Manifest::Tensor read_tensor(const Json& json, const std::string& path, Problems
     }
   });
   read_hex(reader, "digest", tensor.digest);
-  reader.each("parts", [&](const Json& part, const std::string& at) { tensor.parts.push_back(read_part(part, at, problems)); });
+  reader.each("parts",
+              [&](const Json& part, const std::string& at) { tensor.parts.push_back(read_part(part, at, problems)); });
   return tensor;
 }
 
@@ -187,17 +197,28 @@ std::string encode(const Manifest& manifest) {
   for (const auto& tensor : manifest.tensors) {
     Json parts = Json::array();
     for (const auto& part : tensor.parts) parts.push_back(to_json(part));
-    tensors.push_back({{"name", tensor.name}, {"dtype", safetensors::dtype_name(tensor.dtype)}, {"shape", tensor.shape},
-                       {"digest", hex64(tensor.digest)}, {"parts", std::move(parts)}});
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", safetensors::dtype_name(tensor.dtype)},
+                       {"shape", tensor.shape},
+                       {"digest", hex64(tensor.digest)},
+                       {"parts", std::move(parts)}});
   }
-  const Json body = {
-      {"format", kFormat}, {"step", manifest.name.step.value}, {"claim", manifest.name.claim}, {"time", manifest.time},
-      {"job", {{"uid", manifest.job_uid}, {"name", manifest.job_name}}},
-      {"epoch", {{"term", manifest.epoch.term.value}, {"number", manifest.epoch.number.value}}},
-      {"worldSize", manifest.world_size}, {"configHash", manifest.config_hash}, {"dataset", manifest.dataset},
-      {"bitsDependOn", manifest.bits_depend_on}, {"state", manifest.state}, {"chunkBytes", kChunkBytes},
-      {"files", std::move(files)}, {"tensors", std::move(tensors)}};
-  std::string text = std::string(kChecksumStart) + std::string(kDigits, '0') + "\"," + body.dump(-1, ' ', false, Json::error_handler_t::replace).substr(1) + "\n";
+  const Json body = {{"format", kFormat},
+                     {"step", manifest.name.step.value},
+                     {"claim", manifest.name.claim},
+                     {"time", manifest.time},
+                     {"job", {{"uid", manifest.job_uid}, {"name", manifest.job_name}}},
+                     {"epoch", {{"term", manifest.epoch.term.value}, {"number", manifest.epoch.number.value}}},
+                     {"worldSize", manifest.world_size},
+                     {"configHash", manifest.config_hash},
+                     {"dataset", manifest.dataset},
+                     {"bitsDependOn", manifest.bits_depend_on},
+                     {"state", manifest.state},
+                     {"chunkBytes", kChunkBytes},
+                     {"files", std::move(files)},
+                     {"tensors", std::move(tensors)}};
+  std::string text = std::string(kChecksumStart) + std::string(kDigits, '0') + "\"," +
+                     body.dump(-1, ' ', false, Json::error_handler_t::replace).substr(1) + "\n";
   text.replace(kChecksumStart.size(), kDigits, hex64(xxh3(text)));
   return text;
 }
@@ -219,7 +240,8 @@ Result<Manifest> decode_manifest(std::string_view text) {
   std::string format;
   reader.read("format", format);
   if (format != kFormat) {
-    return Error(Code::kUnsupported, "manifest: format '" + format + "' is not '" + kFormat + "', the only one that this version reads");
+    return Error(Code::kUnsupported,
+                 "manifest: format '" + format + "' is not '" + kFormat + "', the only one that this version reads");
   }
   Manifest manifest;
   uint64_t chunk_bytes = 0;
@@ -239,9 +261,14 @@ Result<Manifest> decode_manifest(std::string_view text) {
   reader.read("dataset", manifest.dataset);
   if (const Json* bits = reader.raw("bitsDependOn")) manifest.bits_depend_on = *bits;
   if (const Json* state = reader.raw("state")) manifest.state = *state;
-  if (reader.read("chunkBytes", chunk_bytes) && chunk_bytes != kChunkBytes) reader.problem("chunkBytes", "must be 1048576");
-  reader.each("files", [&](const Json& file, const std::string& at) { manifest.files.push_back(read_file_entry(file, at, problems)); });
-  reader.each("tensors", [&](const Json& tensor, const std::string& at) { manifest.tensors.push_back(read_tensor(tensor, at, problems)); });
+  if (reader.read("chunkBytes", chunk_bytes) && chunk_bytes != kChunkBytes)
+    reader.problem("chunkBytes", "must be 1048576");
+  reader.each("files", [&](const Json& file, const std::string& at) {
+    manifest.files.push_back(read_file_entry(file, at, problems));
+  });
+  reader.each("tensors", [&](const Json& tensor, const std::string& at) {
+    manifest.tensors.push_back(read_tensor(tensor, at, problems));
+  });
   if (!problems.empty()) return damaged(join(problems));
   PITCREW_TRY(check(manifest));
   return manifest;

@@ -1,13 +1,13 @@
 #include "trainer/checkpoint/memory_folder.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "lib/base/file.hpp"
 
@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 
 Result<SnapshotMemory> SnapshotMemory::anonymous(uint64_t bytes) {
   void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) return errno_error("reserve " + std::to_string(bytes) + " bytes of memory for a checkpoint", errno);
+  if (data == MAP_FAILED)
+    return errno_error("reserve " + std::to_string(bytes) + " bytes of memory for a checkpoint", errno);
   SnapshotMemory memory;
   memory.data_ = static_cast<std::byte*>(data);
   memory.bytes_ = bytes;
@@ -83,7 +84,8 @@ Result<uint64_t> MemoryFolder::free_bytes() const { return posix_file_system().f
 
 Status MemoryFolder::prepare() const {
   FileSystem& files = posix_file_system();
-  for (const char* folder : {"", "own", "peer", "counted", "fetch", "reserve"}) PITCREW_TRY(files.make_folder(join_path(path_, folder)));
+  for (const char* folder : {"", "own", "peer", "counted", "fetch", "reserve"})
+    PITCREW_TRY(files.make_folder(join_path(path_, folder)));
   return {};
 }
 

@@ -1,10 +1,10 @@
 // Checkpoints in memory and their copies on peers, with launchers that are a few functions over folders.
-#include <gmock/gmock.h>
-#include <sys/resource.h>
-
 #include <csignal>
 #include <fstream>
 #include <mutex>
+
+#include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include "trainer/checkpoint/testing.hpp"
 
@@ -192,7 +192,8 @@ TEST_F(MemoryTier, two_neighbours_lost_at_once_are_too_many_for_one_copy) {
     const auto restored = rank.checkpointer.restore({});
     ASSERT_FALSE(restored);
     EXPECT_EQ(restored.error().code, Code::kDataLoss);
-    EXPECT_THAT(restored.error().message, ::testing::HasSubstr("shard-00001-of-00003.safetensors is in nobody's memory"));
+    EXPECT_THAT(restored.error().message,
+                ::testing::HasSubstr("shard-00001-of-00003.safetensors is in nobody's memory"));
   }));
 }
 
@@ -268,7 +269,8 @@ TEST_F(MemoryTier, without_room_it_is_off_and_says_how_many_bytes_it_needs) {
   const Status ran = run_epoch(made, [](RankView rank) {
     ASSERT_TRUE(rank.checkpointer.restore({}));
     const uint64_t three_shards = 3 * (4096 + rank.state.total());
-    EXPECT_THAT(rank.checkpointer.memory_off_reason(), ::testing::HasSubstr("need " + std::to_string(three_shards) + " bytes"));
+    EXPECT_THAT(rank.checkpointer.memory_off_reason(),
+                ::testing::HasSubstr("need " + std::to_string(three_shards) + " bytes"));
     EXPECT_FALSE(rank.checkpointer.due(Step(1)).memory);
   });
   ::setrlimit(RLIMIT_FSIZE, &before);

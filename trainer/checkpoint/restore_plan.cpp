@@ -8,7 +8,8 @@ namespace {
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-// The copies that are read: of the kind that goes first, else whatever there is; a remote one only where there is no other.
+// The copies that are read: of the kind that goes first, else whatever there is; a remote one only where there is no
+// other.
 std::vector<FileCopy> preferred(const Candidate& candidate, const std::string& file) {
   const auto found = candidate.files.find(file);
   if (found == candidate.files.end()) return {};
@@ -31,7 +32,10 @@ std::string Candidate::describe() const {
 Json to_json(const Holdings& holdings) {
   Json remote = Json::array();
   for (const auto& other : holdings.remote) remote.push_back({{"slot", other.slot.value}, {"paths", other.paths}});
-  return {{"slot", holdings.slot.value}, {"memory", holdings.memory}, {"durable", holdings.durable}, {"remote", std::move(remote)}};
+  return {{"slot", holdings.slot.value},
+          {"memory", holdings.memory},
+          {"durable", holdings.durable},
+          {"remote", std::move(remote)}};
 }
 
 Result<Holdings> parse_holdings(const Json& json) {
@@ -78,7 +82,8 @@ std::vector<Candidate> find_candidates(const std::vector<Holdings>& all) {
         }
         // All ranks of a replica see the same folder.
         for (uint32_t rank = 0; rank < all.size(); ++rank) {
-          if (all[rank].slot == all[lister].slot) candidate->files[file].push_back({rank, path, false, all[rank].slot, own});
+          if (all[rank].slot == all[lister].slot)
+            candidate->files[file].push_back({rank, path, false, all[rank].slot, own});
         }
       }
     }
@@ -89,7 +94,8 @@ std::vector<Candidate> find_candidates(const std::vector<Holdings>& all) {
       const std::string file = base_name(path);
       Candidate* candidate = candidate_of(folder);
       if (candidate == nullptr || file == kManifestFile) continue;
-      for (uint32_t rank = 0; rank < all.size(); ++rank) candidate->files[file].push_back({rank, path, true, remote.slot, false});
+      for (uint32_t rank = 0; rank < all.size(); ++rank)
+        candidate->files[file].push_back({rank, path, true, remote.slot, false});
     }
   }
 
@@ -98,7 +104,8 @@ std::vector<Candidate> find_candidates(const std::vector<Holdings>& all) {
     if (candidate.manifest_path.empty()) continue;  // it was never complete
     const bool two_kinds = std::any_of(candidate.files.begin(), candidate.files.end(), [](const auto& file) {
       const auto own = [](const FileCopy& copy) { return copy.own; };
-      return std::any_of(file.second.begin(), file.second.end(), own) && !std::all_of(file.second.begin(), file.second.end(), own);
+      return std::any_of(file.second.begin(), file.second.end(), own) &&
+             !std::all_of(file.second.begin(), file.second.end(), own);
     });
     candidates.push_back(candidate);
     if (!two_kinds) continue;
@@ -133,7 +140,8 @@ bool only_own(const Candidate& candidate, const Manifest& manifest) {
   });
 }
 
-std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const Manifest& manifest, uint32_t ranks, uint64_t largest) {
+std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const Manifest& manifest, uint32_t ranks,
+                                              uint64_t largest) {
   // Units in the order of the files, so that each rank reads runs.
   std::vector<std::vector<ReadUnit>> of_file(manifest.files.size());
   for (size_t f = 0; f < manifest.files.size(); ++f) of_file[f].push_back({.file = f, .header = true});
@@ -143,7 +151,11 @@ std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const 
       const auto& part = tensor.parts[p];
       const uint64_t bytes = part.count * size_of(tensor.dtype);
       for (uint64_t at = 0; at < bytes; at += largest) {
-        of_file[part.file].push_back({.file = part.file, .tensor = t, .part = p, .first_chunk = at / kChunkBytes, .bytes = std::min(largest, bytes - at)});
+        of_file[part.file].push_back({.file = part.file,
+                                      .tensor = t,
+                                      .part = p,
+                                      .first_chunk = at / kChunkBytes,
+                                      .bytes = std::min(largest, bytes - at)});
       }
     }
   }
@@ -153,7 +165,8 @@ std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const 
     const auto offset = [&](const ReadUnit& unit) {
       return unit.header ? 0 : manifest.tensors[unit.tensor].parts[unit.part].offset + unit.first_chunk * kChunkBytes;
     };
-    std::sort(of_file[f].begin(), of_file[f].end(), [&](const ReadUnit& a, const ReadUnit& b) { return offset(a) < offset(b); });
+    std::sort(of_file[f].begin(), of_file[f].end(),
+              [&](const ReadUnit& a, const ReadUnit& b) { return offset(a) < offset(b); });
     for (const ReadUnit& unit : of_file[f]) file_total[f] += unit.bytes;
     total += file_total[f];
   }
@@ -161,7 +174,8 @@ std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const 
   std::vector<std::vector<ReadUnit>> plan(ranks);
   uint64_t before = 0;  // bytes dealt so far
   for (size_t f = 0; f < of_file.size(); ++f) {
-    std::vector<FileCopy> copies = candidate.place == Place::kDurable ? std::vector<FileCopy>{} : preferred(candidate, manifest.files[f].name);
+    std::vector<FileCopy> copies =
+        candidate.place == Place::kDurable ? std::vector<FileCopy>{} : preferred(candidate, manifest.files[f].name);
     uint64_t in_file = 0;
     for (ReadUnit& unit : of_file[f]) {
       uint32_t reader = 0;
@@ -169,10 +183,14 @@ std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const 
         reader = total == 0 ? 0 : static_cast<uint32_t>(static_cast<unsigned __int128>(before) * ranks / total);
         reader = std::min(reader, ranks - 1);
         unit.path = to_string(candidate.name);
-        if (const auto durable = candidate.files.find(""); durable != candidate.files.end()) unit.path = durable->second[0].path;
+        if (const auto durable = candidate.files.find(""); durable != candidate.files.end())
+          unit.path = durable->second[0].path;
         unit.path += "/" + manifest.files[f].name;
       } else {
-        const size_t index = file_total[f] == 0 ? 0 : static_cast<size_t>(static_cast<unsigned __int128>(in_file) * copies.size() / file_total[f]);
+        const size_t index =
+            file_total[f] == 0
+                ? 0
+                : static_cast<size_t>(static_cast<unsigned __int128>(in_file) * copies.size() / file_total[f]);
         const FileCopy& copy = copies[std::min(index, copies.size() - 1)];
         reader = copy.rank;
         unit.path = copy.path;

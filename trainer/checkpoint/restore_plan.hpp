@@ -14,18 +14,18 @@ namespace pitcrew::trainer {
 // One copy of a file and the rank that can read it.
 struct FileCopy {
   uint32_t rank = 0;
-  std::string path;      // below PITCREW_MEMORY, or below the checkpoint path
-  bool remote = false;   // asked of the launcher of `slot`
+  std::string path;     // below PITCREW_MEMORY, or below the checkpoint path
+  bool remote = false;  // asked of the launcher of `slot`
   Slot slot;
-  bool own = false;      // of own/, not of peer/
+  bool own = false;  // of own/, not of peer/
 };
 
 // A checkpoint in one place, as the vote tries it.
 struct Candidate {
   CheckpointName name;
   Place place = Place::kDurable;
-  bool peers_first = false;                            // of two copies in memory, the peer's
-  uint32_t manifest_rank = 0;                          // who reads the manifest
+  bool peers_first = false;    // of two copies in memory, the peer's
+  uint32_t manifest_rank = 0;  // who reads the manifest
   std::string manifest_path;
   std::map<std::string, std::vector<FileCopy>> files;  // of a memory checkpoint; a durable one is read by all ranks
   std::string describe() const;
@@ -63,9 +63,10 @@ struct ReadUnit {
   Slot slot;
 };
 
-// Each rank's units, in the order in which they are read: every chunk once, dealt out evenly among those who can read it.
-// No unit is larger than `largest` bytes, which is a multiple of the chunk size.
-std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const Manifest& manifest, uint32_t ranks, uint64_t largest);
+// Each rank's units, in the order in which they are read: every chunk once, dealt out evenly among those who can read
+// it. No unit is larger than `largest` bytes, which is a multiple of the chunk size.
+std::vector<std::vector<ReadUnit>> plan_reads(const Candidate& candidate, const Manifest& manifest, uint32_t ranks,
+                                              uint64_t largest);
 
 // Whether all the bytes come from own/.
 bool only_own(const Candidate& candidate, const Manifest& manifest);

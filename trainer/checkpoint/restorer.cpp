@@ -17,9 +17,15 @@ constexpr uint64_t kStaging = uint64_t{128} << 20;
 class FetchedFile final : public File {
  public:
   FetchedFile(LauncherClient& launcher, const MemoryFolder& memory, Slot slot, std::string path, uint32_t rank)
-      : launcher_(launcher), memory_(memory), slot_(slot), path_(std::move(path)), into_("rank-" + std::to_string(rank)) {}
+      : launcher_(launcher),
+        memory_(memory),
+        slot_(slot),
+        path_(std::move(path)),
+        into_("rank-" + std::to_string(rank)) {}
 
-  Status write(std::span<const std::byte>, uint64_t) override { return Error(Code::kUnsupported, "a peer's memory can't be written"); }
+  Status write(std::span<const std::byte>, uint64_t) override {
+    return Error(Code::kUnsupported, "a peer's memory can't be written");
+  }
   Status read(std::span<std::byte> data, uint64_t offset) const override {
     if (data.empty()) return {};
     launcher_socket::Fetch fetch{slot_, path_, {{offset, data.size()}}, into_};
@@ -34,7 +40,9 @@ class FetchedFile final : public File {
     PITCREW_TRY(posix_file_system().remove(local));
     return read;
   }
-  Result<uint64_t> size() const override { return Error(Code::kUnsupported, "the size of a peer's file is in the manifest"); }
+  Result<uint64_t> size() const override {
+    return Error(Code::kUnsupported, "the size of a peer's file is in the manifest");
+  }
   Status sync() override { return {}; }
 
  private:
@@ -80,7 +88,8 @@ class Restorer {
     if (!output.restored && !damaged.empty()) {
       std::string all;
       for (const auto& problem : damaged) all += (all.empty() ? "" : "; ") + problem;
-      return Error(Code::kDataLoss, "no checkpoint can be used: " + all + ". Repair or move them away to start from the beginning");
+      return Error(Code::kDataLoss,
+                   "no checkpoint can be used: " + all + ". Repair or move them away to start from the beginning");
     }
     return output;
   }
@@ -144,7 +153,8 @@ class Restorer {
   void warn_about(const std::optional<ResumePoint>& proposal, const std::vector<Candidate>& candidates) {
     if (!proposal || in_.group.rank() != 0) return;
     const CheckpointName name{proposal->claim, proposal->step};
-    const bool found = std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& c) { return c.name == name; });
+    const bool found =
+        std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& c) { return c.name == name; });
     if (!found) in_.log.warning("the proposed checkpoint is nowhere to be found", {{"checkpoint", to_string(name)}});
   }
 
@@ -153,7 +163,9 @@ class Restorer {
     in_.log.error("a checkpoint can't be used", {{"checkpoint", candidate.describe()}, {"why", why}});
     if (!damage) return;
     if (in_.launcher != nullptr) {
-      (void)in_.launcher->call(launcher_socket::Evidence{Rank(0), "digest", candidate.describe() + ": " + why, std::nullopt}).ok();
+      (void)in_.launcher
+          ->call(launcher_socket::Evidence{Rank(0), "digest", candidate.describe() + ": " + why, std::nullopt})
+          .ok();
     }
     if (candidate.place != Place::kDurable) return;
     const Status marked = mark_damaged(*in_.storage, folder_of(candidate.manifest_path), why);
@@ -186,9 +198,9 @@ class Restorer {
     restored.step = manifest->name.step;
     restored.claim = manifest->name.claim;
     restored.state = manifest->state;
-    restored.source = candidate.place == Place::kDurable      ? page::Source::kFileSystem
-                      : only_own(candidate, *manifest) ? page::Source::kOwnMemory
-                                                       : page::Source::kPeerMemory;
+    restored.source = candidate.place == Place::kDurable ? page::Source::kFileSystem
+                      : only_own(candidate, *manifest)   ? page::Source::kOwnMemory
+                                                         : page::Source::kPeerMemory;
     restored.why_not = compare_bits(*manifest);
     restored.bit_for_bit = restored.why_not.empty();
     return attempt;
@@ -221,10 +233,12 @@ class Restorer {
     for (size_t i = 0; i < in_.tensors->size(); ++i) index[(*in_.tensors)[i].name] = i;
     for (const auto& tensor : manifest.tensors) {
       const auto found = index.find(tensor.name);
-      if (found == index.end()) return Error(Code::kInvalidArgument, "it is of another model: it has a tensor " + tensor.name + remedy);
+      if (found == index.end())
+        return Error(Code::kInvalidArgument, "it is of another model: it has a tensor " + tensor.name + remedy);
       const StateTensor& mine = (*in_.tensors)[found->second];
       if (mine.shape != tensor.shape || mine.dtype != tensor.dtype) {
-        return Error(Code::kInvalidArgument, "it is of another model: tensor " + tensor.name + " has another shape or type" + remedy);
+        return Error(Code::kInvalidArgument,
+                     "it is of another model: tensor " + tensor.name + " has another shape or type" + remedy);
       }
       ours_.push_back(found->second);
       index.erase(found);
@@ -233,7 +247,8 @@ class Restorer {
       return Error(Code::kInvalidArgument, "it is of another model: it lacks tensor " + index.begin()->first + remedy);
     }
     if (manifest.dataset != in_.run->dataset) {
-      return Error(Code::kInvalidArgument, "it was trained on another dataset (" + manifest.dataset + ", not " + in_.run->dataset + ")" + remedy);
+      return Error(Code::kInvalidArgument, "it was trained on another dataset (" + manifest.dataset + ", not " +
+                                               in_.run->dataset + ")" + remedy);
     }
     return {};
   }
@@ -254,16 +269,21 @@ class Restorer {
       for (const auto& [key, value] : side->items()) keys.insert(key);
     }
     for (const std::string& key : keys) {
-      const auto value = [&](const Json& json) { return json.is_object() && json.contains(key) ? json[key].dump() : "absent"; };
-      if (value(bits) != value(manifest.bits_depend_on)) differs(key + " was " + value(manifest.bits_depend_on) + " and is " + value(bits));
+      const auto value = [&](const Json& json) {
+        return json.is_object() && json.contains(key) ? json[key].dump() : "absent";
+      };
+      if (value(bits) != value(manifest.bits_depend_on))
+        differs(key + " was " + value(manifest.bits_depend_on) + " and is " + value(bits));
     }
     return why;
   }
 
   Result<std::unique_ptr<File>> open(const ReadUnit& unit, Place place) {
     if (place == Place::kDurable) return in_.storage->open(unit.path);
-    if (!unit.remote) return posix_file_system().open(join_path(in_.memory->path(), unit.path), FileSystem::Open::kRead);
-    if (in_.launcher == nullptr || in_.memory == nullptr) return Error(Code::kUnavailable, "there is no launcher to ask for " + unit.path);
+    if (!unit.remote)
+      return posix_file_system().open(join_path(in_.memory->path(), unit.path), FileSystem::Open::kRead);
+    if (in_.launcher == nullptr || in_.memory == nullptr)
+      return Error(Code::kUnavailable, "there is no launcher to ask for " + unit.path);
     return std::unique_ptr<File>(new FetchedFile(*in_.launcher, *in_.memory, unit.slot, unit.path, in_.group.rank()));
   }
 
@@ -277,8 +297,8 @@ class Restorer {
     return read_checked(file, manifest, tensor, tensor.parts[unit.part], unit.first_chunk, into);
   }
 
-  // In rounds: each rank reads and checks a block, all agree that it is right, and hand their blocks to one another. The
-  // inner error is the candidate's.
+  // In rounds: each rank reads and checks a block, all agree that it is right, and hand their blocks to one another.
+  // The inner error is the candidate's.
   Result<std::optional<Error>> read_all(const Candidate& candidate, const Manifest& manifest) {
     const uint32_t ranks = in_.group.size(), me = in_.group.rank();
     const uint64_t block = std::max<uint64_t>(1, kStaging / kChunkBytes / ranks) * kChunkBytes;
@@ -293,7 +313,8 @@ class Restorer {
       for (uint32_t rank = 0; rank < ranks; ++rank) {
         uint64_t bytes = 0;
         size_t end = next[rank];
-        while (end < plan[rank].size() && (end == next[rank] || bytes + plan[rank][end].bytes <= block)) bytes += plan[rank][end++].bytes;
+        while (end < plan[rank].size() && (end == next[rank] || bytes + plan[rank][end].bytes <= block))
+          bytes += plan[rank][end++].bytes;
         turn[rank] = {next[rank], end};
         more = more || end > next[rank];
         next[rank] = end;
@@ -324,7 +345,8 @@ class Restorer {
     }
   }
 
-  void scatter(const Manifest& manifest, const std::vector<ReadUnit>& units, std::pair<size_t, size_t> turn, const std::vector<std::byte>& block) {
+  void scatter(const Manifest& manifest, const std::vector<ReadUnit>& units, std::pair<size_t, size_t> turn,
+               const std::vector<std::byte>& block) {
     uint64_t at = 0;
     for (size_t u = turn.first; u < turn.second; ++u) {
       const ReadUnit& unit = units[u];
@@ -344,6 +366,8 @@ class Restorer {
 
 }  // namespace
 
-Result<RestoreOutput> restore_newest(RestoreInput& input, const std::optional<ResumePoint>& proposal) { return Restorer(input).run(proposal); }
+Result<RestoreOutput> restore_newest(RestoreInput& input, const std::optional<ResumePoint>& proposal) {
+  return Restorer(input).run(proposal);
+}
 
 }  // namespace pitcrew::trainer

@@ -28,13 +28,14 @@ struct RestoreInput {
 
 struct RestoreOutput {
   std::optional<Restored> restored;
-  std::optional<CheckpointName> in_memory;  // the newest checkpoint that is complete in memory: it stays until a newer one counts
+  std::optional<CheckpointName>
+      in_memory;  // the newest checkpoint that is complete in memory: it stays until a newer one counts
   std::vector<std::string> others_in_memory;  // what else somebody holds: complete, damaged or neither
-  uint64_t bytes_read = 0;                  // by this rank
+  uint64_t bytes_read = 0;                    // by this rank
 };
 
-// The vote: all ranks put together what they hold, try the checkpoints from the newest on, each place after the other, and
-// take the first of which every byte is right. A collective.
+// The vote: all ranks put together what they hold, try the checkpoints from the newest on, each place after the other,
+// and take the first of which every byte is right. A collective.
 Result<RestoreOutput> restore_newest(RestoreInput& input, const std::optional<ResumePoint>& proposal);
 
 }  // namespace pitcrew::trainer

@@ -13,11 +13,14 @@ struct TypeName {
   size_t bytes;
 };
 // safetensors/src/tensor.rs, enum Dtype; those of less than a byte are left out.
-constexpr TypeName kTypes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"F8_E4M3FNUZ", 1}, {"F8_E5M2FNUZ", 1},
-                               {"I16", 2},  {"U16", 2}, {"F16", 2}, {"BF16", 2},    {"I32", 4},     {"U32", 4},     {"F32", 4},
-                               {"C64", 8},  {"F64", 8}, {"I64", 8}, {"U64", 8}};
+constexpr TypeName kTypes[] = {{"BOOL", 1},    {"U8", 1},          {"I8", 1},          {"F8_E5M2", 1}, {"F8_E4M3", 1},
+                               {"F8_E8M0", 1}, {"F8_E4M3FNUZ", 1}, {"F8_E5M2FNUZ", 1}, {"I16", 2},     {"U16", 2},
+                               {"F16", 2},     {"BF16", 2},        {"I32", 4},         {"U32", 4},     {"F32", 4},
+                               {"C64", 8},     {"F64", 8},         {"I64", 8},         {"U64", 8}};
 
-Error damaged(const std::string& what) { return Error(Code::kDataLoss, "safetensors header: " + what + " (the file is damaged)"); }
+Error damaged(const std::string& what) {
+  return Error(Code::kDataLoss, "safetensors header: " + what + " (the file is damaged)");
+}
 
 uint64_t read_length(std::string_view text) {
   uint64_t value = 0;
@@ -43,7 +46,9 @@ Result<Entry> decode_entry(const std::string& name, const Json& json) {
   }
   entry.dtype = dtype.get<std::string>();
   uint64_t bytes = dtype_bytes(entry.dtype);
-  if (bytes == 0) return Error(Code::kUnsupported, "safetensors header: tensor '" + name + "' has the unknown dtype '" + entry.dtype + "'");
+  if (bytes == 0)
+    return Error(Code::kUnsupported,
+                 "safetensors header: tensor '" + name + "' has the unknown dtype '" + entry.dtype + "'");
   for (const Json& extent : shape) {
     PITCREW_ASSIGN(const uint64_t value, unsigned_of(extent, "the shape of '" + name + "'"));
     if (__builtin_mul_overflow(bytes, value, &bytes)) return damaged("tensor '" + name + "' is larger than 2^64 bytes");
@@ -52,7 +57,8 @@ Result<Entry> decode_entry(const std::string& name, const Json& json) {
   PITCREW_ASSIGN(entry.begin, unsigned_of(offsets[0], "the place of '" + name + "'"));
   PITCREW_ASSIGN(entry.end, unsigned_of(offsets[1], "the place of '" + name + "'"));
   if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
-    return damaged("tensor '" + name + "' has " + std::to_string(bytes) + " bytes by its shape and others by its place");
+    return damaged("tensor '" + name + "' has " + std::to_string(bytes) +
+                   " bytes by its shape and others by its place");
   }
   return entry;
 }
@@ -61,20 +67,29 @@ Result<Entry> decode_entry(const std::string& name, const Json& json) {
 
 std::string_view dtype_name(DType type) {
   switch (type) {
-    case DType::kF32: return "F32";
-    case DType::kF64: return "F64";
-    case DType::kBF16: return "BF16";
-    case DType::kU8: return "U8";
-    case DType::kI32: return "I32";
-    case DType::kU32: return "U32";
-    case DType::kI64: return "I64";
-    case DType::kU64: return "U64";
+    case DType::kF32:
+      return "F32";
+    case DType::kF64:
+      return "F64";
+    case DType::kBF16:
+      return "BF16";
+    case DType::kU8:
+      return "U8";
+    case DType::kI32:
+      return "I32";
+    case DType::kU32:
+      return "U32";
+    case DType::kI64:
+      return "I64";
+    case DType::kU64:
+      return "U64";
   }
   return "";
 }
 
 Result<DType> parse_dtype(std::string_view name) {
-  for (const DType type : {DType::kF32, DType::kF64, DType::kBF16, DType::kU8, DType::kI32, DType::kU32, DType::kI64, DType::kU64}) {
+  for (const DType type :
+       {DType::kF32, DType::kF64, DType::kBF16, DType::kU8, DType::kI32, DType::kU32, DType::kI64, DType::kU64}) {
     if (dtype_name(type) == name) return type;
   }
   return Error(Code::kUnsupported, "the trainer has no tensors of dtype '" + std::string(name) + "'");
@@ -87,7 +102,8 @@ size_t dtype_bytes(std::string_view name) {
   return 0;
 }
 
-std::string encode_header(const std::vector<Entry>& entries, const std::map<std::string, std::string>& metadata, size_t alignment) {
+std::string encode_header(const std::vector<Entry>& entries, const std::map<std::string, std::string>& metadata,
+                          size_t alignment) {
   Json json = Json::object();
   if (!metadata.empty()) json["__metadata__"] = metadata;
   for (const Entry& entry : entries) {
@@ -127,15 +143,17 @@ Result<Header> decode_header(std::string_view text, uint64_t file_bytes) {
     PITCREW_ASSIGN(Entry entry, decode_entry(name, value));
     header.entries.push_back(std::move(entry));
   }
-  std::sort(header.entries.begin(), header.entries.end(),
-            [](const Entry& a, const Entry& b) { return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name); });
+  std::sort(header.entries.begin(), header.entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+  });
   uint64_t at = 0;
   for (const Entry& entry : header.entries) {
     if (entry.begin != at) return damaged("there is a hole or an overlap before tensor '" + entry.name + "'");
     at = entry.end;
   }
   if (at != header.data_bytes) {
-    return damaged("the tensors end at byte " + std::to_string(at) + " of the data, the file at " + std::to_string(header.data_bytes));
+    return damaged("the tensors end at byte " + std::to_string(at) + " of the data, the file at " +
+                   std::to_string(header.data_bytes));
   }
   return header;
 }

@@ -9,8 +9,8 @@
 
 namespace pitcrew::trainer {
 
-// The host buffers that snapshots are copied into, each as large as this rank's shard. A buffer is free when it is neither being
-// filled, nor being written to storage, nor the memory checkpoint that counts. Thread-safe.
+// The host buffers that snapshots are copied into, each as large as this rank's shard. A buffer is free when it is
+// neither being filled, nor being written to storage, nor the memory checkpoint that counts. Thread-safe.
 class SaveBuffers {
  public:
   enum Use : unsigned { kFilling = 1, kPersisting = 2, kCounted = 4 };

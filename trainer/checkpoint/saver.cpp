@@ -40,6 +40,8 @@ Saver::~Saver() {
   if (busy) abort();
   coordinator_.join();
   writer_.join();
+  // Copies go into buffers that die next.
+  if (newest_ticket_ != 0) in_.services->copier->wait(newest_ticket_);
 }
 
 void Saver::abort() {
@@ -50,7 +52,11 @@ void Saver::abort() {
 }
 
 void Saver::begin(Step step, Json state, SaveKinds kinds, uint64_t request) {
-  Job job{.step = step, .checkpoint = to_string({in_.claim, step}), .state = std::move(state), .kinds = kinds, .request = request};
+  Job job{.step = step,
+          .checkpoint = to_string({in_.claim, step}),
+          .state = std::move(state),
+          .kinds = kinds,
+          .request = request};
   job.buffer = in_.buffers->take();
   if (job.buffer != nullptr) {
     in_.services->copier->begin();
@@ -59,9 +65,10 @@ void Saver::begin(Step step, Json state, SaveKinds kinds, uint64_t request) {
       const auto& place = in_.layout->places()[place_of_[t]];
       if (place.bytes == 0) continue;
       const StateTensor& tensor = (*in_.tensors)[t];
-      tickets_[t] = in_.services->copier->copy_out(job.buffer->memory.data() + place.offset,
-                                                   tensor.data + place.slice.first * size_of(tensor.dtype), place.bytes);
-      last_ticket_ = tickets_[t];
+      tickets_[t] =
+          in_.services->copier->copy_out(job.buffer->memory.data() + place.offset,
+                                         tensor.data + place.slice.first * size_of(tensor.dtype), place.bytes);
+      last_ticket_ = newest_ticket_ = tickets_[t];
     }
     job.copied = last_ticket_;
   }
@@ -132,7 +139,8 @@ void Saver::die(const Error& error) {
   dead_ = error;
   for (const auto* jobs : {&queue_, &writing_, &written_}) {
     for (const Job& job : *jobs) {
-      const std::string message = "checkpoint step " + std::to_string(job.step.value) + " was given up: " + error.message;
+      const std::string message =
+          "checkpoint step " + std::to_string(job.step.value) + " was given up: " + error.message;
       if (job.kinds.memory) outcomes_.push_back({job.step, Place::kMemory, SaveOutcome::Result::kFailed, 0, message});
       if (job.kinds.durable) outcomes_.push_back({job.step, Place::kDurable, SaveOutcome::Result::kFailed, 0, message});
     }
@@ -154,7 +162,8 @@ void Saver::coordinate(std::stop_token stop) {
   }
 }
 
-// Ranks come to a round as soon as they have something to do, which need not be the same thing: what all of them have is done.
+// Ranks come to a round as soon as they have something to do, which need not be the same thing: what all of them have
+// is done.
 Status Saver::round() {
   uint64_t mine = 0;
   {
@@ -166,7 +175,8 @@ Status Saver::round() {
   for (const uint64_t word : all) common &= word;
   if (common == 0) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, kLookAgain, [&] { return ((queue_.empty() ? 0 : kBegun) | (written_.empty() ? 0 : kWritten)) != mine; });
+    changed_.wait_for(lock, kLookAgain,
+                      [&] { return ((queue_.empty() ? 0 : kBegun) | (written_.empty() ? 0 : kWritten)) != mine; });
     return {};
   }
   Job job;
@@ -187,7 +197,9 @@ Status Saver::round() {
 Status Saver::start(Job& job) {
   PITCREW_ASSIGN(const auto have, group_.gather(static_cast<uint64_t>(job.buffer != nullptr)));
   if (std::find(have.begin(), have.end(), 0u) != have.end()) {
-    const std::string why = "step " + std::to_string(job.step.value) + " was not saved: every buffer is still in use (saves are asked for faster than they are done)";
+    const std::string why =
+        "step " + std::to_string(job.step.value) +
+        " was not saved: every buffer is still in use (saves are asked for faster than they are done)";
     if (job.buffer != nullptr) {
       in_.services->copier->wait(job.copied);
       in_.buffers->end(job.buffer, SaveBuffers::kFilling);
@@ -272,10 +284,12 @@ Status Saver::save_memory(Job& job) {
   }
   if (failed) {
     // The buffer is used again; without its manifest what is left is no checkpoint.
-    if (const Status back = job.buffer->memory.move_back(); !back) log_.warning("a buffer stays where it is", {{"error", back.error().message}});
+    if (const Status back = job.buffer->memory.move_back(); !back)
+      log_.warning("a buffer stays where it is", {{"error", back.error().message}});
     PITCREW_TRY(release_older(nullptr, checkpoint));
     finish_job(job, Place::kMemory, SaveOutcome::Result::kFailed, 0,
-               "checkpoint step " + std::to_string(job.step.value) + " in memory: " + failed->message + "; the one before it still counts");
+               "checkpoint step " + std::to_string(job.step.value) + " in memory: " + failed->message +
+                   "; the one before it still counts");
     return {};
   }
   SaveBuffers::Buffer* older = in_.buffers->counted();
@@ -295,17 +309,21 @@ Status Saver::save_memory(Job& job) {
   return {};
 }
 
-// A memory checkpoint gives way: each rank takes its file out, then one rank of each replica has the rest removed everywhere.
+// A memory checkpoint gives way: each rank takes its file out, then one rank of each replica has the rest removed
+// everywhere.
 Status Saver::release_older(SaveBuffers::Buffer* older, const std::string& checkpoint) {
   if (older != nullptr) {
-    if (const Status back = older->memory.move_back(); !back) log_.warning("a buffer stays where it is", {{"error", back.error().message}});
+    if (const Status back = older->memory.move_back(); !back)
+      log_.warning("a buffer stays where it is", {{"error", back.error().message}});
     in_.buffers->end(older, SaveBuffers::kCounted);
   }
   PITCREW_ASSIGN([[maybe_unused]] const auto all, group_.gather(uint64_t{0}));
   if (in_.settings->local_rank != 0) return {};
   if (has_launcher()) {
     const auto dropped = in_.services->launcher->call(launcher_socket::Drop{checkpoint});
-    if (!dropped) log_.warning("an old memory checkpoint can't be dropped", {{"checkpoint", checkpoint}, {"error", dropped.error().message}});
+    if (!dropped)
+      log_.warning("an old memory checkpoint can't be dropped",
+                   {{"checkpoint", checkpoint}, {"error", dropped.error().message}});
   }
   in_.memory->remove_checkpoint(checkpoint);
   return {};
@@ -324,11 +342,15 @@ Status Saver::commit(Job& job) {
     // No rank writes into the folder any more once all have come here.
     if (group_.rank() == 0) {
       if (const Status removed = in_.storage->remove_folder(job.checkpoint); !removed) {
-        log_.warning("what is left of a failed save can't be removed", {{"checkpoint", job.checkpoint}, {"error", removed.error().message}});
+        log_.warning("what is left of a failed save can't be removed",
+                     {{"checkpoint", job.checkpoint}, {"error", removed.error().message}});
       }
     }
-    const char* remedy = failed->code == Code::kResourceExhausted ? "; make room in the checkpoint folder: saving is tried again at the next turn" : "";
-    finish_job(job, Place::kDurable, SaveOutcome::Result::kFailed, 0, what + ": " + failed->message + remedy + "; older checkpoints are as they were");
+    const char* remedy = failed->code == Code::kResourceExhausted
+                             ? "; make room in the checkpoint folder: saving is tried again at the next turn"
+                             : "";
+    finish_job(job, Place::kDurable, SaveOutcome::Result::kFailed, 0,
+               what + ": " + failed->message + remedy + "; older checkpoints are as they were");
     job_done();
     return {};
   }
@@ -336,8 +358,10 @@ Status Saver::commit(Job& job) {
   finish_job(job, Place::kDurable, SaveOutcome::Result::kSaved, manifest.total_bytes(), "");
   if (group_.rank() == 0) {
     if (has_launcher()) {
-      const auto told = in_.services->launcher->call(launcher_socket::Saved{job.step, path, manifest.total_bytes(), job.request});
-      if (!told) log_.warning("the launcher was not told of a save", {{"checkpoint", path}, {"error", told.error().message}});
+      const auto told =
+          in_.services->launcher->call(launcher_socket::Saved{job.step, path, manifest.total_bytes(), job.request});
+      if (!told)
+        log_.warning("the launcher was not told of a save", {{"checkpoint", path}, {"error", told.error().message}});
     }
     if (const Status removed = remove_beyond(*in_.storage, in_.settings->checkpoint.keep, log_); !removed) {
       log_.warning("old checkpoints can't be removed", {{"error", removed.error().message}});

@@ -34,9 +34,9 @@ struct SaverInput {
   std::optional<CheckpointName> in_memory;  // of an epoch before: dropped when a newer one counts
 };
 
-// Saves in the background. Two threads a rank: one talks with the other ranks and does all but one thing; the other writes the
-// shards, so that memory checkpoints go on meanwhile. Every rank is given the same saves in the same order; whatever
-// happens to one of them alone (no free buffer, a full disk) becomes the outcome of all.
+// Saves in the background. Two threads a rank: one talks with the other ranks and does all but one thing; the other
+// writes the shards, so that memory checkpoints go on meanwhile. Every rank is given the same saves in the same order;
+// whatever happens to one of them alone (no free buffer, a full disk) becomes the outcome of all.
 //
 // begin() and the holds on the training thread; abort() on any. The destructor ends the threads, finished or not.
 class Saver {
@@ -92,7 +92,8 @@ class Saver {
   const Logger log_;
   std::vector<size_t> place_of_;         // tensor → index in the layout's places, or none
   std::vector<Copier::Ticket> tickets_;  // of each tensor, until it was held for; training thread only
-  Copier::Ticket last_ticket_ = 0;
+  Copier::Ticket last_ticket_ = 0;       // 0: held for
+  Copier::Ticket newest_ticket_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;

@@ -17,8 +17,9 @@ struct Slice {
   bool operator==(const Slice&) const = default;
 };
 
-// Deals the state out among `parts`: contiguous runs of whole chunks, as even in bytes as chunks allow, each tensor at most
-// once in each part. A tensor is cut at chunk boundaries only, so its digests don't depend on how many parts there are.
+// Deals the state out among `parts`: contiguous runs of whole chunks, as even in bytes as chunks allow, each tensor at
+// most once in each part. A tensor is cut at chunk boundaries only, so its digests don't depend on how many parts there
+// are.
 std::vector<std::vector<Slice>> deal_slices(const std::vector<StateTensor>& tensors, uint32_t parts);
 
 constexpr uint64_t chunks_of(uint64_t bytes) { return (bytes + kChunkBytes - 1) / kChunkBytes; }

@@ -53,11 +53,13 @@ std::string SnapshotLayout::encode(const std::string& step, const std::string& c
     const Place& place = places_[i];
     const bool whole = place.slice.first == 0 && place.slice.count == product(shapes_[i]);
     const uint64_t begin = place.offset - header_bytes_;
-    entries.push_back({names_[i], dtypes_[i], whole ? shapes_[i] : std::vector<uint64_t>{place.slice.count}, begin, begin + place.bytes});
+    entries.push_back({names_[i], dtypes_[i], whole ? shapes_[i] : std::vector<uint64_t>{place.slice.count}, begin,
+                       begin + place.bytes});
     slices[names_[i]] = {{"shape", shapes_[i]}, {"first", place.slice.first}, {"count", place.slice.count}};
   }
   return safetensors::encode_header(
-      entries, {{"format", "pitcrew-checkpoint-1"}, {"step", step}, {"claim", claim}, {"slices", slices.dump()}}, kPage);
+      entries, {{"format", "pitcrew-checkpoint-1"}, {"step", step}, {"claim", claim}, {"slices", slices.dump()}},
+      kPage);
 }
 
 std::string SnapshotLayout::header(CheckpointName name) const {

@@ -22,7 +22,7 @@ class SnapshotLayout {
   SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks);
 
   const std::string& file() const { return file_; }
-  uint64_t bytes() const { return bytes_; }         // of the shard
+  uint64_t bytes() const { return bytes_; }  // of the shard
   uint64_t header_bytes() const { return header_bytes_; }
   const std::vector<Place>& places() const { return places_; }  // in the order of the tensors
 

@@ -13,8 +13,8 @@ namespace pitcrew::trainer {
 // crash and a power loss from then on. Thread-safe. tests/contract/storage says what every implementation must do.
 class Storage {
  public:
-  // A file being written, in order. Not there for readers to count on until finish() has returned; dropped before that, a
-  // part of it may be left and is removed with its folder.
+  // A file being written, in order. Not there for readers to count on until finish() has returned; dropped before that,
+  // a part of it may be left and is removed with its folder.
   class Upload {
    public:
     virtual ~Upload() = default;

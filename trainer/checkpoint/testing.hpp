@@ -2,13 +2,13 @@
 
 // For tests: ranks as threads of one process, each with a small state, a communicator and a checkpointer.
 
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
 #include <cstring>
 #include <filesystem>
 #include <functional>
 #include <thread>
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include "lib/base/file.hpp"
 #include "lib/base/random.hpp"
@@ -93,7 +93,7 @@ struct Epoch {
   Duration beat_every = hours(1);
   bool poison = true;
   uint64_t embedding = 3 * 262144 + 77;
-  std::function<std::string(uint32_t rank)> memory;                        // PITCREW_MEMORY of each rank
+  std::function<std::string(uint32_t rank)> memory;  // PITCREW_MEMORY of each rank
   std::function<LauncherClient*(uint32_t rank)> launcher;
   std::function<std::unique_ptr<Copier>()> copier;
   Logger log;
@@ -141,8 +141,10 @@ inline Status run_epoch(const Epoch& epoch, const std::function<void(RankView)>&
   return opened[0];
 }
 
-// Trains from wherever it is: each step fills the state with its number; saved as `kinds` says, then finished or dropped.
-inline void save_steps(const RankView& rank, uint64_t from, uint64_t to, SaveKinds kinds, std::vector<SaveOutcome>* outcomes = nullptr) {
+// Trains from wherever it is: each step fills the state with its number; saved as `kinds` says, then finished or
+// dropped.
+inline void save_steps(const RankView& rank, uint64_t from, uint64_t to, SaveKinds kinds,
+                       std::vector<SaveOutcome>* outcomes = nullptr) {
   for (uint64_t step = from; step <= to; ++step) {
     rank.checkpointer.hold_mutation();
     rank.state.fill(step);

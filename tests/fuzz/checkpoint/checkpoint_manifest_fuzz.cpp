@@ -1,4 +1,5 @@
-// Any bytes as a checkpoint's manifest. Its checksum would refuse almost all of them, so the fuzzer's text is given the right one.
+// Any bytes as a checkpoint's manifest. Its checksum would refuse almost all of them, so the fuzzer's text is given the
+// right one.
 #include <cstdint>
 #include <string>
 
@@ -19,7 +20,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const auto& tensor : manifest->tensors) {
     for (const auto& part : tensor.parts) {
       const auto& file = manifest->files[part.file];
-      PITCREW_INVARIANT(part.offset + part.count * trainer::size_of(tensor.dtype) <= file.bytes, "every part lies within its file");
+      PITCREW_INVARIANT(part.offset + part.count * trainer::size_of(tensor.dtype) <= file.bytes,
+                        "every part lies within its file");
     }
   }
   const auto again = trainer::decode_manifest(trainer::encode(*manifest));

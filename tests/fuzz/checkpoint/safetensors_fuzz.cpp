@@ -17,6 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // What was read can be written, and reads back the same.
   const std::string again = trainer::safetensors::encode_header(header->entries, header->metadata);
   const auto second = trainer::safetensors::decode_header(again, again.size() + at);
-  PITCREW_INVARIANT(second && second->entries == header->entries && second->metadata == header->metadata, "a header reads back");
+  PITCREW_INVARIANT(second && second->entries == header->entries && second->metadata == header->metadata,
+                    "a header reads back");
   return 0;
 }
