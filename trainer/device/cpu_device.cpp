@@ -26,14 +26,14 @@ Result<Buffer> CpuDevice::allocate(std::string_view name, size_t bytes) {
   const size_t rounded = std::max<size_t>(1, (bytes + kAlignment - 1) / kAlignment) * kAlignment;
   void* memory = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, rounded);
   if (memory == nullptr) {
-    return Error(Code::kResourceExhausted, "allocate " + std::to_string(bytes) + " bytes for " + std::string(name) +
-                                               ": the machine has no memory left; choose a smaller micro-batch or model");
+    return Error(Code::kResourceExhausted,
+                 "allocate " + std::to_string(bytes) + " bytes for " + std::string(name) +
+                     ": the machine has no memory left; choose a smaller micro-batch or model");
   }
   auto* data = static_cast<std::byte*>(memory);
   std::memset(data, 0, rounded);
-  return Buffer(data, bytes, [this, name = std::string(name)](std::byte* released, size_t size) {
-    release(name, released, size);
-  });
+  return Buffer(data, bytes,
+                [this, name = std::string(name)](std::byte* released, size_t size) { release(name, released, size); });
 }
 
 Result<Buffer> CpuDevice::allocate_host(std::string_view name, size_t bytes) { return allocate(name, bytes); }
@@ -63,8 +63,8 @@ std::unique_ptr<Stream> CpuDevice::create_stream(std::string name) {
 
 std::string CpuDevice::numerics() const {
   // The version names the order of additions in our kernels: it grows whenever a change gives other bits.
-  return R"({"device":"cpu","instructions":")" + std::string(to_string(instructions())) + R"(","kernels":"pitcrew-cpu-1","threads":)" +
-         std::to_string(options_.threads) + "}";
+  return R"({"device":"cpu","instructions":")" + std::string(to_string(instructions())) +
+         R"(","kernels":"pitcrew-cpu-1","threads":)" + std::to_string(options_.threads) + "}";
 }
 
 }  // namespace pitcrew::trainer

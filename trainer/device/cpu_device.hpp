@@ -15,11 +15,11 @@ namespace pitcrew::trainer {
 struct CpuDeviceOptions {
   // Threads that kernels use, the compute stream's own included.
   unsigned threads = 1;
-  // For tests: called on the stream's thread before each piece of work, with the stream's name. A test that blocks in it
-  // delays that stream and no other.
+  // For tests: called on the stream's thread before each piece of work, with the stream's name. A test that blocks in
+  // it delays that stream and no other.
   std::function<void(const std::string& stream)> before_work;
-  // For tests: a released buffer is filled with 0xff bytes (a NaN in every float format) and kept until the device dies,
-  // so that whoever still reads it computes NaN, and whoever wrote to it is found by damaged_buffers().
+  // For tests: a released buffer is filled with 0xff bytes (a NaN in every float format) and kept until the device
+  // dies, so that whoever still reads it computes NaN, and whoever wrote to it is found by damaged_buffers().
   bool poison = false;
 };
 

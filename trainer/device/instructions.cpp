@@ -31,9 +31,12 @@ Instructions limit() {
 
 std::string_view to_string(Instructions instructions) {
   switch (instructions) {
-    case Instructions::kBaseline: return "baseline";
-    case Instructions::kAvx2: return "avx2";
-    case Instructions::kAvx512: return "avx512";
+    case Instructions::kBaseline:
+      return "baseline";
+    case Instructions::kAvx2:
+      return "avx2";
+    case Instructions::kAvx512:
+      return "avx512";
   }
   return "";
 }

@@ -61,17 +61,23 @@ void WorkerPool::run_erased(size_t parts, Call call, const void* object) {
     for (size_t part = 0; part < parts; ++part) call(object, part, 0);
     return;
   }
-  job_ = {call, object, parts};
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<unsigned>(workers_.size()), std::memory_order_relaxed);
+  const Job job{call, object, parts};
+  bool wake;
   {
     std::lock_guard lock(mutex_);
+    job_ = job;
+    next_.store(0, std::memory_order_relaxed);
+    open_ = true;
     generation_.fetch_add(1, std::memory_order_release);
+    wake = sleeping_ > 0;
   }
-  wake_.notify_all();
-  take_parts(job_, 0);
-  // Every worker passes through each generation, so that job_ is never written under one that still reads it.
-  for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; ++spins) {
+  if (wake) wake_.notify_all();
+  take_parts(job, 0);
+  {
+    std::lock_guard lock(mutex_);
+    open_ = false;
+  }
+  for (int spins = 0; joined_.load(std::memory_order_acquire) != 0; ++spins) {
     if (spins < kSpins) {
       relax();
     } else {
@@ -84,17 +90,20 @@ void WorkerPool::work(unsigned worker) {
   uint64_t seen = 0;
   for (;;) {
     for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spins) relax();
-    if (generation_.load(std::memory_order_acquire) == seen) {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
-    }
-    seen = generation_.load(std::memory_order_acquire);
+    Job job;
     {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
+      ++sleeping_;
+      wake_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
+      --sleeping_;
+      seen = generation_.load(std::memory_order_relaxed);
       if (stopping_) return;
+      if (!open_) continue;
+      job = job_;
+      joined_.fetch_add(1, std::memory_order_relaxed);
     }
-    take_parts(job_, worker);
-    busy_.fetch_sub(1, std::memory_order_release);
+    take_parts(job, worker);
+    joined_.fetch_sub(1, std::memory_order_release);
   }
 }
 

@@ -13,7 +13,8 @@ namespace pitcrew::trainer {
 
 // The threads that a kernel spreads over: the caller and `threads - 1` workers. The parts of a kernel are cut by its
 // shape and write to disjoint places, so that bits do not depend on who takes which part.
-// Idle workers spin for some microseconds, then sleep. The destructor joins them; no run() may be under way.
+// Idle workers spin for some microseconds, then sleep. A worker that the machine wakes late finds its parts taken by
+// the others: nobody waits for a thread that hasn't begun. The destructor joins them; no run() may be under way.
 class WorkerPool {
  public:
   explicit WorkerPool(unsigned threads);
@@ -27,15 +28,17 @@ class WorkerPool {
   // threads() and never the same for two parts running at once. One run at a time; a second caller waits.
   template <typename Body>
   void run(size_t parts, const Body& body) {
-    run_erased(parts, [](const void* object, size_t part, unsigned worker) {
-      (*static_cast<const Body*>(object))(part, worker);
-    }, &body);
+    run_erased(
+        parts,
+        [](const void* object, size_t part, unsigned worker) { (*static_cast<const Body*>(object))(part, worker); },
+        &body);
   }
 
   // Held by whoever runs a kernel, from its first use of shared() to its last run().
   std::mutex& kernel() { return kernel_; }
 
-  // Memory of one worker that lasts for the part it is working on; 64-byte aligned; grows to the largest ever asked for.
+  // Memory of one worker that lasts for the part it is working on; 64-byte aligned; grows to the largest ever asked
+  // for.
   std::byte* scratch(unsigned worker, size_t bytes);
   // Memory shared by all parts of the kernel that is running; asked for by the kernel's caller before run().
   std::byte* shared(size_t bytes);
@@ -62,11 +65,13 @@ class WorkerPool {
   std::mutex running_;  // held by the caller of run()
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<size_t> next_{0};
-  std::atomic<unsigned> busy_{0};
-  Job job_;                // written before generation_ grows
-  bool stopping_ = false;  // guarded by mutex_
+  Job job_;                              // guarded by mutex_
+  bool open_ = false;                    // guarded by mutex_: workers may join the job
+  bool stopping_ = false;                // guarded by mutex_
+  unsigned sleeping_ = 0;                // guarded by mutex_
+  std::atomic<uint64_t> generation_{0};  // grows, under mutex_, with every job and at the end
+  std::atomic<size_t> next_{0};          // part of the job
+  std::atomic<unsigned> joined_{0};      // workers at the job; grows under mutex_ alone
   std::vector<Scratch> scratch_;
   Scratch shared_;
   std::vector<std::thread> workers_;

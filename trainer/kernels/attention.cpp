@@ -105,7 +105,8 @@ void run(WorkerPool& workers, const AttentionForward<T>& op) {
     for (size_t q0 = 0; q0 < length; q0 += kQueries) {
       const size_t queries = std::min(kQueries, length - q0), visible = q0 + queries;
       pack.a(packed, q.row(q0), q.stride, queries, width);
-      in.multiply(queries, visible, width, packed, in.tile_m * width, keys, width * in.tile_n, scores, score_stride, false);
+      in.multiply(queries, visible, width, packed, in.tile_m * width, keys, width * in.tile_n, scores, score_stride,
+                  false);
       T* log_sum = op.log_sum + (s * op.heads + head) * length + q0;
       for (size_t i = 0; i < queries; ++i) {
         T* row = scores + i * score_stride;

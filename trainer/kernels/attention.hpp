@@ -6,9 +6,9 @@ namespace pitcrew::trainer {
 
 class WorkerPool;
 
-// Causal attention with grouped queries. qkv[sequences × length][(heads + 2 kv_heads) × head_width] holds all query heads, then
-// key heads, then value heads; query head h uses key head h / (heads / kv_heads). No length × length matrix is kept:
-// a block of query rows is done at a time.
+// Causal attention with grouped queries. qkv[sequences × length][(heads + 2 kv_heads) × head_width] holds all query
+// heads, then key heads, then value heads; query head h uses key head h / (heads / kv_heads). No length × length matrix
+// is kept: a block of query rows is done at a time.
 template <typename T>
 struct AttentionForward {
   size_t sequences = 0, length = 0, heads = 0, kv_heads = 0, head_width = 0;

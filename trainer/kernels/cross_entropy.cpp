@@ -20,8 +20,8 @@ void run(WorkerPool& workers, const CrossEntropy<T>& op) {
   workers.run((op.rows + kRows - 1) / kRows, [&](size_t part, unsigned) {
     for (size_t row = part * kRows; row < std::min(op.rows, (part + 1) * kRows); ++row) {
       const size_t prediction = op.first_row + row;
-      const auto target = static_cast<size_t>(
-          op.tokens[prediction / op.length * op.token_stride + prediction % op.length + 1]);
+      const auto target =
+          static_cast<size_t>(op.tokens[prediction / op.length * op.token_stride + prediction % op.length + 1]);
       T* logits = op.logits + row * op.vocab;
       const T target_logit = logits[target];
       T sum;

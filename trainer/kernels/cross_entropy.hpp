@@ -7,8 +7,8 @@ namespace pitcrew::trainer {
 
 class WorkerPool;
 
-// losses[row] = log Σ exp(logits[row]) - logits[row][target]; with `backward`, logits become scale × (softmax - onehot).
-// Row r of these is prediction first_row + r of the lane: its target is tokens[p / length][p % length + 1].
+// losses[row] = log Σ exp(logits[row]) - logits[row][target]; with `backward`, logits become scale × (softmax -
+// onehot). Row r of these is prediction first_row + r of the lane: its target is tokens[p / length][p % length + 1].
 template <typename T>
 struct CrossEntropy {
   size_t rows = 0, vocab = 0;

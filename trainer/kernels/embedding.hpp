@@ -18,7 +18,8 @@ struct EmbeddingForward {
   T* out = nullptr;
 };
 
-// d_table[tokens[s][t]] += d_out[s][t]; d_positions[t] += Σs d_out[s][t]. Adds to what is there, in the order of the tokens.
+// d_table[tokens[s][t]] += d_out[s][t]; d_positions[t] += Σs d_out[s][t]. Adds to what is there, in the order of the
+// tokens.
 template <typename T>
 struct EmbeddingBackward {
   size_t sequences = 0, length = 0, width = 0;

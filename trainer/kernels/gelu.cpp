@@ -13,9 +13,8 @@ constexpr size_t kBlock = 16384;
 
 template <typename F>
 void in_blocks(WorkerPool& workers, size_t elements, F&& f) {
-  workers.run((elements + kBlock - 1) / kBlock, [&](size_t part, unsigned) {
-    f(part * kBlock, std::min(kBlock, elements - part * kBlock));
-  });
+  workers.run((elements + kBlock - 1) / kBlock,
+              [&](size_t part, unsigned) { f(part * kBlock, std::min(kBlock, elements - part * kBlock)); });
 }
 
 }  // namespace

@@ -23,9 +23,12 @@ template <typename T>
 const Inner<T>& inner() {
 #if defined(__x86_64__)
   switch (instructions()) {
-    case Instructions::kBaseline: break;
-    case Instructions::kAvx2: return avx2::table<T>();
-    case Instructions::kAvx512: return avx512::table<T>();
+    case Instructions::kBaseline:
+      break;
+    case Instructions::kAvx2:
+      return avx2::table<T>();
+    case Instructions::kAvx512:
+      return avx512::table<T>();
   }
 #endif
   return baseline::table<T>();

@@ -4,13 +4,13 @@
 
 namespace pitcrew::trainer {
 
-// The innermost loops, compiled once for every instruction set (inner_*.cpp) and chosen at run time. Rows are contiguous;
-// sums run in an order that n and the instruction set fix. Files that define these include no library headers: an
-// inline function compiled for AVX-512 there could be the copy that the linker keeps for everybody.
+// The innermost loops, compiled once for every instruction set (inner_*.cpp) and chosen at run time. Rows are
+// contiguous; sums run in an order that n and the instruction set fix. Files that define these include no library
+// headers: an inline function compiled for AVX-512 there could be the copy that the linker keeps for everybody.
 template <typename T>
 struct Inner {
-  // Matrix products work on packed panels: `a` in panels of tile_m rows, [panel][k][tile_m]; `b` in panels of tile_n columns,
-  // [panel][k][tile_n]; what is missing at the edges is zero.
+  // Matrix products work on packed panels: `a` in panels of tile_m rows, [panel][k][tile_m]; `b` in panels of tile_n
+  // columns, [panel][k][tile_n]; what is missing at the edges is zero.
   size_t tile_m, tile_n;
   // to[p][j] = from[j][p] for j < valid and 0 up to `panel`; rows of `from` are `stride` apart.
   void (*pack_transposed)(T* to, size_t panel, const T* from, size_t stride, size_t valid, size_t k);
@@ -39,10 +39,10 @@ struct Inner {
   T (*mean)(size_t n, const T* x);
   // Mean of (x - mean)².
   T (*variance)(size_t n, const T* x, T mean);
-  // One row back: h = (x - mean) × rstd; g = d_out × weight; d_x (+)= rstd × (g - centered × mean(g) - h × mean(g × h));
-  // d_weight += d_out × h; d_bias += d_out unless null.
-  void (*normalize_backward)(size_t n, const T* x, T mean, T rstd, bool centered, const T* weight, const T* d_out, T* d_x,
-                             bool accumulate, T* d_weight, T* d_bias);
+  // One row back: h = (x - mean) × rstd; g = d_out × weight; d_x (+)= rstd × (g - centered × mean(g) - h × mean(g ×
+  // h)); d_weight += d_out × h; d_bias += d_out unless null.
+  void (*normalize_backward)(size_t n, const T* x, T mean, T rstd, bool centered, const T* weight, const T* d_out,
+                             T* d_x, bool accumulate, T* d_weight, T* d_bias);
 
   void (*swiglu)(size_t n, const T* gate, const T* up, T* out);
   void (*swiglu_backward)(size_t n, const T* gate, const T* up, const T* d_out, T* d_gate, T* d_up);

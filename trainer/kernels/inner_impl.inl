@@ -1,15 +1,16 @@
-// The whole table for one instruction set. The including file sets PITCREW_VECTOR_BYTES, PITCREW_TILE_M, PITCREW_TILE_VECTORS and
-// PITCREW_TABLE (the namespace of its table) and is compiled with that set's flags.
+// The whole table for one instruction set. The including file sets PITCREW_VECTOR_BYTES, PITCREW_TILE_M,
+// PITCREW_TILE_VECTORS and PITCREW_TABLE (the namespace of its table) and is compiled with that set's flags.
 #include "trainer/kernels/inner.hpp"
 
 namespace pitcrew::trainer {
 namespace {
 
+// In this order:
+// clang-format off
 #include "trainer/kernels/inner_vector.inl"
-
 #include "trainer/kernels/inner_matmul.inl"
-
 #include "trainer/kernels/inner_rows.inl"
+// clang-format on
 
 }  // namespace
 

@@ -18,7 +18,8 @@ inline void transpose_panel(T* to, const T* from, size_t stride, size_t k) {
 
 template <typename T>
 void pack_transposed(T* to, size_t panel, const T* from, size_t stride, size_t valid, size_t k) {
-  if (valid == PITCREW_TILE_M && panel == PITCREW_TILE_M) return transpose_panel<T, PITCREW_TILE_M>(to, from, stride, k);
+  if (valid == PITCREW_TILE_M && panel == PITCREW_TILE_M)
+    return transpose_panel<T, PITCREW_TILE_M>(to, from, stride, k);
   if (valid == kTileN<T> && panel == kTileN<T>) return transpose_panel<T, kTileN<T>>(to, from, stride, k);
   for (size_t p = 0; p < k; ++p) {
     for (size_t j = 0; j < panel; ++j) to[p * panel + j] = j < valid ? from[j * stride + p] : T{0};

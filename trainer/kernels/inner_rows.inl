@@ -182,8 +182,8 @@ void rotate(size_t n, T* a, T* b, const T* cosines, const T* sines, T sign) {
 }
 
 template <typename T>
-void adamw(size_t n, T* params, T* m, T* v, const T* gradients, T scale, T beta1, T beta2, T step_size, T root_correction,
-           T epsilon, T decay) {
+void adamw(size_t n, T* params, T* m, T* v, const T* gradients, T scale, T beta1, T beta2, T step_size,
+           T root_correction, T epsilon, T decay) {
   for (size_t i = 0; i < n; i += kWidth<T>) {
     const V<T> g = get(gradients, i, n) * scale;
     const V<T> first = get(m, i, n) * beta1 + g * (T{1} - beta1);

@@ -60,8 +60,8 @@ inline V<T> larger(V<T> a, V<T> b) {
   return a > b ? a : b;
 }
 
-// e^x by 2^n × e^r, |r| ≤ ln2/2, Taylor to below half a unit in the last place of T; NaN stays NaN, what is too small for a
-// normal number becomes the smallest one.
+// e^x by 2^n × e^r, |r| ≤ ln2/2, Taylor to below half a unit in the last place of T; NaN stays NaN, what is too small
+// for a normal number becomes the smallest one.
 inline V<float> exponential(V<float> x) {
   x = x < -87.0f ? splat(-87.0f) : x;
   x = x > 88.0f ? splat(88.0f) : x;
@@ -98,7 +98,8 @@ inline V<double> exponential(V<double> x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  const Vector<double>::I power = ((Vector<double>::I)shifted + 1023) << 52;  // the low bits of `shifted` are the integer
+  const Vector<double>::I power = ((Vector<double>::I)shifted + 1023)
+                                  << 52;  // the low bits of `shifted` are the integer
   return p * (V<double>)power;
 }
 

@@ -5,8 +5,8 @@
 
 namespace pitcrew::trainer {
 
-// The operations of a device. An operation is a struct of pointers to device memory and sizes, described in its own header;
-// enqueue() returns at once. One implementation per device; shared by everything that computes on it.
+// The operations of a device. An operation is a struct of pointers to device memory and sizes, described in its own
+// header; enqueue() returns at once. One implementation per device; shared by everything that computes on it.
 template <typename T>
 class Kernels {
  public:

@@ -6,8 +6,8 @@ namespace pitcrew::trainer {
 
 class WorkerPool;
 
-// sum = x + residual; out = (sum - mean) × rstd × weight + bias, over the `width` elements of every row. Without a residual,
-// sum is x and isn't written.
+// sum = x + residual; out = (sum - mean) × rstd × weight + bias, over the `width` elements of every row. Without a
+// residual, sum is x and isn't written.
 template <typename T>
 struct LayerNormForward {
   size_t rows = 0, width = 0;
@@ -22,8 +22,8 @@ struct LayerNormForward {
   double epsilon = 1e-5;
 };
 
-// d_x = the gradient through the norm, added to d_x where `accumulate_x` (the residual's gradient that came from above).
-// d_weight and d_bias are overwritten or added to, as `accumulate_weight` says.
+// d_x = the gradient through the norm, added to d_x where `accumulate_x` (the residual's gradient that came from
+// above). d_weight and d_bias are overwritten or added to, as `accumulate_weight` says.
 template <typename T>
 struct LayerNormBackward {
   size_t rows = 0, width = 0;

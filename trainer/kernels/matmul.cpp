@@ -17,8 +17,8 @@ size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-// b is packed whole, by all workers; then each takes blocks of c, packs its rows of a, and goes through k. Every element of c
-// is added up in the order of k in blocks of kDepth, so its bits do not depend on how c is cut.
+// b is packed whole, by all workers; then each takes blocks of c, packs its rows of a, and goes through k. Every
+// element of c is added up in the order of k in blocks of kDepth, so its bits do not depend on how c is cut.
 template <typename T>
 void run(WorkerPool& workers, const Matmul<T>& op) {
   const Inner<T>& in = inner<T>();

@@ -6,8 +6,8 @@ namespace pitcrew::trainer {
 
 class WorkerPool;
 
-// c = a · b (+ bias) (+ c), row-major: a is m×k, b is k×n, c is m×n, rows `*_stride` elements apart. A transposed operand is
-// stored as k×m (a) or n×k (b).
+// c = a · b (+ bias) (+ c), row-major: a is m×k, b is k×n, c is m×n, rows `*_stride` elements apart. A transposed
+// operand is stored as k×m (a) or n×k (b).
 template <typename T>
 struct Matmul {
   size_t m = 0, n = 0, k = 0;

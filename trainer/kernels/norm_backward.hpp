@@ -8,8 +8,9 @@
 
 namespace pitcrew::trainer {
 
-// What LayerNorm and RMSNorm share on the way back: rows are cut into blocks by their number alone, each block sums its own
-// weight gradients, and the blocks' sums are added in their order. `Op` is one of the two; mean and d_bias may be null.
+// What LayerNorm and RMSNorm share on the way back: rows are cut into blocks by their number alone, each block sums its
+// own weight gradients, and the blocks' sums are added in their order. `Op` is one of the two; mean and d_bias may be
+// null.
 template <typename T, typename Op>
 void norm_backward(WorkerPool& workers, const Op& op, const T* mean, bool centered, T* d_bias) {
   const Inner<T>& in = inner<T>();

@@ -15,7 +15,8 @@ struct Add {
   const T* from = nullptr;
 };
 
-// Sums in double, in an order fixed by `elements` alone: blocks of kSumBlock from the start, then a binary tree over blocks.
+// Sums in double, in an order fixed by `elements` alone: blocks of kSumBlock from the start, then a binary tree over
+// blocks.
 inline constexpr size_t kSumBlock = 16384;
 
 template <typename T>

@@ -6,9 +6,9 @@ namespace pitcrew::trainer {
 
 class WorkerPool;
 
-// Rotates, in place, the first `heads` heads (queries and keys) of every row of x[sequences × length][row_stride] by its
-// position: the half rotation of Llama, where element i of a head turns with element i + head_width/2 by
-// position × theta^(-2i/head_width). `inverse` turns back: the gradient.
+// Rotates, in place, the first `heads` heads (queries and keys) of every row of x[sequences × length][row_stride] by
+// its position: the half rotation of Llama, where element i of a head turns with element i + head_width/2 by position ×
+// theta^(-2i/head_width). `inverse` turns back: the gradient.
 template <typename T>
 struct Rope {
   size_t sequences = 0, length = 0, heads = 0, head_width = 0, row_stride = 0;
@@ -18,7 +18,8 @@ struct Rope {
   bool inverse = false;
 };
 
-// Host memory: cosines and sines [length][head_width/2], computed in double with arithmetic of our own, alike on every machine.
+// Host memory: cosines and sines [length][head_width/2], computed in double with arithmetic of our own, alike on every
+// machine.
 template <typename T>
 void rope_table(size_t length, size_t head_width, double theta, T* cosines, T* sines);
 

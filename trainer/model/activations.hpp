@@ -11,14 +11,14 @@ namespace pitcrew::trainer {
 // What one block keeps for its way back. rows = predictions of the lane.
 template <typename T>
 struct BlockActivations {
-  T* in = nullptr;       // [rows][width]: the residual stream before the block
-  T* norm1 = nullptr;    // [rows][width]
-  T* mean1 = nullptr;    // [rows] (gpt2)
-  T* rstd1 = nullptr;    // [rows]
-  T* qkv = nullptr;      // [rows][qkv width], rotated (llama)
+  T* in = nullptr;         // [rows][width]: the residual stream before the block
+  T* norm1 = nullptr;      // [rows][width]
+  T* mean1 = nullptr;      // [rows] (gpt2)
+  T* rstd1 = nullptr;      // [rows]
+  T* qkv = nullptr;        // [rows][qkv width], rotated (llama)
   T* attention = nullptr;  // [rows][width]
-  T* log_sum = nullptr;  // [sequences][heads][tokens]
-  T* middle = nullptr;   // [rows][width]: the residual stream after attention
+  T* log_sum = nullptr;    // [sequences][heads][tokens]
+  T* middle = nullptr;     // [rows][width]: the residual stream after attention
   T* norm2 = nullptr;
   T* mean2 = nullptr;
   T* rstd2 = nullptr;
@@ -38,14 +38,14 @@ struct Activations {
   T* norm = nullptr;
   T* mean = nullptr;
   T* rstd = nullptr;
-  uint64_t chunk = 0;    // predictions whose logits exist at a time
-  T* logits = nullptr;   // [chunk][vocab]
-  T* losses = nullptr;   // [rows]
+  uint64_t chunk = 0;     // predictions whose logits exist at a time
+  T* logits = nullptr;    // [chunk][vocab]
+  T* losses = nullptr;    // [rows]
   T* d_stream = nullptr;  // [rows][width]
   T* d_norm = nullptr;    // [rows][width]
   T* d_qkv = nullptr;     // [rows][qkv width]
   T* d_hidden = nullptr;  // [rows][mlp]
-  T* cosines = nullptr;  // [context][head width / 2], llama
+  T* cosines = nullptr;   // [context][head width / 2], llama
   T* sines = nullptr;
 };
 

@@ -14,8 +14,8 @@ enum class ModelKind { kGpt2, kLlama };
 // The shape of a decoder. In JSON and YAML:
 //   {kind: llama, layers: 6, width: 256, heads: 8, kvHeads: 8, mlp: 704, vocab: 256, context: 256,
 //    ropeTheta: 10000, tieEmbeddings: false, normEps: 1e-5}
-// kvHeads, mlp, ropeTheta, tieEmbeddings and normEps may be left out: heads; 4 × width (gpt2) or 8/3 × width rounded up to 32
-// (llama); 10000; true for gpt2; 1e-5.
+// kvHeads, mlp, ropeTheta, tieEmbeddings and normEps may be left out: heads; 4 × width (gpt2) or 8/3 × width rounded up
+// to 32 (llama); 10000; true for gpt2; 1e-5.
 struct ModelConfig {
   ModelKind kind = ModelKind::kLlama;
   uint32_t layers = 0;
@@ -39,7 +39,8 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-// Fills in defaults and validates; unknown fields are errors. `path` stands in front of every message ("model.heads: …").
+// Fills in defaults and validates; unknown fields are errors. `path` stands in front of every message ("model.heads:
+// …").
 Result<ModelConfig> model_config_from_json(const nlohmann::json& json, const std::string& path = "model");
 // All fields, so that its text can be hashed.
 nlohmann::json to_json(const ModelConfig& config);

@@ -15,10 +15,10 @@ Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, 
                                                      Kernels<T>& kernels) {
   PITCREW_TRY(config.validate());
   if (largest.sequences == 0 || largest.tokens == 0 || largest.tokens > config.context) {
-    return Error(Code::kInvalidArgument,
-                 "create model for lanes of " + std::to_string(largest.sequences) + " × " +
-                     std::to_string(largest.tokens) + " tokens: both must be positive and the length at most model.context, " +
-                     std::to_string(config.context));
+    return Error(Code::kInvalidArgument, "create model for lanes of " + std::to_string(largest.sequences) + " × " +
+                                             std::to_string(largest.tokens) +
+                                             " tokens: both must be positive and the length at most model.context, " +
+                                             std::to_string(config.context));
   }
   PITCREW_ASSIGN(auto activations, Activations<T>::create(config, largest, device));
   if (config.kind == ModelKind::kLlama) {
@@ -57,16 +57,17 @@ Decoder<T>::Decoder(const ModelConfig& config, LaneShape largest, Kernels<T>& ke
 
 template <typename T>
 void Decoder<T>::check(LaneShape shape) const {
-  PITCREW_INVARIANT(shape.predictions() > 0 && shape.predictions() <= largest_.predictions() &&
-                        shape.tokens <= largest_.tokens,
-                    "a lane is larger than what the model was created for");
+  PITCREW_INVARIANT(
+      shape.predictions() > 0 && shape.predictions() <= largest_.predictions() && shape.tokens <= largest_.tokens,
+      "a lane is larger than what the model was created for");
 }
 
 template <typename T>
 void Decoder<T>::forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, T* gradients,
                                   Gradients mode, double loss_scale, double* loss) {
   check(shape);
-  const Pass pass{stream, params, tokens, size_t{shape.tokens} + 1, shape, gradients, mode == Gradients::kAdd, loss_scale};
+  const Pass pass{stream,    params, tokens, size_t{shape.tokens} + 1, shape, gradients, mode == Gradients::kAdd,
+                  loss_scale};
   blocks_forward(pass);
   head_loss(pass, loss);
   norm_backward(pass, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
@@ -93,16 +94,15 @@ void Decoder<T>::logits(Stream& stream, const T* params, const int32_t* tokens, 
 
 template <typename T>
 void Decoder<T>::embed(const Pass& pass) {
-  kernels_.enqueue(pass.stream, EmbeddingForward<T>{.sequences = pass.shape.sequences,
-                                                    .length = pass.shape.tokens,
-                                                    .width = config_.width,
-                                                    .tokens = pass.tokens,
-                                                    .token_stride = pass.token_stride,
-                                                    .table = pass.params + embedding_,
-                                                    .positions = config_.kind == ModelKind::kGpt2
-                                                                     ? pass.params + positions_
-                                                                     : nullptr,
-                                                    .out = acts_.blocks[0].in});
+  kernels_.enqueue(pass.stream, EmbeddingForward<T>{
+                                    .sequences = pass.shape.sequences,
+                                    .length = pass.shape.tokens,
+                                    .width = config_.width,
+                                    .tokens = pass.tokens,
+                                    .token_stride = pass.token_stride,
+                                    .table = pass.params + embedding_,
+                                    .positions = config_.kind == ModelKind::kGpt2 ? pass.params + positions_ : nullptr,
+                                    .out = acts_.blocks[0].in});
 }
 
 template <typename T>
@@ -175,14 +175,14 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
 
   linear_backward(pass, block.down, act.hidden, config_.mlp, acts_.d_stream, width, acts_.d_hidden);
   if (gpt2) {
-    kernels_.enqueue(pass.stream, GeluBackward<T>{
-                                      .elements = rows * config_.mlp, .x = act.up, .d_out = acts_.d_hidden, .d_x = act.up});
+    kernels_.enqueue(
+        pass.stream,
+        GeluBackward<T>{.elements = rows * config_.mlp, .x = act.up, .d_out = acts_.d_hidden, .d_x = act.up});
   } else {
-    kernels_.enqueue(pass.stream, SwiGluBackward<T>{.rows = rows,
-                                                    .width = config_.mlp,
-                                                    .gate_up = act.up,
-                                                    .d_out = acts_.d_hidden,
-                                                    .d_gate_up = act.up});
+    kernels_.enqueue(
+        pass.stream,
+        SwiGluBackward<T>{
+            .rows = rows, .width = config_.mlp, .gate_up = act.up, .d_out = acts_.d_hidden, .d_gate_up = act.up});
   }
   linear_backward(pass, block.up, act.norm2, width, act.up, (gpt2 ? 1 : 2) * size_t{config_.mlp}, acts_.d_norm);
   norm_backward(pass, block.norm2, act.middle, act.mean2, act.rstd2, acts_.d_norm, true);
@@ -263,11 +263,10 @@ void Decoder<T>::linear_backward(const Pass& pass, const Weights& weights, const
                                           .c_stride = in,
                                           .accumulate = pass.add});
   if (weights.has_bias) {
-    kernels_.enqueue(pass.stream, ColumnSum<T>{.rows = rows,
-                                               .n = out_width,
-                                               .x = d_out,
-                                               .sums = pass.gradients + weights.bias,
-                                               .accumulate = pass.add});
+    kernels_.enqueue(
+        pass.stream,
+        ColumnSum<T>{
+            .rows = rows, .n = out_width, .x = d_out, .sums = pass.gradients + weights.bias, .accumulate = pass.add});
   }
   kernels_.enqueue(pass.stream, Matmul<T>{.m = rows,
                                           .n = in,

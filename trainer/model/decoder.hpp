@@ -14,8 +14,8 @@ struct Weights {
   bool has_bias = false;
 };
 
-// The model behind Model: blocks of norm, attention, norm, MLP around a residual stream. GPT-2 and Llama differ in norm, MLP,
-// biases and positions, each decided in one place.
+// The model behind Model: blocks of norm, attention, norm, MLP around a residual stream. GPT-2 and Llama differ in
+// norm, MLP, biases and positions, each decided in one place.
 template <typename T>
 class Decoder : public Model<T> {
  public:
@@ -59,8 +59,8 @@ class Decoder : public Model<T> {
   // out = x · weightᵀ (+ bias)
   void linear(const Pass& pass, const Weights& weights, const T* x, size_t in, T* out, size_t out_width, size_t rows);
   // d_x = d_out · weight; the weight's gradient d_outᵀ · x, and the bias's.
-  void linear_backward(const Pass& pass, const Weights& weights, const T* x, size_t in, const T* d_out, size_t out_width,
-                       T* d_x);
+  void linear_backward(const Pass& pass, const Weights& weights, const T* x, size_t in, const T* d_out,
+                       size_t out_width, T* d_x);
   void norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out, T* mean, T* rstd);
   void norm_backward(const Pass& pass, const Weights& weights, const T* x, const T* mean, const T* rstd, const T* d_out,
                      bool accumulate);

@@ -50,10 +50,14 @@ double norm_of(const std::vector<float>& x) {
 class AgainstPyTorch : public testing::TestWithParam<const char*> {
  protected:
   AgainstPyTorch()
-      : golden(GetParam()), config(*model_config_from_json(*parse_json(golden.text("config")))), device({.threads = 2}),
-        kernels(create_cpu_kernels<float>(device)), stream(device.create_stream("compute")),
+      : golden(GetParam()),
+        config(*model_config_from_json(*parse_json(golden.text("config")))),
+        device({.threads = 2}),
+        kernels(create_cpu_kernels<float>(device)),
+        stream(device.create_stream("compute")),
         state(std::move(*ModelState<float>::create(config, device))),
-        gradients(std::move(*state.create_gradients(device, "gradients"))), tokens(golden.tensor<int32_t>("tokens")) {
+        gradients(std::move(*state.create_gradients(device, "gradients"))),
+        tokens(golden.tensor<int32_t>("tokens")) {
     const auto& extents = golden.header.at("tokens").at("shape");
     shape = {extents[0].get<uint32_t>(), extents[1].get<uint32_t>() - 1};
     model = std::move(*Model<float>::create(config, shape, device, *kernels));
@@ -65,16 +69,17 @@ class AgainstPyTorch : public testing::TestWithParam<const char*> {
   }
   double step() {
     double loss = 0;
-    model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.as<float>(), Gradients::kOverwrite, 1,
-                            &loss);
+    model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.as<float>(), Gradients::kOverwrite,
+                            1, &loss);
     stream->synchronize();
     return loss;
   }
-  // Norm-wise per tensor: 1e-5 of the tensor's norm, and a floor of 1e-7 of the norm of all (a gradient that is zero but for
-  // rounding, as a key's bias has, can't be compared with itself).
+  // Norm-wise per tensor: 1e-5 of the tensor's norm, and a floor of 1e-7 of the norm of all (a gradient that is zero
+  // but for rounding, as a key's bias has, can't be compared with itself).
   void expect_close(const Arena& arena, const std::string& prefix, double tolerance) {
     double global = 0;
-    for (const Slice& slice : arena.layout().slices()) global += std::pow(norm_of(golden.tensor<float>(prefix + slice.name)), 2);
+    for (const Slice& slice : arena.layout().slices())
+      global += std::pow(norm_of(golden.tensor<float>(prefix + slice.name)), 2);
     global = std::sqrt(global);
     for (const Slice& slice : arena.layout().slices()) {
       const auto expected = golden.tensor<float>(prefix + slice.name);
@@ -112,8 +117,8 @@ TEST_P(AgainstPyTorch, three_clipped_steps_of_adamw_agree) {
   const Json losses = *parse_json(golden.text("losses"));
   for (uint64_t number = 1; number <= losses.size(); ++number) {
     EXPECT_NEAR(step() / tokens_in_lane, losses[number - 1].get<double>(), 2e-5);
-    kernels->enqueue(*stream, SquareSum<float>{
-                                  .elements = state.flat_elements(), .x = gradients.as<float>(), .sum = &square_sum});
+    kernels->enqueue(
+        *stream, SquareSum<float>{.elements = state.flat_elements(), .x = gradients.as<float>(), .sum = &square_sum});
     kernels->enqueue(*stream, Summarize{.square_sum = &square_sum,
                                         .tokens = tokens_in_lane,
                                         .max_norm = golden.number("maxNorm"),
@@ -122,8 +127,8 @@ TEST_P(AgainstPyTorch, three_clipped_steps_of_adamw_agree) {
                 {.learning_rate = golden.number("learningRate"), .weight_decay = golden.number("weightDecay")}, number);
   }
   stream->synchronize();
-  // AdamW divides by the root of the second moment, so where a gradient is rounding alone its sign decides the step: the
-  // norm of all parameters is compared, not each.
+  // AdamW divides by the root of the second moment, so where a gradient is rounding alone its sign decides the step:
+  // the norm of all parameters is compared, not each.
   double difference = 0, norm = 0;
   for (const Slice& slice : state.layout().arena.slices()) {
     const auto expected = golden.tensor<float>("trained:" + slice.name);

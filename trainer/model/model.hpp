@@ -24,10 +24,10 @@ struct LaneShape {
 // What happens to what a gradient buffer held before.
 enum class Gradients { kOverwrite, kAdd };
 
-// A GPT-2 or Llama decoder, forward and backward, written against Device and Kernels alone. Holds activations, no parameters.
-// Every function enqueues on the stream and returns; results are there once the stream has passed. All pointers are device
-// memory. Calls must come from one thread, and use one stream (they share the activations).
-// T: float to train, double to check gradients.
+// A GPT-2 or Llama decoder, forward and backward, written against Device and Kernels alone. Holds activations, no
+// parameters. Every function enqueues on the stream and returns; results are there once the stream has passed. All
+// pointers are device memory. Calls must come from one thread, and use one stream (they share the activations). T:
+// float to train, double to check gradients.
 template <typename T>
 class Model {
  public:
@@ -38,8 +38,8 @@ class Model {
 
   virtual const ModelConfig& config() const = 0;
 
-  // Forward and backward of one lane. `tokens`: [sequences][tokens + 1] in [0, vocab). Writes or adds to `gradients` the
-  // gradient of loss_scale × the SUM of the token losses, and to `loss` (one double) that sum, unscaled.
+  // Forward and backward of one lane. `tokens`: [sequences][tokens + 1] in [0, vocab). Writes or adds to `gradients`
+  // the gradient of loss_scale × the SUM of the token losses, and to `loss` (one double) that sum, unscaled.
   virtual void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, T* gradients,
                                 Gradients mode, double loss_scale, double* loss) = 0;
   // The sum of the token losses alone.

@@ -15,17 +15,27 @@ namespace {
 
 // Shapes that fit no vector: nothing here is a multiple of 8 but the number of heads' width.
 ModelConfig small(ModelKind kind, bool tied) {
-  return {.kind = kind, .layers = 2, .width = 18, .heads = 3, .kv_heads = kind == ModelKind::kLlama ? 1u : 3u, .mlp = 23,
-          .vocab = 19, .context = 13, .tie_embeddings = tied};
+  return {.kind = kind,
+          .layers = 2,
+          .width = 18,
+          .heads = 3,
+          .kv_heads = kind == ModelKind::kLlama ? 1u : 3u,
+          .mlp = 23,
+          .vocab = 19,
+          .context = 13,
+          .tie_embeddings = tied};
 }
 
 template <typename T>
 struct Bench {
   Bench(const ModelConfig& config, LaneShape shape, unsigned threads = 2)
-      : device({.threads = threads}), kernels(create_cpu_kernels<T>(device)), stream(device.create_stream("compute")),
+      : device({.threads = threads}),
+        kernels(create_cpu_kernels<T>(device)),
+        stream(device.create_stream("compute")),
         state(std::move(*ModelState<T>::create(config, device))),
         gradients(std::move(*state.create_gradients(device, "gradients"))),
-        model(std::move(*Model<T>::create(config, shape, device, *kernels))), shape(shape) {
+        model(std::move(*Model<T>::create(config, shape, device, *kernels))),
+        shape(shape) {
     state.init(*stream, 5);
     Random random(11);
     for (uint64_t i = 0; i < shape.sequences * (uint64_t{shape.tokens} + 1); ++i) {
@@ -48,7 +58,8 @@ struct Bench {
   }
   double step(Gradients mode, double scale = 1) {
     double loss = 0;
-    model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.template as<T>(), mode, scale, &loss);
+    model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.template as<T>(), mode, scale,
+                            &loss);
     stream->synchronize();
     return loss;
   }
@@ -74,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(Model, EveryModel,
                          testing::Combine(testing::Values(ModelKind::kGpt2, ModelKind::kLlama), testing::Bool()));
 
 TEST_P(EveryModel, every_gradient_agrees_with_finite_differences) {
-  Bench<double> bench(config(), {2, 11});
+  Bench<double> bench(config(), {2, 11}, 1);
   bench.step(Gradients::kOverwrite);
   const std::vector<double> gradients = bench.flat();
   constexpr double kStep = 1e-5;
@@ -148,7 +159,8 @@ TEST_P(EveryModel, adamw_learns_one_batch) {
     bench.kernels->enqueue(*bench.stream, SquareSum<float>{.elements = bench.state.flat_elements(),
                                                            .x = bench.gradients.template as<float>(),
                                                            .sum = square_sum});
-    bench.kernels->enqueue(*bench.stream, Summarize{.square_sum = square_sum, .tokens = 26, .max_norm = 1, .out = summary});
+    bench.kernels->enqueue(*bench.stream,
+                           Summarize{.square_sum = square_sum, .tokens = 26, .max_norm = 1, .out = summary});
     bench.state.adamw(*bench.kernels, *bench.stream, bench.gradients.template as<float>(), summary,
                       {.learning_rate = 0.01, .weight_decay = 0.01}, step);
   }
@@ -165,7 +177,8 @@ TEST_P(EveryModel, a_gradient_that_is_not_finite_changes_nothing) {
   bench.kernels->enqueue(*bench.stream, SquareSum<float>{.elements = bench.state.flat_elements(),
                                                          .x = bench.gradients.template as<float>(),
                                                          .sum = &square_sum});
-  bench.kernels->enqueue(*bench.stream, Summarize{.square_sum = &square_sum, .tokens = 13, .max_norm = 1, .out = &summary});
+  bench.kernels->enqueue(*bench.stream,
+                         Summarize{.square_sum = &square_sum, .tokens = 13, .max_norm = 1, .out = &summary});
   bench.state.adamw(*bench.kernels, *bench.stream, bench.gradients.template as<float>(), &summary, {}, 1);
   bench.stream->synchronize();
   EXPECT_EQ(summary.finite, 0u);
@@ -191,8 +204,8 @@ TEST(ModelState, lists_parameters_and_moments_for_checkpoints) {
 }
 
 TEST(ModelConfig, defaults_are_filled_in_and_survive_a_round_trip) {
-  const auto config = model_config_from_json(*parse_json(
-      R"({"kind":"llama","layers":6,"width":256,"heads":8,"vocab":256,"context":256})"));
+  const auto config = model_config_from_json(
+      *parse_json(R"({"kind":"llama","layers":6,"width":256,"heads":8,"vocab":256,"context":256})"));
   ASSERT_TRUE(config.ok()) << config.error().message;
   EXPECT_EQ(config->mlp, 704u);
   EXPECT_EQ(config->kv_heads, 8u);
@@ -200,8 +213,8 @@ TEST(ModelConfig, defaults_are_filled_in_and_survive_a_round_trip) {
 }
 
 TEST(ModelConfig, every_problem_is_named) {
-  const auto config = model_config_from_json(*parse_json(
-      R"({"kind":"llama","layers":6,"width":250,"heads":8,"vocab":256,"context":256,"kvHeads":3})"));
+  const auto config = model_config_from_json(
+      *parse_json(R"({"kind":"llama","layers":6,"width":250,"heads":8,"vocab":256,"context":256,"kvHeads":3})"));
   ASSERT_FALSE(config.ok());
   EXPECT_NE(config.error().message.find("model.heads"), std::string::npos);
   EXPECT_NE(config.error().message.find("model.kvHeads"), std::string::npos);

@@ -84,7 +84,8 @@ void ModelState<T>::init(Stream& stream, uint64_t seed) {
     T* values = host.data() + slice.offset / sizeof(T);
     const TensorRandom random(seed, slice.name);
     for (uint64_t i = 0; i < slice.elements; ++i) {
-      values[i] = static_cast<T>(parameter.init_std == 0 ? parameter.init_value : random.normal(i) * parameter.init_std);
+      values[i] =
+          static_cast<T>(parameter.init_std == 0 ? parameter.init_value : random.normal(i) * parameter.init_std);
     }
   }
   stream.copy(params(), host.data(), host.size() * sizeof(T));

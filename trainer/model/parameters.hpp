@@ -16,14 +16,15 @@ namespace pitcrew::trainer {
 // One parameter: where it lies in the arenas of parameters, gradients and moments, which are all laid out alike.
 struct Parameter {
   size_t slice = 0;
-  bool decay = false;     // matrices decay, gains and biases don't
-  double init_std = 0;    // normal with this deviation; 0: all `init_value`
+  bool decay = false;   // matrices decay, gains and biases don't
+  double init_std = 0;  // normal with this deviation; 0: all `init_value`
   double init_value = 0;
 };
 
-// The model's parameters in their order. Names: embed.weight, position.weight (gpt2), layers.N.{norm1, attn.qkv, attn.out,
-// norm2, mlp.up, mlp.down}.{weight, bias}, norm.weight, head.weight (absent where tied). Linear weights are [out, in]; qkv holds
-// the rows of all query heads, then of key heads, then of value heads; llama's mlp.up holds the gate's rows, then up's.
+// The model's parameters in their order. Names: embed.weight, position.weight (gpt2), layers.N.{norm1, attn.qkv,
+// attn.out, norm2, mlp.up, mlp.down}.{weight, bias}, norm.weight, head.weight (absent where tied). Linear weights are
+// [out, in]; qkv holds the rows of all query heads, then of key heads, then of value heads; llama's mlp.up holds the
+// gate's rows, then up's.
 struct ParameterLayout {
   ArenaLayout arena;
   std::vector<Parameter> parameters;
@@ -44,14 +45,15 @@ struct AdamWSettings {
   double weight_decay = 0.1;
 };
 
-// What is trained: parameters and AdamW's moments. Owned by the trainer; between two optimizer steps nothing changes it.
+// What is trained: parameters and AdamW's moments. Owned by the trainer; between two optimizer steps nothing changes
+// it.
 template <typename T>
 class ModelState {
  public:
   static Result<ModelState> create(const ModelConfig& config, Device& device);
 
-  // Counter-based: an element's value depends on the seed, the tensor's name and the element's index alone, on every machine.
-  // Moments become zero. Done when it returns.
+  // Counter-based: an element's value depends on the seed, the tensor's name and the element's index alone, on every
+  // machine. Moments become zero. Done when it returns.
   void init(Stream& stream, uint64_t seed);
 
   const ParameterLayout& layout() const { return layout_; }
@@ -64,11 +66,12 @@ class ModelState {
     return Arena::create(device, name, layout_.arena);
   }
 
-  // Parameters ("layers.3.attn.qkv.weight") in their order, then all ".m", then all ".v". Pointers last as long as this.
+  // Parameters ("layers.3.attn.qkv.weight") in their order, then all ".m", then all ".v". Pointers last as long as
+  // this.
   std::vector<StateTensor> state_tensors() const;
 
-  // One AdamW step, predicated on the device: where `gradient->finite` is 0 nothing changes. `gradient->scale` multiplies every
-  // gradient (1/tokens, and clipping). `step` counts from 1.
+  // One AdamW step, predicated on the device: where `gradient->finite` is 0 nothing changes. `gradient->scale`
+  // multiplies every gradient (1/tokens, and clipping). `step` counts from 1.
   void adamw(Kernels<T>& kernels, Stream& stream, const T* gradients, const GradientSummary* gradient,
              const AdamWSettings& settings, uint64_t step) const;
 

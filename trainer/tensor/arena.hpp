@@ -42,7 +42,8 @@ class ArenaLayout {
   uint64_t bytes_ = 0;
 };
 
-// One allocation that holds all tensors of a class: parameters, gradients, first moments, second moments or activations.
+// One allocation that holds all tensors of a class: parameters, gradients, first moments, second moments or
+// activations.
 class Arena {
  public:
   Arena() = default;

@@ -49,10 +49,14 @@ SineCosine portable_sincos(double x) {
   for (int power = 18; power >= 0; power -= 2) cosine = 1 - cosine * square / ((power + 1.0) * (power + 2));
   sine *= r;
   switch (static_cast<int64_t>(turns) & 3) {
-    case 0: return {sine, cosine};
-    case 1: return {cosine, -sine};
-    case 2: return {-sine, -cosine};
-    default: return {-cosine, sine};
+    case 0:
+      return {sine, cosine};
+    case 1:
+      return {cosine, -sine};
+    case 2:
+      return {-sine, -cosine};
+    default:
+      return {-cosine, sine};
   }
 }
 

@@ -11,20 +11,24 @@ enum class DType : uint8_t { kF32, kF64, kBF16, kU8, kI32, kU32, kI64, kU64 };
 
 constexpr size_t size_of(DType type) {
   switch (type) {
-    case DType::kU8: return 1;
-    case DType::kBF16: return 2;
+    case DType::kU8:
+      return 1;
+    case DType::kBF16:
+      return 2;
     case DType::kF32:
     case DType::kI32:
-    case DType::kU32: return 4;
+    case DType::kU32:
+      return 4;
     case DType::kF64:
     case DType::kI64:
-    case DType::kU64: return 8;
+    case DType::kU64:
+      return 8;
   }
   return 0;
 }
 
-// One tensor of the training state, as checkpoints see it: a name, a global shape, and where all of its elements lie on the
-// device (row-major, contiguous). With data parallelism alone every replica holds all elements; a replica saves the
+// One tensor of the training state, as checkpoints see it: a name, a global shape, and where all of its elements lie on
+// the device (row-major, contiguous). With data parallelism alone every replica holds all elements; a replica saves the
 // element range that is its slice.
 struct StateTensor {
   std::string name;  // "layers.3.attn.qkv.weight", with ".m" and ".v" behind it for AdamW's moments

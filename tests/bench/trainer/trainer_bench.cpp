@@ -1,6 +1,7 @@
 // Training steps on demand, for compare_pytorch.py to time them in turns with PyTorch's:
 //   pitcrew-trainer-bench THREADS SEQUENCES TOKENS MODEL-JSON
-// For each number n read from stdin it runs n steps (forward, backward, norm, AdamW) and prints "<seconds> <mean loss of the last>".
+// For each number n read from stdin it runs n steps (forward, backward, norm, AdamW) and prints "<seconds> <mean loss
+// of the last>".
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -38,10 +39,10 @@ Status serve(unsigned threads, LaneShape shape, const std::string& model_json) {
   for (int steps; std::cin >> steps;) {
     const auto start = std::chrono::steady_clock::now();
     for (int i = 0; i < steps; ++i) {
-      model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.as<float>(), Gradients::kOverwrite, 1,
-                              &loss);
-      kernels->enqueue(*stream, SquareSum<float>{
-                                    .elements = state.flat_elements(), .x = gradients.as<float>(), .sum = &square_sum});
+      model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.as<float>(),
+                              Gradients::kOverwrite, 1, &loss);
+      kernels->enqueue(
+          *stream, SquareSum<float>{.elements = state.flat_elements(), .x = gradients.as<float>(), .sum = &square_sum});
       kernels->enqueue(*stream, Summarize{.square_sum = &square_sum,
                                           .tokens = static_cast<double>(shape.predictions()),
                                           .max_norm = 1,
