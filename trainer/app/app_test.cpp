@@ -14,6 +14,7 @@
 #include "lib/base/environment.hpp"
 #include "lib/base/progress_page.hpp"
 #include "trainer/app/config_file.hpp"
+#include "trainer/app/fake_launcher.hpp"
 #include "trainer/comm/tcp_socket.hpp"
 
 namespace pitcrew::trainer {
@@ -56,12 +57,15 @@ class Process {
     std::ifstream file(output_);
     return {std::istreambuf_iterator<char>(file), {}};
   }
+  bool running() const {
+    siginfo_t ended{};
+    waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT);
+    return ended.si_pid == 0;
+  }
   // Until its output has the text; the test's own time limit ends a wait that never does.
   void wait_for(const std::string& text) const {
     while (output().find(text) == std::string::npos) {
-      siginfo_t ended{};
-      waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT);
-      if (ended.si_pid != 0) break;
+      if (!running()) break;
       poll(nullptr, 0, 5);
     }
   }
@@ -173,6 +177,23 @@ TEST_F(TrainProgram, when_one_of_eight_is_killed_exactly_one_rank_is_blamed) {
     const std::string output = ranks[rank].output();
     EXPECT_NE(output.find("rank " + std::to_string(rank) + ": rank 6 is gone"), std::string::npos) << output;
     EXPECT_EQ(page->line(rank).phase, page::Phase::kLostPeer);
+  }
+}
+
+TEST_F(TrainProgram, a_rank_that_lost_a_peer_tells_its_launcher_and_waits_to_be_ended) {
+  FakeLauncher launcher(folder_ + "/launcher");
+  auto ranks = start(3, "waiting", {"steps=100000"}, {{"PITCREW_LAUNCHER", folder_ + "/launcher"}});
+  ranks[0].wait_for("step 3/");
+  ranks[2].kill(SIGKILL);
+  const launcher_socket::Evidence evidence = launcher.wait_for_evidence();
+  EXPECT_EQ(evidence.kind, "lost-peer");
+  EXPECT_EQ(evidence.peer, Rank(2));
+  ranks[2].wait();
+  EXPECT_TRUE(ranks[0].running());
+  EXPECT_TRUE(ranks[1].running());
+  for (const int rank : {0, 1}) {
+    ranks[static_cast<size_t>(rank)].kill(SIGKILL);
+    EXPECT_EQ(ranks[static_cast<size_t>(rank)].wait(), 128 + SIGKILL);
   }
 }
 

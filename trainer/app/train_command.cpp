@@ -24,15 +24,17 @@ int fail(const RankEnvironment& environment, int code, const std::string& messag
 
 // A rank that lost a peer is a witness, not a cause: it says whom it lost and waits for the launcher to end it.
 int wait_for_word(const TrainConfig& config, const RankEnvironment& environment, const Outcome& outcome, page::Writer& page,
-                  LauncherClient* launcher, const Clock& clock) {
+                  const Clock& clock) {
   page.set_phase(page::Phase::kLostPeer);
   fail(environment, 0, outcome.message);
-  if (launcher != nullptr) {
+  const bool alone = environment.launcher.empty();
+  if (!alone) {
     const launcher_socket::Evidence evidence{Rank(environment.rank), "lost-peer", outcome.message, outcome.lost_peer};
-    const auto told = launcher->call(evidence);
+    // A connection of its own: the other one was given up together with the checkpointer.
+    const auto told = connect_launcher(environment.launcher)->call(evidence);
     if (!told) fail(environment, 0, "the launcher was not told: " + told.error().message);
   }
-  const Instant until = clock.now() + (launcher != nullptr ? config.lost_peer_wait : kAloneAfterLoss);
+  const Instant until = clock.now() + (alone ? kAloneAfterLoss : config.lost_peer_wait);
   while (!stop_signalled() && clock.now() < until) poll(nullptr, 0, 50);
   return exit_code::kTryAgain;
 }
@@ -89,7 +91,7 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   };
   services.log = Logger::to_stderr(LogFormat::kPlain).with({{"rank", environment->rank}});
   const Outcome outcome = train(*config, *environment, services);
-  if (outcome.lost_peer) return wait_for_word(*config, *environment, outcome, page, launcher.get(), clock);
+  if (outcome.lost_peer) return wait_for_word(*config, *environment, outcome, page, clock);
   if (outcome.exit_code != 0) return fail(*environment, outcome.exit_code, outcome.message);
   return exit_code::kDone;
 }
