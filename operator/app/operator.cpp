@@ -66,14 +66,13 @@ class Operator::Impl {
         auth_(loop, review_client_, [this](const ObjectKey& key) { return pods_.store().get(key); }),
         hub_(loop, channel, auth_, {}, hub_callbacks(), log_),
         snapshots_(jobs_.store(), pods_.store(), hub_, {settings_.launcher_image}),
-        elector_(loop, transport, random_(), election_settings(settings_),
-                 {[this](Term term) { lead(term); }, [this](const std::string& reason) { lost(reason); }}, log_),
         alive_(std::make_shared<bool>(true)) {
     pods_.add_index(kByController, kube::index_by_controller_uid<kube::Pod>());
     pods_.add_index(kByNode, kube::index_by_node<kube::Pod>());
     watch_jobs();
     watch_pods();
     watch_nodes();
+    stand(Term(0));
   }
 
   ~Impl() { *alive_ = false; }
@@ -83,7 +82,7 @@ class Operator::Impl {
     pods_.start();
     nodes_.start();
     hub_.start();
-    elector_.start();
+    elector_->start();
   }
 
   void stop(std::function<void()> done) {
@@ -97,8 +96,8 @@ class Operator::Impl {
     });
   }
 
-  bool leading() const { return reconciler_ != nullptr && elector_.leading(); }
-  uint64_t term() const { return elector_.term().value; }
+  bool leading() const { return reconciler_ != nullptr && elector_->leading(); }
+  uint64_t term() const { return elector_->term().value; }
   bool ready() const { return !stopping_ && jobs_.synced() && pods_.synced() && nodes_.synced(); }
   size_t queue_depth() const { return reconciler_ ? reconciler_->depth() : 0; }
 
@@ -207,17 +206,15 @@ class Operator::Impl {
 
   void lead(Term term) {
     if (stopping_) return;
-    log_.info("leading", {{"term", term.value}});
     hub_.lead(term);
     const ReconcilerWorld world{loop_, transport_, jobs_, pods_, nodes_, hub_, snapshots_};
-    const auto may_act = [this, term] { return elector_.leading() && elector_.term() == term; };
+    const auto may_act = [this, term] { return elector_->leading() && elector_->term() == term; };
     reconciler_ = std::make_unique<Reconciler>(world, settings_, hooks_, term, may_act, random_.split(), log_);
     reconciler_->start();
     if (hooks_.leadership) hooks_.leadership(true, term.value);
   }
 
-  void lost(const std::string& reason) {
-    log_.warning("leadership lost", {{"reason", reason}});
+  void lost(const std::string&) {
     step_down();
     if (stopping_) release();
   }
@@ -234,23 +231,37 @@ class Operator::Impl {
     if (stopping_ || !reconciler_ || seen <= reconciler_->term()) return;
     log_.warning("launchers have seen a higher term; standing again above it", {{"term", reconciler_->term().value}, {"seen", seen.value}});
     step_down();
-    elector_.raise_term(seen);
-    elector_.release([this, alive = alive_] {
-      if (*alive && !stopping_) elector_.start();
+    elector_->raise_term(seen);
+    elector_->release([this, alive = alive_, seen] {
+      if (!*alive) return;
+      if (stopping_) return finish_stop();
+      stand(seen);
+      elector_->start();
     });
+  }
+
+  // An elector stands once; after a release another takes its place.
+  void stand(Term above) {
+    elector_ = std::make_unique<kube::LeaderElector>(
+        loop_, transport_, random_(), election_settings(settings_),
+        kube::LeaderElector::Callbacks{[this](Term term) { lead(term); }, [this](const std::string& reason) { lost(reason); }}, log_);
+    elector_->raise_term(above);
   }
 
   void release() {
     if (released_) return;
     released_ = true;
     step_down();
-    elector_.release([this, alive = alive_] {
-      if (!*alive) return;
-      hub_.stop();
-      log_.info("stopped");
-      const auto done = std::move(stopped_);
-      if (done) done();
+    elector_->release([this, alive = alive_] {
+      if (*alive) finish_stop();
     });
+  }
+
+  void finish_stop() {
+    hub_.stop();
+    log_.info("stopped");
+    const auto done = std::exchange(stopped_, nullptr);
+    if (done) done();
   }
 
   Loop& loop_;
@@ -271,7 +282,7 @@ class Operator::Impl {
   bool released_ = false;
   std::function<void()> stopped_;
   std::unique_ptr<Reconciler> reconciler_;
-  kube::LeaderElector elector_;
+  std::unique_ptr<kube::LeaderElector> elector_;
   std::shared_ptr<bool> alive_;
 };
 

@@ -75,7 +75,7 @@ Json init_container(const PodBuilderSettings& settings) {
   const Json amounts{{"cpu", "50m"}, {"memory", "32Mi"}};
   return {{"name", contract::kInitContainer},
           {"image", settings.launcher_image},
-          {"command", {"/pitcrew-launcher", "install", contract::kBinary}},
+          {"command", {"/pitcrew-launcher", "copy", contract::kBinary}},
           {"resources", {{"requests", amounts}, {"limits", amounts}}},
           {"securityContext",
            {{"allowPrivilegeEscalation", false}, {"readOnlyRootFilesystem", true}, {"capabilities", {{"drop", Json::array({"ALL"})}}}}},
