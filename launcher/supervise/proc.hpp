@@ -8,7 +8,7 @@
 
 namespace pitcrew::launcher {
 
-// A small file of /proc, at most 64 KiB; empty where it can't be read.
+// A small file, of /proc or a volume, at most 64 KiB; empty where it can't be read.
 std::string read_proc(const std::string& path);
 
 // Every process below `ancestor`, in whatever session or process group it is. A picture that may be old by the time it is
