@@ -10,7 +10,7 @@
 namespace pitcrew::net::internal {
 
 // One attempt to connect, TLS included, under a deadline. Destroying it gives the attempt up; `done` is then not
-// called.
+// called. It may be destroyed from inside `done`.
 class Connector {
  public:
   using Done = std::function<void(Result<Stream> stream)>;

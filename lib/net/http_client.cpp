@@ -130,8 +130,7 @@ struct Exchange : std::enable_shared_from_this<Exchange> {
   void end() {
     ended = true;
     deadline.reset();
-    // It may be its function that ends it.
-    if (connector) loop.post([gone = std::shared_ptr(std::move(connector))] {});
+    connector.reset();
     if (stream) stream->close();
   }
 };

@@ -91,7 +91,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     connector_ = std::make_unique<internal::Connector>(loop_, peer_, internal::psk_client_tls(key),
                                                        settings_.handshake_timeout, [this](Result<Stream> connected) {
                                                          const auto self = shared_from_this();
-                                                         loop_.post([gone = std::shared_ptr(std::move(connector_))] {});
+                                                         connector_.reset();
                                                          const Done tell = std::move(on_connected_);
                                                          if (!connected) {
                                                            fail(connected.error());

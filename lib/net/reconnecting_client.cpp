@@ -1,6 +1,7 @@
 #include "lib/net/reconnecting_client.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace pitcrew::net {
 
@@ -15,8 +16,8 @@ struct ReconnectingClient::State : std::enable_shared_from_this<State> {
   Logger log;
   std::unique_ptr<WebSocketClient> client;
   Loop::TimerPtr wait;
-  Address address;          // of the attempt or session
-  std::string server_name;  // it was made under
+  Address address;                // of the attempt or session
+  std::optional<TlsTrust> trust;  // it was made under
   size_t next_address = 0;
   uint32_t attempts = 0;  // since a session was last open for long
   Instant opened_at;
@@ -28,7 +29,7 @@ struct ReconnectingClient::State : std::enable_shared_from_this<State> {
     wait.reset();
     if (stopped || ended || settings.addresses.empty()) return;
     address = settings.addresses[next_address++ % settings.addresses.size()];
-    server_name = settings.trust ? settings.trust->server_name : "";
+    trust = settings.trust;
     opened = false;
     WebSocketClientSettings attempt{address,
                                     settings.trust,
@@ -84,14 +85,17 @@ struct ReconnectingClient::State : std::enable_shared_from_this<State> {
     if (stopped || ended) return;
     const auto& addresses = settings.addresses;
     const bool listed = std::find(addresses.begin(), addresses.end(), address) != addresses.end();
-    const bool same_name = server_name == (settings.trust ? settings.trust->server_name : "");
+    const auto same = [&](std::string TlsTrust::*field) {
+      return trust.has_value() == settings.trust.has_value() && (!trust || (*trust).*field == (*settings.trust).*field);
+    };
     if (opened) {
-      if (listed && same_name) return;
+      if (listed && same(&TlsTrust::server_name)) return;
       if (const auto session = client->session()) session->close(close_code::kGoingAway, "the settings have changed");
       attempts = 0;
       return;
     }
-    // An attempt to where it no longer helps is given up; the settings may be what was wrong.
+    if (client && listed && same(&TlsTrust::server_name) && same(&TlsTrust::ca_bundle_pem)) return;
+    // An attempt that no longer helps is given up; the settings may be what was wrong.
     client.reset();
     attempts = 0;
     next_address = 0;

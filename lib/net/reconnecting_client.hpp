@@ -47,7 +47,8 @@ class ReconnectingClient {
   // False (and nothing is kept) while there is no session.
   bool send(std::string text);
   // From the next attempt on; an open session to an address that is no longer listed, or under a server name that has
-  // changed, is closed. While none is open an attempt is made at once.
+  // changed, is closed. While none is open an attempt is made at once,
+  // unless one to such an address and under the same trust is under way.
   void set_settings(ReconnectSettings settings);
   // Closes the session in order and makes no further attempt; on_close tells when it is done.
   void stop(uint16_t code, std::string_view reason);

@@ -15,7 +15,7 @@ class Client final : public WebSocketClient {
   }
   ~Client() override {
     state_->ended = true;
-    state_->loop.post([gone = std::shared_ptr(std::move(state_->connector)), state = state_] {});
+    state_->connector.reset();
     state_->deadline.reset();
     if (state_->session) state_->session->cut();
   }

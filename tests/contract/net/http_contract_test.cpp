@@ -22,6 +22,7 @@ class HttpContract : public NetTest, public ::testing::WithParamInterface<bool> 
     HttpServerSettings settings;
     settings.address = kLoopback;
     if (tls()) settings.identity = server_identity();
+    settings.request_timeout = seconds(60);
     return settings;
   }
   void listen(HttpServerSettings settings, HttpHandler handler) {
@@ -279,7 +280,7 @@ TEST_F(RawHttp, a_head_above_the_cap_is_refused_with_431) {
 
 TEST_F(RawHttp, half_a_request_is_refused_when_its_time_is_over) {
   HttpServerSettings settings;
-  settings.request_timeout = milliseconds(100);
+  settings.request_timeout = seconds(1);
   listen(settings);
   RawClient silent(loop, server->address());
   RawClient slow(loop, server->address());

@@ -20,6 +20,9 @@ WebSocketServerSettings ChannelServer::settings() {
   WebSocketServerSettings settings;
   settings.address = kLoopback;
   settings.identity = server_identity();
+  // A busy machine under sanitizers is slow; tests of a limit set their own.
+  settings.handshake_timeout = seconds(60);
+  settings.ping_timeout = seconds(60);
   return settings;
 }
 
@@ -40,8 +43,8 @@ WebSocketClientSettings ChannelClient::settings(const Address& address) {
   settings.address = address;
   settings.trust = trust();
   settings.path = "/v1/launchers";
-  // Sanitizers on a busy machine make a handshake slow.
-  settings.connect_timeout = seconds(30);
+  settings.connect_timeout = seconds(60);
+  settings.ping_timeout = seconds(60);
   return settings;
 }
 
