@@ -121,6 +121,7 @@ TEST_F(ExecutorTest, nothing_is_deleted_on_the_word_of_an_older_job) {
   ASSERT_TRUE(execute(create).ok());
   Plan status;
   status.status.emplace();
+  status.status->epoch.number = EpochNumber(2);
   ASSERT_TRUE(execute(status).ok());
   Plan plan;  // rests on the job as it was before the status write
   plan.deletes = {{name(0), pod(name(0))->metadata.uid, "test", true}};
