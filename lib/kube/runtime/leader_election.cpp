@@ -115,6 +115,7 @@ void LeaderElection::observe(const std::optional<Lease>& lease, Instant now) {
 
 LeaderElection::Actions LeaderElection::on_read(const Read& read, Instant now, double chance) {
   if (releasing_) return {};
+  if (writing_) return {};  // what is read now may be older than what its answer will say
   if (!read.lease) return leading_ ? watch_deadline(settings_.retry_period, now) : retry(chance);
   observe(*read.lease, now);
   if (leading_) {

@@ -171,6 +171,16 @@ TEST_F(LeaderElectionTest, a_lease_that_another_holds_or_that_is_gone_ends_leade
   EXPECT_EQ(written(), "start(2) sleep");
 }
 
+TEST_F(LeaderElectionTest, there_is_never_more_than_one_write_under_way) {
+  lead();
+  woken(milliseconds(1500));
+  EXPECT_EQ(failed(Code::kConflict), "get sleep");
+  EXPECT_EQ(woken(milliseconds(1500)), "update sleep");  // the read is slow
+  EXPECT_EQ(read(held_by("me", 1)), "");
+  EXPECT_EQ(failed(Code::kConflict), "get sleep");
+  EXPECT_EQ(read(held_by("me", 1)), "update sleep");
+}
+
 TEST_F(LeaderElectionTest, a_clean_stop_gives_the_lease_back) {
   lead();
   EXPECT_EQ(step(LeaderElection::ReleaseAsked{}), "update");
