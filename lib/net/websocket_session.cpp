@@ -46,7 +46,8 @@ SessionImpl::SessionImpl(AsioLoop& loop, Stream stream, Address peer, const Sess
   timeouts.keep_alive_pings = true;
   socket_.set_option(timeouts);
   socket_.read_message_max(settings.max_message_bytes);
-  socket_.write_buffer_bytes(1024);
+  // One frame a message: in pieces each would be a record and a system call of its own.
+  socket_.auto_fragment(false);
   socket_.text(true);
 }
 
@@ -101,7 +102,7 @@ void SessionImpl::have_read(const ErrorCode& error) {
   } else if (state_ == State::kOpen && events_.on_message) {
     std::string text = boost::beast::buffers_to_string(buffer_.data());
     buffer_.consume(buffer_.size());
-    if (buffer_.capacity() > 4096) buffer_ = {};
+    if (buffer_.capacity() > 2048) buffer_ = {};  // idle sessions are many: 20 kB each
     events_.on_message(std::move(text));
     if (state_ == State::kEnded) return;
   }
