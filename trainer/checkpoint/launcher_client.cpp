@@ -50,6 +50,7 @@ class SocketClient final : public LauncherClient {
     const std::lock_guard lock(mutex_);
     aborted_ = true;
     for (const int fd : busy_) ::shutdown(fd, SHUT_RDWR);
+    for (const int fd : idle_) ::shutdown(fd, SHUT_RDWR);
   }
 
  private:

@@ -148,6 +148,7 @@ class MemoryTier : public ::testing::Test {
       ASSERT_TRUE(restored) << restored.error().message;
       ASSERT_EQ(rank.checkpointer.memory_off_reason(), "");
       save_steps(rank, from, to, {.memory = true});
+      ASSERT_TRUE(rank.checkpointer.finish(Step(to), Json::object()));  // waits until the older one has given way
     }));
   }
   Restored restored_at(const Epoch& epoch, uint64_t step) {
