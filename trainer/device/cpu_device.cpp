@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <unistd.h>
+
 #include "trainer/device/cpu_stream.hpp"
 #include "trainer/device/instructions.hpp"
 
@@ -24,11 +26,15 @@ CpuDevice::~CpuDevice() {
 
 Result<Buffer> CpuDevice::allocate(std::string_view name, size_t bytes) {
   const size_t rounded = std::max<size_t>(1, (bytes + kAlignment - 1) / kAlignment) * kAlignment;
-  void* memory = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, rounded);
+  // The kernel would promise more than the machine has, and end us when we touch it.
+  const auto pages = static_cast<size_t>(::sysconf(_SC_PHYS_PAGES)),
+             page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const bool possible = rounded >= bytes && rounded / page < pages;
+  void* memory = possible ? std::aligned_alloc(kAlignment, rounded) : nullptr;
   if (memory == nullptr) {
     return Error(Code::kResourceExhausted,
                  "allocate " + std::to_string(bytes) + " bytes for " + std::string(name) +
-                     ": the machine has no memory left; choose a smaller micro-batch or model");
+                     ": the machine has not that much memory; choose a smaller micro-batch or model");
   }
   auto* data = static_cast<std::byte*>(memory);
   std::memset(data, 0, rounded);

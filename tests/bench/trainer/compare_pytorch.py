@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Full training steps (forward, backward, AdamW) of Pitcrew, PyTorch eager and torch.compile, in turns in one run, FP32.
 
-    compare_pytorch.py build/release/bin/pitcrew-trainer-bench [--rounds 9] [--steps 2] [--threads 2] [--json FILE]
+    compare_pytorch.py build/release/bin/pitcrew-trainer-bench [--rounds 9] [--steps 2] [--threads 2] [--skip-compile] [--json FILE]
 
-Prints each side's median tokens per second and the ratios. Only the ratios mean something on a shared machine."""
+Prints each side's median tokens per second and the ratios. Only the ratios mean something on a shared machine; on a busy one
+take the ratio of processor seconds with --threads 1, since waiting for a thread that does not run is no part of the work."""
 
 import argparse
 import json
@@ -30,8 +31,7 @@ class Pitcrew:
     def steps(self, count):
         self.process.stdin.write(f"{count}\n")
         self.process.stdin.flush()
-        seconds, loss = self.process.stdout.readline().split()
-        return float(seconds), float(loss)
+        return tuple(float(word) for word in self.process.stdout.readline().split())
 
 
 class PyTorch:
@@ -47,13 +47,13 @@ class PyTorch:
         self.predictions = arguments.sequences * arguments.tokens
 
     def steps(self, count):
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         for _ in range(count):
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.forward(self.tokens) / self.predictions
             loss.backward()
             self.optimizer.step()
-        return time.perf_counter() - start, loss.item()
+        return time.perf_counter() - start, time.process_time() - processor, loss.item()
 
 
 def main():
@@ -64,35 +64,39 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sequences", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--skip-compile", action="store_true")
     parser.add_argument("--model", type=json.loads, default=MODEL, help="as JSON")
     parser.add_argument("--json", help="write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    sides = {
-        "pitcrew": Pitcrew(arguments.program, arguments, arguments.model),
-        "eager": PyTorch(arguments, arguments.model, compiled=False),
-        "compile": PyTorch(arguments, arguments.model, compiled=True),
-    }
+    sides = {"pitcrew": Pitcrew(arguments.program, arguments, arguments.model),
+             "eager": PyTorch(arguments, arguments.model, compiled=False)}
+    if not arguments.skip_compile:
+        sides["compile"] = PyTorch(arguments, arguments.model, compiled=True)
     for side in sides.values():
         side.steps(2)
-    rates = {name: [] for name in sides}
+    tokens = arguments.steps * arguments.sequences * arguments.tokens
+    rates, processor = {name: [] for name in sides}, {name: [] for name in sides}
     for _ in range(arguments.rounds):
         for name, side in sides.items():
-            seconds, _ = side.steps(arguments.steps)
-            rates[name].append(arguments.steps * arguments.sequences * arguments.tokens / seconds)
+            seconds, processor_seconds, _ = side.steps(arguments.steps)
+            rates[name].append(tokens / seconds)
+            processor[name].append(processor_seconds / arguments.steps)
     median = {name: statistics.median(values) for name, values in rates.items()}
+    ratios, processor_ratios = {}, {}
     for name, values in rates.items():
-        _, loss = sides[name].steps(1)
-        print(f"{name:8} {median[name]:8.0f} tokens/s   range {min(values):.0f} to {max(values):.0f}   loss {loss:.4f}")
-    ratios = {
-        name: statistics.median(ours / theirs for ours, theirs in zip(rates["pitcrew"], rates[name]))
-        for name in ("eager", "compile")
-    }
-    print(f"pitcrew / eager {ratios['eager']:.2f}   pitcrew / compile {ratios['compile']:.2f}   (medians of {arguments.rounds} "
-          f"rounds in turns, torch {torch.__version__}, {arguments.threads} threads)")
+        _, _, loss = sides[name].steps(1)
+        print(f"{name:8} {median[name]:8.0f} tokens/s   range {min(values):.0f} to {max(values):.0f}   "
+              f"{statistics.median(processor[name]):.3f} processor seconds a step   loss {loss:.4f}")
+        if name != "pitcrew":
+            ratios[name] = statistics.median(ours / theirs for ours, theirs in zip(rates["pitcrew"], values))
+            processor_ratios[name] = statistics.median(
+                theirs / ours for ours, theirs in zip(processor["pitcrew"], processor[name]))
+            print(f"pitcrew / {name}: {ratios[name]:.2f} in tokens/s, {processor_ratios[name]:.2f} in tokens per processor second")
+    print(f"(medians of {arguments.rounds} rounds in turns, torch {torch.__version__}, {arguments.threads} threads)")
     if arguments.json:
-        pathlib.Path(arguments.json).write_text(json.dumps(dict(median=median, rates=rates, ratios=ratios), indent=1) + "\n")
+        pathlib.Path(arguments.json).write_text(json.dumps(dict(median=median, rates=rates, ratios=ratios, processorRatios=processor_ratios), indent=1) + "\n")
 
 
 if __name__ == "__main__":

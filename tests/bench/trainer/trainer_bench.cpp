@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <iostream>
 
 #include "lib/base/json.hpp"
@@ -38,6 +39,7 @@ Status serve(unsigned threads, LaneShape shape, const std::string& model_json) {
   uint64_t step = 0;
   for (int steps; std::cin >> steps;) {
     const auto start = std::chrono::steady_clock::now();
+    const std::clock_t processor = std::clock();
     for (int i = 0; i < steps; ++i) {
       model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.as<float>(),
                               Gradients::kOverwrite, 1, &loss);
@@ -51,7 +53,8 @@ Status serve(unsigned threads, LaneShape shape, const std::string& model_json) {
       stream->synchronize();
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    std::printf("%.6f %.6f\n", seconds.count(), loss / static_cast<double>(shape.predictions()));
+    std::printf("%.6f %.6f %.6f\n", seconds.count(), static_cast<double>(std::clock() - processor) / CLOCKS_PER_SEC,
+                loss / static_cast<double>(shape.predictions()));
     std::fflush(stdout);
   }
   return {};
