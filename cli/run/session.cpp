@@ -211,7 +211,7 @@ void Session::interrupt() {
                                    [this](Result<kube::Ptr<api::TrainingJob>> patched) {
                                      if (!patched) finish(130, "suspend the job: " + patched.error().message);
                                    });
-  stop_deadline_ = loop_.after(kSaveWithin, [this] { finish(130, "the job did not save within " + to_string(kSaveWithin) + "; see " + folder_.logs()); });
+  stop_deadline_ = loop_.after(kSaveWithin, [this] { finish(130, "the job did not save within " + pitcrew::to_string(kSaveWithin) + "; see " + folder_.logs()); });
 }
 
 Standing Session::standing() const {

@@ -1,6 +1,9 @@
 #include "lib/api/training_job_codec.hpp"
 
 namespace pitcrew::api::codec {
+
+using namespace nlohmann::literals;
+
 namespace {
 
 // A field of the published schema that this version does not implement: refused by name, never dropped.
@@ -179,6 +182,13 @@ std::string write_share(double share) {
 
 Json write_limit(const char* count_key, const Limit& limit) { return {{count_key, limit.count}, {"window", to_string(limit.window)}}; }
 
+// The name of a pod template's first container; empty where there is none, which validate() complains about.
+std::string first_container(const Json& pod_template) {
+  const auto pointer = "/spec/containers/0/name"_json_pointer;
+  if (!pod_template.contains(pointer) || !pod_template.at(pointer).is_string()) return "";
+  return pod_template.at(pointer).get<std::string>();
+}
+
 Json write_checkpoint(const CheckpointSpec& checkpoint) {
   Json json{{"path", checkpoint.path}, {"keep", checkpoint.keep}};
   if (checkpoint.every && checkpoint.every->steps) json["every"]["steps"] = *checkpoint.every->steps;
@@ -229,6 +239,7 @@ void read_spec(const Json& json, TrainingJobSpec& spec, Problems& problems) {
   reader.read("container", spec.container);
   if (const Json* pod_template = reader.raw("template")) {
     spec.pod_template = *pod_template;
+    if (spec.container.empty()) spec.container = first_container(*pod_template);
   } else {
     reader.problem("template", "is missing; give the pod template of a replica");
   }

@@ -117,6 +117,13 @@ TEST(TrainingJob, encoding_and_decoding_again_changes_nothing_and_the_template_s
   EXPECT_EQ(once["spec"]["template"]["spec"]["someFieldOfTomorrow"], Json::parse(R"({"kept":[1,2.5,null,"x"]})"));
 }
 
+TEST(TrainingJob, the_first_container_trains_where_none_is_named) {
+  std::string text = kWhole;
+  text.replace(text.find("  container: train\n"), 19, "");
+  Problems problems;
+  EXPECT_EQ(decode_yaml(text, problems).spec.container, "helper");
+}
+
 TEST(TrainingJob, pods_are_named_by_job_uid_and_serial) {
   TrainingJob job;
   job.metadata.name = "llama";
