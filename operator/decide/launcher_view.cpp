@@ -34,6 +34,7 @@ void LauncherView::move_to(EpochId epoch) {
   seen = epoch;
   progress.reset();
   advanced.reset();
+  pace = Duration{0};
   restored.reset();
   training.reset();
   exited.clear();
@@ -104,6 +105,7 @@ bool LauncherView::receive(const FromLauncher& message, Instant now) {
     running = true;
     if (!progress || said->step > progress->message.step) {
       if (!advanced) changed = true;
+      if (advanced) pace = now - *advanced;
       advanced = now;
     }
     if (!restored && !before_training(said->phase)) restored = now, changed = true;

@@ -51,6 +51,7 @@ class LauncherView {
   // Of the epoch `seen` alone: cleared when it says that it has seen a higher one.
   std::optional<Received<api::channel::Progress>> progress;
   std::optional<Instant> advanced;    // when its step last grew
+  Duration pace{0};                   // between the last two times that it grew
   std::optional<Instant> restored;    // the first report beyond restoring
   std::optional<Instant> training;    // the first report with a step done in this epoch
   std::map<Rank, Received<api::channel::Exited>> exited;

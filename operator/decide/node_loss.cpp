@@ -10,8 +10,8 @@ namespace {
 constexpr Duration kHerdWindow = seconds(2);
 constexpr Duration kHerdWait = seconds(30);
 constexpr size_t kHerdNodes = 3;
-// The step counts as advancing where it grew this long after the silence began: one step may still have been under way.
-constexpr Duration kStepUnderWay = seconds(2);
+// The step advances where it grew within this time, or within three times what a step takes.
+constexpr Duration kAdvancing = seconds(10);
 
 // What a peer says that could come of this member's loss. Empty: nothing.
 std::string peers_sign(const Situation& situation, Slot slot, Instant silent_since) {
@@ -45,20 +45,19 @@ std::string peers_sign(const Situation& situation, Slot slot, Instant silent_sin
   return {};
 }
 
-// Some other rank did a step well after the silence began, and none has given up since.
-bool advancing(const Situation& situation, Slot slot, Instant silent_since) {
-  bool grown = false;
+// The other ranks still do steps, as far as can be seen: the last is no older than a few steps take, and no rank has given up. A step takes
+// all ranks, so the silent one's are among them.
+bool advancing(const Situation& situation, Slot slot) {
+  bool recent = false;
   for (const api::SlotStatus& peer : situation.stored.slots) {
     const LauncherView* view = situation.launcher(peer.pod_uid);
     if (view == nullptr || view->seen != situation.epoch()) continue;
     if (view->progress && view->progress->message.lost_peer) return false;
     if (!view->exited.empty() || view->stalled) return false;
-    if (peer.slot != slot && view->advanced && *view->advanced > silent_since + kStepUnderWay &&
-        situation.now - *view->advanced < 2 * kSilence) {
-      grown = true;
-    }
+    if (peer.slot == slot || !view->advanced || !view->training) continue;
+    recent = recent || situation.now - *view->advanced < std::max<Duration>(kAdvancing, 3 * view->pace);
   }
-  return grown;
+  return recent;
 }
 
 }  // namespace
@@ -107,7 +106,7 @@ NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member
   }
   const Slot slot = *member.record->slot;
   const bool running = situation.epoch_active();
-  if (running && advancing(situation, slot, since)) {
+  if (running && advancing(situation, slot)) {
     verdict.look_again = situation.now + kSilence;
     return verdict;
   }
