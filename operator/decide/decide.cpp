@@ -41,13 +41,12 @@ void advance(Situation& situation) {
   if (!api::terminal(situation.status.phase) && !situation.status.pods.empty()) keep_spares(situation);
 }
 
-}  // namespace
+// As fine as status keeps time: what is written reads back as it was decided.
+using Tick = std::chrono::microseconds;
 
-Plan decide(const Snapshot& snapshot, Instant at) {
+Plan decide_at(const Snapshot& snapshot, Instant now) {
   Plan plan;
   plan.resource_version = snapshot.job->metadata.resource_version;
-  // As fine as status keeps time: what is written reads back as it was decided.
-  const Instant now(std::chrono::floor<std::chrono::microseconds>(at.since_epoch()));
   if (!snapshot.settled) {
     plan.waiting = "the caches do not show yet what was written last";
     return plan;
@@ -81,6 +80,15 @@ Plan decide(const Snapshot& snapshot, Instant at) {
     }
   }
   plan.wake = situation.wake();
+  return plan;
+}
+
+}  // namespace
+
+Plan decide(const Snapshot& snapshot, Instant now) {
+  Plan plan = decide_at(snapshot, Instant(std::chrono::floor<Tick>(now.since_epoch())));
+  // Rounded up, or it would come a moment before what it waits for, again and again.
+  if (plan.wake) plan.wake = Instant(std::chrono::ceil<Tick>(plan.wake->since_epoch()));
   return plan;
 }
 

@@ -17,6 +17,8 @@ namespace {
 
 // How long the gang waits for a launcher that was there before and doesn't come back, before its slot goes elsewhere.
 constexpr Duration kAbsence = seconds(60);
+// How long the scheduler may take to find that a pod does fit where it is pinned.
+constexpr Duration kUnschedulable = seconds(10);
 constexpr Duration kFitAgain = seconds(30);
 constexpr Duration kFirstBackOff = seconds(10);
 constexpr Duration kLongestBackOff = minutes(5);
@@ -86,7 +88,30 @@ bool drop_hopeless(Situation& situation, Instant waiting_since) {
   return true;
 }
 
+// A pod that the scheduler found no room for where it is pinned, since somebody else took it in between: a place elsewhere, if
+// there is one. With none it waits where it is, and the gang's time-out decides.
+void move_unschedulable(Situation& situation) {
+  std::vector<api::PodRecord> stuck;
+  for (const api::PodRecord& record : situation.status.pods) {
+    const Member member = situation.member(record);
+    if (record.node.empty() || member.pod == nullptr || member.bound() || member.pod_lost() || member.pod->unschedulable_message.empty()) continue;
+    const Instant due = member.pod->metadata.creation_time.value_or(situation.now) + kUnschedulable;
+    if (situation.now < due) {
+      situation.wake_at(due);
+    } else {
+      stuck.push_back(record);
+    }
+  }
+  for (const api::PodRecord& record : stuck) {
+    Fit place = fit(situation, 1, {record.node});
+    if (place.nodes.empty()) continue;
+    std::erase_if(situation.status.pods, [&](const api::PodRecord& other) { return other.serial == record.serial; });
+    reserve(situation, record.slot, std::move(place.nodes.front()));
+  }
+}
+
 void fill_missing(Situation& situation) {
+  move_unschedulable(situation);
   for (uint32_t slot = 0; slot < situation.spec.replicas; ++slot) {
     if (situation.member_of(Slot(slot))) continue;
     if (const auto spare = ready_spare(situation)) {

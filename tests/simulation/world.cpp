@@ -113,11 +113,11 @@ World::World(WorldSettings settings)
 }
 
 World::~World() {
-  for (auto& op : operators_) kill_operator(*op);
   for (auto& node : nodes_) {
     for (auto& [id, launcher] : node->launchers) launcher->die(true);
     node->kubelet.reset();
   }
+  for (auto& op : operators_) kill_operator(*op);
 }
 
 void World::trace(const std::string& line) const {
@@ -229,7 +229,9 @@ void World::kill_operator(OperatorProcess& op) {
   op.process.reset();
   op.channel.reset();
   op.transport.reset();
-  op.loop.reset();
+  if (!op.loop) return;
+  op.loop->resume();
+  ended_loops_.push_back(std::move(op.loop));
 }
 
 World::OperatorProcess* World::leader() {

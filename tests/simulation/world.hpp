@@ -105,6 +105,7 @@ class World {
 
   WorldSettings settings_;
   VirtualLoop loop_;
+  std::vector<std::unique_ptr<PausableLoop>> ended_loops_;  // launchers' ends of their operators' connections still stand on them
   Random random_;
   Random fault_random_;
   local::ApiServer api_;
