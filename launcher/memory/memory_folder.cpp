@@ -166,8 +166,11 @@ Result<MemoryFolder::Incoming> MemoryFolder::receive(const std::string& folder, 
   Descriptor file(::open((path + std::string(kPart)).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0660));
   if (!file) return errno_error("make " + path, errno);
   Incoming incoming(std::move(file), path);
-  if (size > 0 && fallocate(incoming.file_.get(), 0, 0, static_cast<off_t>(size)) != 0 && errno != EOPNOTSUPP) {
-    return errno_error("reserve " + std::to_string(size) + " bytes for " + path + " (enlarge checkpoint.memory.size)", errno);
+  // Asked, not reserved: on a tmpfs reserving means clearing every page now, on the loop.
+  PITCREW_ASSIGN(const uint64_t room, free_bytes());
+  if (size > room) {
+    return Error(Code::kResourceExhausted, path + " needs " + std::to_string(size) + " bytes and the memory folder has " +
+                                               std::to_string(room) + " left; enlarge checkpoint.memory.size");
   }
   return incoming;
 }

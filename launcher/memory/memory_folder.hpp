@@ -28,8 +28,8 @@ class MemoryFolder {
   // A file below own/ or peer/.
   Result<Readable> open_file(const std::string& path) const;
 
-  // A file that is being written: it has its name once commit() has been called, and is gone if it never was. Its room is
-  // reserved at once: kResourceExhausted where there is not enough.
+  // A file that is being written: it has its name once commit() has been called, and is gone if it never was. Where there is
+  // not enough room for it, nothing is begun: kResourceExhausted.
   class Incoming {
    public:
     Incoming(Incoming&& other) noexcept;

@@ -41,7 +41,7 @@ class FakeOperator {
   std::deque<Heard>& heard() { return heard_; }
   size_t connections() const { return opened_; }
 
-  // Waits for a message of the type, of this pod, of which the condition holds; it and those before it are forgotten.
+  // Waits for a message of the type, of this pod, of which the condition holds; it and what the pod said before it are forgotten.
   template <typename T>
   std::optional<T> expect(const std::string& pod, const std::function<bool(const T&)>& condition = [](const T&) { return true; }) {
     std::optional<T> found;
@@ -50,7 +50,8 @@ class FakeOperator {
         const T* message = heard_[i].pod == pod ? std::get_if<T>(&heard_[i].message) : nullptr;
         if (message == nullptr || !condition(*message)) continue;
         found = *message;
-        heard_.erase(heard_.begin(), heard_.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        size_t index = 0;
+        std::erase_if(heard_, [&](const Heard& heard) { return index++ <= i && heard.pod == pod; });
         return true;
       }
       return false;
