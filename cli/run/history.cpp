@@ -23,6 +23,7 @@ Json fields_of(const api::Recovery& recovery) {
   if (recovery.rank) json["rank"] = recovery.rank->value;
   if (recovery.steps_lost) json["stepsLost"] = *recovery.steps_lost;
   if (recovery.happened) json["happened"] = to_rfc3339(*recovery.happened, 6);
+  if (recovery.detected) json["detected"] = to_rfc3339(*recovery.detected, 6);
   if (recovery.first_step) json["firstStep"] = to_rfc3339(*recovery.first_step, 6);
   if (const auto seconds = seconds_to_training(recovery)) json["secondsToTraining"] = *seconds;
   return json;
@@ -47,6 +48,7 @@ std::optional<api::Recovery> recovery_of(const Json& line) {
   reader.read("node", recovery.node);
   reader.read("stepsLost", recovery.steps_lost);
   reader.read("happened", recovery.happened);
+  reader.read("detected", recovery.detected);
   reader.read("firstStep", recovery.first_step);
   return recovery;
 }
@@ -62,7 +64,7 @@ LossRange read_losses(const std::string& file) {
   std::string line;
   while (std::getline(in, line)) {
     const auto json = parse_json(line);
-    if (!json || !json->contains("step")) continue;
+    if (!json || !json->contains("bits") || json->contains("kind")) continue;  // cut short by a kill, or an evaluation
     double loss = 0;
     const auto found = json->find("loss");
     if (found == json->end()) continue;
@@ -86,7 +88,7 @@ History::History(View& view, const std::string& file) : view_(view) {
   while (std::getline(in, line)) {
     const auto json = parse_json(line);
     if (!json || !json->is_object()) continue;  // cut short by a kill
-    if (const auto recovery = recovery_of(*json)) recoveries_[recovery->epoch] = *recovery;
+    if (const auto recovery = recovery_of(*json)) recoveries_[recovery->detected.value_or(Instant())] = *recovery;
   }
   file_ = std::fopen(file.c_str(), "ae");
 }
@@ -105,25 +107,19 @@ void History::note(Instant time, const std::string& text, Json fields) {
 }
 
 void History::recovery(Instant time, const api::Recovery& recovery) {
-  const auto known = recoveries_.find(recovery.epoch);
-  const bool fresh = known == recoveries_.end();
-  if (!fresh && (known->second.first_step.has_value() || !recovery.first_step)) {
-    known->second = recovery;
-    return;
-  }
-  recoveries_[recovery.epoch] = recovery;
+  api::Recovery& known = recoveries_[recovery.detected.value_or(Instant())];
+  const api::Recovery before = std::exchange(known, recovery);
   std::string where = recovery.node.empty() ? "" : " on " + recovery.node;
   if (recovery.rank) where = " of rank " + std::to_string(recovery.rank->value) + where;
-  if (fresh) {
-    note(time, std::string(api::to_string(recovery.cause)) + where + " → " + std::string(api::to_string(recovery.rung)) + ", epoch " +
-                   std::to_string(recovery.epoch) + " (" + recovery.evidence + ")",
+  if (recovery.decided && !before.decided) {
+    note(time, std::string(api::to_string(recovery.cause)) + where + " → " + std::string(api::to_string(recovery.rung)) + " (" + recovery.evidence + ")",
          fields_of(recovery));
   }
-  if (const auto seconds = seconds_to_training(recovery)) {
-    std::string text = "training again " + one_decimal(*seconds) + " s after the " + std::string(api::to_string(recovery.cause));
-    if (recovery.steps_lost) text += ", " + std::to_string(*recovery.steps_lost) + (*recovery.steps_lost == 1 ? " step" : " steps") + " done again";
-    note(time, text, fields_of(recovery));
-  }
+  const auto seconds = seconds_to_training(recovery);
+  if (!seconds || before.first_step) return;
+  std::string text = "training again " + one_decimal(*seconds) + " s after the " + std::string(api::to_string(recovery.cause));
+  if (recovery.steps_lost) text += ", " + std::to_string(*recovery.steps_lost) + (*recovery.steps_lost == 1 ? " step" : " steps") + " done again";
+  note(time, text, fields_of(recovery));
 }
 
 void History::status(Instant time, const api::TrainingJob& job) {
@@ -142,7 +138,7 @@ void History::status(Instant time, const api::TrainingJob& job) {
   note(time, phase + (reason.empty() ? "" : " (" + reason + ")"), {{"event", "phase"}, {"phase", phase}, {"reason", reason}});
 }
 
-Json make_report(const api::TrainingJob& job, const std::map<uint64_t, api::Recovery>& recoveries, const std::string& steps_file) {
+Json make_report(const api::TrainingJob& job, const Recoveries& recoveries, const std::string& steps_file) {
   const api::TrainingJobStatus& status = job.status;
   const LossRange losses = read_losses(steps_file);
   Json report{{"job", job.metadata.name},
@@ -160,8 +156,8 @@ Json make_report(const api::TrainingJob& job, const std::map<uint64_t, api::Reco
                 {"redone", status.goodput.redone},
                 {"queued", status.goodput.queued}}},
               {"loss", Json::object()}};
-  for (const auto& [epoch, recovery] : recoveries) {
-    Json entry{{"cause", api::to_string(recovery.cause)}, {"rung", api::to_string(recovery.rung)}, {"epoch", epoch}, {"evidence", recovery.evidence},
+  for (const auto& [detected, recovery] : recoveries) {
+    Json entry{{"cause", api::to_string(recovery.cause)}, {"rung", api::to_string(recovery.rung)}, {"epoch", recovery.epoch}, {"evidence", recovery.evidence},
                {"node", recovery.node}, {"secondsToTraining", nullptr}, {"stepsLost", nullptr}};
     if (const auto seconds = seconds_to_training(recovery)) entry["secondsToTraining"] = *seconds;
     if (recovery.steps_lost) entry["stepsLost"] = *recovery.steps_lost;
@@ -171,14 +167,14 @@ Json make_report(const api::TrainingJob& job, const std::map<uint64_t, api::Reco
   return report;
 }
 
-std::string recovery_table(const std::map<uint64_t, api::Recovery>& recoveries) {
+std::string recovery_table(const Recoveries& recoveries) {
   std::string table;
   char row[256];
   std::snprintf(row, sizeof row, "  %-6s %-14s %-11s %-8s %10s %11s\n", "epoch", "cause", "rung", "node", "seconds", "steps lost");
   table += row;
-  for (const auto& [epoch, recovery] : recoveries) {
+  for (const auto& [detected, recovery] : recoveries) {
     const auto seconds = seconds_to_training(recovery);
-    std::snprintf(row, sizeof row, "  %-6llu %-14s %-11s %-8s %10s %11s\n", static_cast<unsigned long long>(epoch),
+    std::snprintf(row, sizeof row, "  %-6llu %-14s %-11s %-8s %10s %11s\n", static_cast<unsigned long long>(recovery.epoch),
                   std::string(api::to_string(recovery.cause)).c_str(), std::string(api::to_string(recovery.rung)).c_str(),
                   recovery.node.empty() ? "-" : recovery.node.c_str(), seconds ? one_decimal(*seconds).c_str() : "-",
                   recovery.steps_lost ? std::to_string(*recovery.steps_lost).c_str() : "-");

@@ -10,6 +10,9 @@
 
 namespace pitcrew::cli {
 
+// By when each was detected: the epoch that it leads to isn't known at once.
+using Recoveries = std::map<Instant, api::Recovery>;
+
 // What has happened to the job so far, over all runs of the same command: told to the view as it becomes known, and kept in
 // events.jsonl. On the loop.
 class History {
@@ -23,8 +26,7 @@ class History {
   // Compares with the status before and tells what is new: phases, recoveries that were decided or are over, conditions.
   void status(Instant time, const api::TrainingJob& job);
 
-  // By the epoch that each led to.
-  const std::map<uint64_t, api::Recovery>& recoveries() const { return recoveries_; }
+  const Recoveries& recoveries() const { return recoveries_; }
 
  private:
   void recovery(Instant time, const api::Recovery& recovery);
@@ -33,13 +35,13 @@ class History {
   std::FILE* file_;
   std::string phase_;
   std::string reason_;
-  std::map<uint64_t, api::Recovery> recoveries_;
+  Recoveries recoveries_;
 };
 
 // {finished, steps, epochs, recoveries […], goodput {…}, loss {first, last}}
-Json make_report(const api::TrainingJob& job, const std::map<uint64_t, api::Recovery>& recoveries, const std::string& steps_file);
+Json make_report(const api::TrainingJob& job, const Recoveries& recoveries, const std::string& steps_file);
 
 // The recoveries as a table, for people.
-std::string recovery_table(const std::map<uint64_t, api::Recovery>& recoveries);
+std::string recovery_table(const Recoveries& recoveries);
 
 }  // namespace pitcrew::cli

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -90,6 +91,14 @@ kube::Transport& LocalCluster::transport() {
 void LocalCluster::start() {
   scheduler_->start();
   for (const auto& node : nodes_) node->kubelet->boot();
+}
+
+bool LocalCluster::up() const {
+  return std::all_of(nodes_.begin(), nodes_.end(), [this](const auto& node) {
+    const kube::Payload stored = server_.find(kube::Node::type(), {"", node->name});
+    const auto object = stored.empty() ? Result<std::shared_ptr<const kube::Node>>(Error(Code::kNotFound, "")) : stored.as<kube::Node>();
+    return object && (*object)->ready();
+  });
 }
 
 void LocalCluster::stop() {

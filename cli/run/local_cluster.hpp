@@ -37,6 +37,8 @@ class LocalCluster {
   kube::Transport& transport();
   // Boots the nodes.
   void start();
+  // Every node is up: what a job should find, or its pods would crowd on the first.
+  bool up() const;
   // Ends them, in no hurry for anybody.
   void stop();
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "lib/base/digest.hpp"
+#include "lib/kube/types/lease.hpp"
 #include "lib/net/crypto.hpp"
 #include "lib/net/tls.hpp"
 #include "operator/channel/websocket_channel.hpp"
@@ -18,6 +18,7 @@ namespace {
 constexpr Duration kSaveWithin = minutes(2);
 constexpr Duration kCertificateLife = hours(24 * 365);
 constexpr Duration kWindDownWithin = seconds(20);
+constexpr Duration kBootWithin = seconds(60);
 
 // What survives this run's end: pods, nodes and the lists of who is alive do not.
 bool kept(const Json& object) {
@@ -84,9 +85,12 @@ Status Session::start() {
 
   history_.note(loop_.now(),
                 "job " + wanted_.metadata.name + ": " + std::to_string(wanted_.spec.replicas) + " replicas and " + std::to_string(wanted_.spec.spares) +
-                    " spares on " + std::to_string(options_.nodes) + " simulated nodes; everything is in " + folder_.path(),
+                    (wanted_.spec.spares == 1 ? " spare on " : " spares on ") + std::to_string(options_.nodes) + " simulated nodes; everything is in " + folder_.path(),
                 {{"event", "start"}, {"job", wanted_.metadata.name}, {"nodes", options_.nodes}, {"folder", folder_.path()}});
   cluster_->start();
+  if (!loop_.run_until([this] { return cluster_->up() || code_; }, kBootWithin)) {
+    return Error(Code::kUnavailable, "the simulated nodes did not start within " + pitcrew::to_string(kBootWithin) + "; see " + folder_.logs());
+  }
   operator_->start();
   apply();
   tick();
@@ -94,8 +98,12 @@ Status Session::start() {
 }
 
 Status Session::restore() {
-  PITCREW_ASSIGN(const Json stored, folder_.load_objects());
+  PITCREW_ASSIGN(Json stored, folder_.load_objects());
   if (stored.is_null()) return {};
+  // Whoever led is dead: the folder's lock says so. Nobody has to wait for its lease to expire, and the term goes on.
+  for (Json& object : stored["objects"]) {
+    if (object.value("kind", "") == kube::Lease::type().kind) object["spec"]["holderIdentity"] = "";
+  }
   Status restored = cluster_->server().restore(stored);
   if (!restored) return restored.error().with_context(folder_.objects());
   return {};
