@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <bit>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -151,7 +150,7 @@ LineCopy Watcher::line(uint32_t local_rank) const {
     copy.samples = get(line.samples);
     copy.phase = static_cast<Phase>(get(line.phase));
     copy.in_collective = (get(line.flags) & kInCollective) != 0;
-    copy.loss = std::bit_cast<double>(get(reinterpret_cast<const uint64_t&>(line.loss)));
+    copy.loss = get(line.loss);
     copy.collective = get(line.collective);
     copy.gpu_counter = get(line.gpu_counter);
     copy.time_ns = get(line.time_ns);
@@ -167,7 +166,7 @@ std::vector<std::pair<std::string, double>> Watcher::gauges(uint32_t local_rank)
     const size_t length = strnlen(gauges[i].name, sizeof gauges[i].name);
     if (length == 0) continue;
     all.emplace_back(std::string(gauges[i].name, length),
-                     std::bit_cast<double>(get(reinterpret_cast<const uint64_t&>(gauges[i].value))));
+                     get(gauges[i].value));
   }
   return all;
 }
@@ -220,7 +219,7 @@ void Writer::step_done(Step step, uint64_t samples, double loss) {
   Line& line = mapping_->own();
   put(line.step, step.value);
   put(line.samples, samples);
-  put(reinterpret_cast<uint64_t&>(line.loss), std::bit_cast<uint64_t>(loss));
+  put(line.loss, loss);
   touch();
 }
 
@@ -255,7 +254,7 @@ void Writer::set_gauge(std::string_view name, double value) {
   for (size_t i = 0; i < kGaugesPerRank; ++i) {
     const std::string_view taken(gauges[i].name, strnlen(gauges[i].name, sizeof gauges[i].name));
     if (!taken.empty() && taken != name.substr(0, sizeof gauges[i].name)) continue;
-    put(reinterpret_cast<uint64_t&>(gauges[i].value), std::bit_cast<uint64_t>(value));
+    put(gauges[i].value, value);
     if (taken.empty()) std::memcpy(gauges[i].name, name.data(), std::min(name.size(), sizeof gauges[i].name));
     return;
   }
