@@ -377,7 +377,59 @@ TEST_F(LauncherTest, metrics_show_the_ranks_pages) {
   EXPECT_NE(text.find("pitcrew_channel_connected 1"), std::string::npos);
 }
 
-// Issue: below 15 MB of its own, below 0.1 % of a core. Sanitizers have memory of their own.
+TEST_F(LauncherTest, the_python_helper_speaks_page_and_socket) {
+  if (system("python3 -c pass >/dev/null 2>&1") != 0) GTEST_SKIP() << "not run: python3 is not installed";
+  Pod pod(loop_, operator_, root_, "a");
+  std::ofstream(pod.folder() + "/train.py") << R"(
+import time
+import pitcrew_progress as pitcrew
+progress, launcher = pitcrew.Progress(), pitcrew.Launcher()
+progress.totals(50, tokens_per_sample=512)
+progress.resumed(7, pitcrew.PEER_MEMORY)
+progress.phase(pitcrew.TRAINING)
+progress.enter_collective(3)
+progress.leave_collective()
+progress.gauge("grad_norm", 1.5)
+progress.step_done(8, samples=64, loss=0.5)
+while not progress.save_requested():
+    time.sleep(0.01)
+launcher.saved(8, "/c/step-8", 100, request=progress.serve_save())
+progress.durable(8)
+launcher.evidence(0, "nonfinite", "a NaN", peer=4)
+try:
+    launcher.fetch(5, "../x", [(0, 1)], "y")
+except RuntimeError as error:
+    print("refused:", error, flush=True)
+while not progress.stop_requested():
+    time.sleep(0.01)
+progress.phase(pitcrew.DONE)
+)";
+  pod.set("PYTHONPATH", PITCREW_SOURCE_DIR "/examples");
+  pod.set("PYTHONDONTWRITEBYTECODE", "1");
+  start_alone(pod, {"python3", pod.folder() + "/train.py"});
+  const auto progress = expect_step(pod, 8);
+  ASSERT_TRUE(progress) << pod.output();
+  EXPECT_EQ(progress->loss, 0.5);
+  EXPECT_EQ(progress->samples, 64u);
+  EXPECT_EQ(progress->total_steps, 50u);
+  EXPECT_EQ(progress->resumed_step, Step(7));
+  EXPECT_EQ(progress->resumed_source, "peer memory");
+  operator_.send("a", Save{id(1), "req-1"});
+  const auto saved = operator_.expect<Saved>("a");
+  ASSERT_TRUE(saved);
+  EXPECT_EQ(saved->request, "req-1");
+  EXPECT_EQ(saved->bytes, 100u);
+  const auto evidence = operator_.expect<Evidence>("a");
+  ASSERT_TRUE(evidence);
+  EXPECT_EQ(evidence->peer, Rank(4));
+  EXPECT_TRUE(wait([&] { return pod.output().find("refused: launcher: not found") != std::string::npos; })) << pod.output();
+  operator_.send("a", Stop{id(1), true, seconds(60), "suspend"});
+  const auto exited = operator_.expect<Exited>("a");
+  ASSERT_TRUE(exited);
+  EXPECT_TRUE(exited->done);
+}
+
+// The number to hold is 15 MB. Sanitizers have memory of their own.
 TEST_F(LauncherTest, holds_less_than_15_MB_with_eight_idle_ranks) {
   if (!PITCREW_LAUNCHER_IS_STATIC) GTEST_SKIP() << "not run: a sanitizer's build has other memory";
   Pod pod(loop_, operator_, root_, "a");

@@ -1,4 +1,5 @@
 #include <malloc.h>
+#include <openssl/crypto.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -33,6 +34,8 @@ int run(std::vector<std::string> command) {
   mallopt(M_MMAP_THRESHOLD, 64 * 1024);
   mallopt(M_TRIM_THRESHOLD, 256 * 1024);
   mallopt(M_ARENA_MAX, 1);
+  // The image's openssl.cnf may name providers to load: shared libraries that a static program can't use.
+  OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
   const auto log = Logger::to_stderr(isatty(2) != 0 ? LogFormat::kPlain : LogFormat::kJson).with({{"program", "pitcrew-launcher"}});
