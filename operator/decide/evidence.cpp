@@ -5,6 +5,7 @@
 
 #include "operator/decide/decide.hpp"
 #include "operator/decide/node_loss.hpp"
+#include "operator/decide/rules.hpp"
 
 namespace pitcrew::control {
 namespace {
@@ -63,8 +64,10 @@ class Reader {
         ++done;
         continue;
       }
+      const size_t before = signs_.size() + stalls_.size();
       read_pod();
       if (!member_.pod_lost()) read_channel();
+      if (signs_.size() + stalls_.size() == before) someone_is_mute_ = true;
     }
     if (!s_.stored.slots.empty() && done == s_.stored.slots.size()) result_.done = true;
     if (!result_.done) choose();
@@ -221,6 +224,8 @@ class Reader {
     sign.verdict.rank = rank;
     if (exit.kind == ExitKind::kExited) sign.verdict.exit_code = exit.code;
     sign.verdict.log = exit.last_lines;
+    // What the job's rules name says what it is.
+    if (match_rules(s_.spec.recovery.rules, sign.verdict)) sign.weight = Weight::kHardExit;
     if (!exit.exception.empty()) {
       sign.verdict.fingerprint = exit.exception.substr(0, 200) + " at step " + std::to_string(exit.step.value);
     }
@@ -287,7 +292,10 @@ class Reader {
 
     Duration wait = kSettle;
     if (best.weight == Weight::kInfrastructure) wait = Duration{0};
-    if ((best.weight == Weight::kSoftExit || best.weight == Weight::kHang) && unexplained_silence_) wait = kSilence + kSettle;
+    // A rank that ended on its own account may have lost one whose launcher is silent, or is about to be: of a gang that breaks, every
+    // other slot says something soon.
+    const bool suspicious = unexplained_silence_ || (someone_is_mute_ && best.weight == Weight::kSoftExit);
+    if ((best.weight == Weight::kSoftExit || best.weight == Weight::kHang) && suspicious) wait = kSilence + kSettle;
     if (best.weight == Weight::kConsequence) wait = kRootWait;
     if (best.weight == Weight::kConsequence && hang_settles_) wait = kRootWait;
     if (s_.now < first + wait) {
@@ -311,6 +319,7 @@ class Reader {
   std::vector<Sign> signs_;
   std::vector<std::pair<const api::SlotStatus*, const Received<Stalled>*>> stalls_;
   bool unexplained_silence_ = false;
+  bool someone_is_mute_ = false;
   bool hang_settles_ = false;
   Judgement result_;
 };

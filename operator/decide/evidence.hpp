@@ -34,7 +34,7 @@ struct Judgement {
 
 // Reads the signs of the running epoch: exits, hangs, dead launchers, lost pods and nodes. Waits a moment (wake_at) where a sign
 // may be the consequence of one that is still to come: 300 ms for ranks that fail together, 5 s for a rank that failed on its
-// own account while a launcher is silent, 10 s for ranks that only say that they lost a peer.
+// own account while a launcher is silent or says nothing about it, 10 s for ranks that only say that they lost a peer.
 Judgement judge(Situation& situation);
 
 }  // namespace pitcrew::control

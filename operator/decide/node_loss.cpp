@@ -29,7 +29,9 @@ std::string peers_sign(const Situation& situation, Slot slot, Instant silent_sin
     const LauncherView* view = situation.launcher(peer.pod_uid);
     if (view == nullptr || view->seen != situation.epoch()) continue;
     const std::string who = "slot " + std::to_string(peer.slot.value);
-    if (view->unreachable.contains(slot)) return who + " cannot reach it";
+    // Who is cut off itself is no witness.
+    const bool heard = view->connected && !view->silent_since;
+    if (heard && view->unreachable.contains(slot)) return who + " cannot reach it";
     if (view->progress && view->progress->message.lost_peer && view->progress->at >= silent_since &&
         (!view->progress->message.lost_rank || of_slot(view->progress->message.lost_rank))) {
       return who + " lost it as a peer";

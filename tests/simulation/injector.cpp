@@ -114,6 +114,7 @@ bool Injector::rank_exit(const std::string& kind) {
   const Target target = training_rank();
   if (target.launcher == nullptr) return false;
   record(kind, {target.job->uid});
+  if (kind == "replace-my-node" && random_.chance(0.25)) lose_spare(target.job->uid);
   Gang* gang = target.launcher->gang();
   const Slot slot = *target.launcher->slot();
   if (kind == "rank-crash") gang->rank_exits(slot, ExitKind::kSignaled, random_.chance(0.5) ? 9 : 11, "");
@@ -156,6 +157,17 @@ void Injector::partition(World::Node& node, Duration length) {
   });
 }
 
+// The job's spare dies with its node, so that the next lost slot needs a new pod.
+void Injector::lose_spare(const std::string& job_uid) {
+  for (auto& node : w_.nodes_) {
+    for (const auto& [id, launcher] : node->launchers) {
+      if (launcher->job_uid() != job_uid || launcher->slot()) continue;
+      power_off(*node);
+      return;
+    }
+  }
+}
+
 void Injector::cordon(World::Node& node, Duration length) {
   if (node.cordoned) return;
   node.cordoned = true;
@@ -172,6 +184,7 @@ bool Injector::node_fault(const std::string& kind) {
   World::Node* node = target.node;
   if (node == nullptr) return false;
   record(kind, jobs_on(*node), minutes(3));
+  if (kind != "channel-cut" && random_.chance(0.25)) lose_spare(target.job->uid);
   if (kind == "power-off") power_off(*node);
   if (kind == "freeze") {
     node->disturbed = w_.loop_.now();
@@ -185,6 +198,7 @@ bool Injector::node_fault(const std::string& kind) {
   }
   if (kind == "partition") partition(*node, seconds(3 + static_cast<int64_t>(random_.below(300))));
   if (kind == "channel-cut") {
+    node->disturbed = w_.loop_.now();
     node->channel_cut = true;
     for (auto& [id, launcher] : node->launchers) {
       launcher->cut();
@@ -193,10 +207,15 @@ bool Injector::node_fault(const std::string& kind) {
       const std::string uid = launcher->spec().pod_uid;
       w_.delayed_.after(seconds(5), [this, uid] {
         SimLauncher* silent = w_.launcher_of(uid);
-        if (silent != nullptr && silent->gang() != nullptr && silent->slot()) silent->gang()->unreachable(*silent->slot());
+        if (silent != nullptr && silent->gang() != nullptr && silent->slot()) silent->gang()->unreachable(*silent->slot(), false);
       });
     }
-    w_.delayed_.after(seconds(2 + static_cast<int64_t>(random_.below(240))), [node] { node->channel_cut = false; });
+    w_.delayed_.after(seconds(6 + static_cast<int64_t>(random_.below(240))), [node] {
+      node->channel_cut = false;
+      for (auto& [id, launcher] : node->launchers) {
+        if (launcher->gang() != nullptr && launcher->slot()) launcher->gang()->unreachable(*launcher->slot(), true);
+      }
+    });
   }
   return true;
 }
@@ -243,6 +262,10 @@ bool Injector::herd() {
       if (launcher->server() == leader->channel.get()) launcher->cut();
     }
   }
+  // Once half of them are back the rest are judged by second signs.
+  w_.delayed_.after(w_.herd_until_ - w_.loop_.now(), [this] {
+    for (auto& node : w_.nodes_) node->disturbed = w_.loop_.now();
+  });
   return true;
 }
 

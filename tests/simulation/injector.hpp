@@ -41,6 +41,7 @@ class Injector {
 
   void power_off(World::Node& node);
   void partition(World::Node& node, Duration length);
+  void lose_spare(const std::string& job_uid);
   void cordon(World::Node& node, Duration length);
 
   World& w_;

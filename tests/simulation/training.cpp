@@ -110,8 +110,16 @@ void Gang::tick() {
 
 void Gang::tell(const SimLauncher& member) const {
   for (const auto& [slot, launcher] : members_) {
-    if (launcher == &member) launcher->say(progress(slot));
+    if (launcher != &member) continue;
+    launcher->say(progress(slot));
+    if (stalled_for_) launcher->say(stall_of(slot));
   }
+}
+
+Stalled Gang::stall_of(Slot slot) const {
+  Stalled stalled{epoch_.id, step(), "training", to_seconds(*stalled_for_), to_seconds(*stalled_for_), {}, ""};
+  stalled.ranks.push_back({Rank(slot.value), culprit_ == slot ? 16u : 17u, culprit_ != slot});
+  return stalled;
 }
 
 void Gang::finish() {
@@ -165,9 +173,9 @@ void Gang::leave(Slot slot, const std::string& why, bool silently) {
   // Without a FIN it may be that the ranks wait for one that is gone, and only the launchers miss one another.
   const bool unnoticed = silently && random_.chance(0.5);
   stop_at_now(why == "stopped" || unnoticed ? std::nullopt : std::optional<Slot>(slot));
-  if (silently && first) {
-    delayed_.after(seconds(4), [this, slot] { unreachable(slot); });
-  }
+  if (!silently || !first) return;
+  delayed_.after(seconds(4), [this, slot] { unreachable(slot, false); });
+  if (unnoticed) report_stall(std::nullopt, seconds(30));
 }
 
 void Gang::rank_exits(Slot slot, ExitKind kind, int code, std::string exception) {
@@ -185,21 +193,23 @@ void Gang::rank_exits(Slot slot, ExitKind kind, int code, std::string exception)
   member->second->rank_ended(exit);
 }
 
-void Gang::unreachable(Slot lost) {
+void Gang::unreachable(Slot lost, bool again) {
   for (const auto& [slot, launcher] : members_) {
-    if (slot != lost) launcher->say(Unreachable{epoch_.id, lost, 5});
+    if (slot != lost) launcher->say(Unreachable{epoch_.id, lost, again ? 0.0 : 5.0});
   }
 }
 
 void Gang::hang(Slot culprit, Duration limit) {
   if (!training()) return;
   stop_at_now(std::nullopt);
+  report_stall(culprit, limit);
+}
+
+void Gang::report_stall(std::optional<Slot> culprit, Duration limit) {
   delayed_.after(limit, [this, culprit, limit] {
-    for (const auto& [slot, launcher] : members_) {
-      Stalled stalled{epoch_.id, step(), "training", to_seconds(limit), to_seconds(limit), {}, ""};
-      stalled.ranks.push_back({Rank(slot.value), slot == culprit ? 16u : 17u, slot != culprit});
-      launcher->say(stalled);
-    }
+    stalled_for_ = limit;
+    culprit_ = culprit;
+    for (const auto& [slot, launcher] : members_) launcher->say(stall_of(slot));
   });
 }
 

@@ -40,8 +40,8 @@ class Gang {
   void rank_exits(Slot slot, api::channel::ExitKind kind, int code, std::string exception);
   // One rank stops inside a step; its launcher judges so after the stall limit.
   void hang(Slot slot, Duration limit);
-  // The other members' launchers can't reach this one's; its ranks train on.
-  void unreachable(Slot slot);
+  // The other members' launchers can't reach this one's, or can again; its ranks train on.
+  void unreachable(Slot slot, bool again);
   void tell(const SimLauncher& member) const;  // its state once more, after a reconnect
 
   bool training() const;
@@ -62,7 +62,9 @@ class Gang {
   void finish();
   void stop_at_now(std::optional<Slot> lost);
   void report_loss(Slot lost);
+  void report_stall(std::optional<Slot> culprit, Duration limit);
   api::channel::Progress progress(Slot slot) const;
+  api::channel::Stalled stall_of(Slot slot) const;
 
   Loop& loop_;
   Random random_;
@@ -75,6 +77,8 @@ class Gang {
   std::optional<Instant> training_since_;
   std::optional<Instant> broken_at_;
   std::optional<Rank> lost_;
+  std::optional<Duration> stalled_for_;
+  std::optional<Slot> culprit_;  // of the stall
   uint64_t told_durable_ = 0;
   uint64_t told_memory_ = 0;
   bool done_ = false;
