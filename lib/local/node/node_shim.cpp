@@ -26,7 +26,8 @@ class NodeShim {
 
   int run() {
     ::fcntl(fd_, F_SETFD, FD_CLOEXEC);
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // When the owner dies the socket closes, and what runs is killed in order; this one has to be awake for it (SIGSTOP from outside).
+    ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
     ::signal(SIGPIPE, SIG_IGN);
     sigset_t handled;

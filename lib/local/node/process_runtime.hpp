@@ -18,8 +18,8 @@ struct ProcessRuntimeSettings {
 // A node whose containers are processes, all below one process that is the node (node_shim.hpp). When that one dies, by whatever hand,
 // everything on the node is killed before died() is told; when the process that owns this object dies, so does the node.
 //
-// The owner becomes a sub-reaper. Threads: one that reads the shim's socket and posts to the loop; everything else on the loop, whose
-// thread must be the one that calls boot() and must outlive the node (PR_SET_PDEATHSIG counts the thread). Destroying it ends the node.
+// The owner becomes a sub-reaper. Threads: one that reads the shim's socket and posts to the loop; everything else on the loop.
+// Destroying it ends the node.
 class ProcessRuntime final : public ContainerRuntime {
  public:
   ProcessRuntime(Loop& loop, ProcessRuntimeSettings settings, Logger log = {});

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -9,6 +11,7 @@
 #include <fstream>
 #include <set>
 
+#include "lib/base/json.hpp"
 #include "lib/local/node/process_tree.hpp"
 #include "lib/net/asio_loop.hpp"
 
@@ -183,6 +186,41 @@ TEST_F(ProcessRuntimeTest, destroying_the_runtime_leaves_no_process) {
   EXPECT_FALSE(alive(shim));
   EXPECT_FALSE(alive(near));
   EXPECT_FALSE(alive(far));
+}
+
+// In the place of `pitcrew run`, so that it can be killed: starts a shim with one container, and waits for its end.
+[[noreturn]] void own_a_node(const std::string& folder) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) ::_exit(1);
+  const std::string program = std::string(PITCREW_BIN_DIR) + "/pitcrew-node-shim";
+  const std::string number = std::to_string(ends[1]);
+  const pid_t shim = ::fork();
+  if (shim == 0) {
+    ::close(ends[0]);
+    ::execl(program.c_str(), program.c_str(), number.c_str(), nullptr);
+    ::_exit(1);
+  }
+  ::close(ends[1]);
+  const Json order{{"do", "start"}, {"id", "a"}, {"env", {{"PATH", "/usr/bin:/bin"}}}, {"folder", folder},
+                   {"argv", Json::array({"/bin/sh", "-c", "setsid sh -c 'echo $$ > far; exec sleep 1000' & echo $$ > near; sleep 1000"})}};
+  const std::string line = order.dump() + "\n";
+  if (::write(ends[0], line.data(), line.size()) < 0) ::_exit(1);
+  std::ofstream(folder + "/shim") << shim << std::endl;
+  while (true) ::pause();
+}
+
+TEST_F(ProcessRuntimeTest, when_the_owner_is_killed_nothing_of_the_node_is_left_though_the_node_stands_still) {
+  const pid_t owner = ::fork();
+  if (owner == 0) own_a_node(folder_);
+  const pid_t near = pid_in("near");
+  const pid_t far = pid_in("far");
+  const pid_t shim = pid_in("shim");
+  ::kill(shim, SIGSTOP);
+  ::kill(owner, SIGKILL);
+  ::waitpid(owner, nullptr, 0);
+  EXPECT_TRUE(gone(near));
+  EXPECT_TRUE(gone(far));
+  EXPECT_TRUE(gone(shim));
 }
 
 }  // namespace
