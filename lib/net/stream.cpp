@@ -60,6 +60,7 @@ struct Stream::Core : std::enable_shared_from_this<Core> {
     if (attempt.want == Want::kDone) return complete(operation, attempt.error, attempt.size, from_loop);
     const auto type = attempt.want == Want::kRead ? tcp::socket::wait_read : tcp::socket::wait_write;
     socket.async_wait(type, [self = shared_from_this(), &operation](const ErrorCode& error) {
+      if (!operation.done) return;  // close() has completed it
       if (error) return self->complete(operation, error, 0, true);
       self->step(operation, true);
     });
@@ -214,6 +215,11 @@ void Stream::say_end() {
 void Stream::close() {
   ErrorCode ignored;
   core_->socket.close(ignored);
+  // The functions leave with the loop's queue, not with the waits that are aborted: they hold the stream's owner, and a
+  // loop that ends before those waits return would leave owner and stream holding one another.
+  for (Core::Operation* operation : {&core_->reading, &core_->writing}) {
+    if (operation->done) core_->complete(*operation, asio::error::operation_aborted, 0, false);
+  }
 }
 
 bool Stream::is_open() const { return core_->socket.is_open(); }

@@ -293,7 +293,11 @@ TEST_F(PskContract, a_large_copy_to_a_slow_reader_does_not_grow_memory) {
   EXPECT_EQ(got, piece);
   RecordProperty("megabytes_per_second",
                  std::to_string(static_cast<double>(kBulkPieces) * 1.048576 / to_seconds(loop.now() - begin)));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which keep freed memory for a while
   EXPECT_LT(after, before + 8 * 1024 * 1024);
+#else
+  static_cast<void>(before + after);
+#endif
 }
 
 }  // namespace
