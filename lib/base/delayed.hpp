@@ -6,8 +6,8 @@
 
 namespace pitcrew {
 
-// Tasks that an object has put off: any number of them, all cancelled when this is destroyed or told to. Lives on the loop, as
-// a member of the object that the tasks use; a task may destroy its owner.
+// Tasks that an object has put off: any number of them, all cancelled when this is destroyed or told to. Lives on the
+// loop, as a member of the object that the tasks use; a task may destroy its owner.
 class Delayed {
  public:
   explicit Delayed(Loop& loop) : loop_(loop) {}

@@ -31,8 +31,9 @@ bool matters(const kube::Node& before, const kube::Node& now) {
     for (const kube::NodeCondition& condition : node.conditions) values[condition.type] = condition.status;
     return values;
   };
-  return before.unschedulable != now.unschedulable || before.taints != now.taints || before.allocatable != now.allocatable ||
-         before.metadata.labels != now.metadata.labels || conditions(before) != conditions(now);
+  return before.unschedulable != now.unschedulable || before.taints != now.taints ||
+         before.allocatable != now.allocatable || before.metadata.labels != now.metadata.labels ||
+         conditions(before) != conditions(now);
 }
 
 }  // namespace
@@ -51,8 +52,8 @@ Status OperatorSettings::validate() const {
 
 class Operator::Impl {
  public:
-  Impl(Loop& loop, kube::Transport& transport, ChannelServer& channel, Random random, Logger log, OperatorSettings settings,
-       OperatorHooks hooks)
+  Impl(Loop& loop, kube::Transport& transport, ChannelServer& channel, Random random, Logger log,
+       OperatorSettings settings, OperatorHooks hooks)
       : loop_(loop),
         transport_(transport),
         random_(random),
@@ -132,7 +133,8 @@ class Operator::Impl {
     handler.on_add = [this](const JobInformer::Entry& job, bool initial) {
       keys_[job->metadata.uid] = job->metadata.key();
       snapshots_.job_changed(job);
-      if (reconciler_) reconciler_->enqueue(job->metadata.key(), initial ? kube::priority::kInitial : kube::priority::kNormal);
+      if (reconciler_)
+        reconciler_->enqueue(job->metadata.key(), initial ? kube::priority::kInitial : kube::priority::kNormal);
     };
     handler.on_update = [this](const JobInformer::Entry&, const JobInformer::Entry& now) {
       if (!reconciler_) return snapshots_.job_changed(now);
@@ -199,7 +201,8 @@ class Operator::Impl {
     for (const auto& pod : pods_.store().by_index(kByNode, node)) {
       const OwnerReference* owner = pod->metadata.controller();
       if (owner == nullptr) continue;
-      if (const auto key = keys_.find(owner->uid); key != keys_.end()) reconciler_->enqueue(key->second, kube::priority::kUrgent);
+      if (const auto key = keys_.find(owner->uid); key != keys_.end())
+        reconciler_->enqueue(key->second, kube::priority::kUrgent);
     }
     reconciler_->enqueue_waiting();
   }
@@ -229,7 +232,8 @@ class Operator::Impl {
   // Launchers have obeyed a higher term than ours and would obey us no more: stand for election above it.
   void stand_again_above(Term seen) {
     if (stopping_ || !reconciler_ || seen <= reconciler_->term()) return;
-    log_.warning("launchers have seen a higher term; standing again above it", {{"term", reconciler_->term().value}, {"seen", seen.value}});
+    log_.warning("launchers have seen a higher term; standing again above it",
+                 {{"term", reconciler_->term().value}, {"seen", seen.value}});
     step_down();
     elector_->raise_term(seen);
     elector_->release([this, alive = alive_, seen] {
@@ -244,7 +248,9 @@ class Operator::Impl {
   void stand(Term above) {
     elector_ = std::make_unique<kube::LeaderElector>(
         loop_, transport_, random_(), election_settings(settings_),
-        kube::LeaderElector::Callbacks{[this](Term term) { lead(term); }, [this](const std::string& reason) { lost(reason); }}, log_);
+        kube::LeaderElector::Callbacks{[this](Term term) { lead(term); },
+                                       [this](const std::string& reason) { lost(reason); }},
+        log_);
     elector_->raise_term(above);
   }
 
@@ -288,7 +294,8 @@ class Operator::Impl {
 
 Operator::Operator(Loop& loop, kube::Transport& transport, ChannelServer& channel, Random random, Logger log,
                    OperatorSettings settings, OperatorHooks hooks)
-    : impl_(std::make_shared<Impl>(loop, transport, channel, random, std::move(log), std::move(settings), std::move(hooks))) {}
+    : impl_(std::make_shared<Impl>(loop, transport, channel, random, std::move(log), std::move(settings),
+                                   std::move(hooks))) {}
 
 Operator::~Operator() = default;
 

@@ -17,9 +17,9 @@ class Transport;
 namespace pitcrew::control {
 
 struct OperatorSettings {
-  std::string identity;                      // unique to this process: who holds the lease
-  std::string ns = "pitcrew-system";         // of the lease and the operator's own events
-  std::string watch_namespace;               // of TrainingJobs and pods; empty: all
+  std::string identity;               // unique to this process: who holds the lease
+  std::string ns = "pitcrew-system";  // of the lease and the operator's own events
+  std::string watch_namespace;        // of TrainingJobs and pods; empty: all
   std::string lease_name = "pitcrew-operator";
   Duration lease_duration = seconds(10);
   Duration renew_deadline = seconds(7);
@@ -46,12 +46,13 @@ struct OperatorHooks {
   std::function<void(std::string_view name, double amount)> count;
 };
 
-// The operator: caches of TrainingJobs, pods and nodes, leader election, the control channel, and the reconciler that runs
-// decide() for each job and carries its plan out. Everything outside comes in through the constructor and outlives it.
+// The operator: caches of TrainingJobs, pods and nodes, leader election, the control channel, and the reconciler that
+// runs decide() for each job and carries its plan out. Everything outside comes in through the constructor and outlives
+// it.
 //
-// A standby keeps its caches warm and sends launchers away; the leader reconciles. A leader that loses its lease stops at once:
-// what it has under way is dropped when it returns, launchers are sent away, and it stands for election again (a program may
-// rather exit, by the `leadership` hook).
+// A standby keeps its caches warm and sends launchers away; the leader reconciles. A leader that loses its lease stops
+// at once: what it has under way is dropped when it returns, launchers are sent away, and it stands for election again
+// (a program may rather exit, by the `leadership` hook).
 //
 // Lives on the loop. Ends by stop(), in order; or by destruction, which drops everything at once, as a crash does.
 class Operator {
@@ -62,7 +63,8 @@ class Operator {
   Operator(const Operator&) = delete;
 
   void start();
-  // Not ready any more → queue drained → what of a status is due is written → lease released → watches and sessions closed.
+  // Not ready any more → queue drained → what of a status is due is written → lease released → watches and sessions
+  // closed.
   void stop(std::function<void()> done);
 
   bool leading() const;

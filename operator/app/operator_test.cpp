@@ -1,8 +1,8 @@
 #include "operator/app/operator.hpp"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
@@ -76,11 +76,13 @@ class World {
   void add_nodes(int count) {
     for (int i = 0; i < count; ++i) {
       auto node = std::make_unique<Node>(loop, server);
-      node->runtime.emplace(loop, local::SimulatedRuntime::Model{
-                                      [this](const local::ContainerSpec& spec) { launchers[spec.id] = std::make_unique<FakeLauncher>(*this, spec); },
-                                      [this](const std::string& id, int) { exit(id, 0); },
-                                      [this](const std::string& id) { launchers.erase(id); },
-                                      {}});
+      node->runtime.emplace(loop, local::SimulatedRuntime::Model{[this](const local::ContainerSpec& spec) {
+                                                                   launchers[spec.id] =
+                                                                       std::make_unique<FakeLauncher>(*this, spec);
+                                                                 },
+                                                                 [this](const std::string& id, int) { exit(id, 0); },
+                                                                 [this](const std::string& id) { launchers.erase(id); },
+                                                                 {}});
       local::KubeletSettings settings;
       settings.node = "n" + std::to_string(i);
       settings.node_ip = "10.0.0." + std::to_string(i + 1);
@@ -106,9 +108,13 @@ class World {
     job.spec.replicas = replicas;
     job.spec.spares = spares;
     job.spec.container = "train";
-    const Json container{{"name", "train"}, {"image", "i"}, {"command", Json::array({"train"})}, {"resources", {{"requests", {{"cpu", "6"}}}}}};
+    const Json container{{"name", "train"},
+                         {"image", "i"},
+                         {"command", Json::array({"train"})},
+                         {"resources", {{"requests", {{"cpu", "6"}}}}}};
     job.spec.pod_template = {{"spec", {{"containers", Json::array({container})}}}};
-    client.create<api::TrainingJob>(job, [](Result<kube::Ptr<api::TrainingJob>> created) { ASSERT_TRUE(created.ok()) << created.error().message; });
+    client.create<api::TrainingJob>(
+        job, [](Result<kube::Ptr<api::TrainingJob>> created) { ASSERT_TRUE(created.ok()) << created.error().message; });
   }
 
   api::TrainingJobStatus status() const {
@@ -127,12 +133,15 @@ class World {
   }
   size_t live_pods() const {
     size_t live = 0;
-    server.for_each(kube::Pod::type(), [&](const kube::Payload& payload) { live += (*payload.as<kube::Pod>())->ended() ? 0 : 1; });
+    server.for_each(kube::Pod::type(),
+                    [&](const kube::Payload& payload) { live += (*payload.as<kube::Pod>())->ended() ? 0 : 1; });
     return live;
   }
   std::string describe() const {
-    std::string text = "phase " + std::string(api::to_string(phase())) + ", launchers " + std::to_string(launchers.size()) + ", pods:";
-    server.for_each(kube::Pod::type(), [&](const kube::Payload& payload) { text += "\n" + (*payload.as<kube::Pod>())->encode().dump(); });
+    std::string text =
+        "phase " + std::string(api::to_string(phase())) + ", launchers " + std::to_string(launchers.size()) + ", pods:";
+    server.for_each(kube::Pod::type(),
+                    [&](const kube::Payload& payload) { text += "\n" + (*payload.as<kube::Pod>())->encode().dump(); });
     const auto found = server.find(api::TrainingJob::type(), {"team-a", "llama"});
     return text + "\n" + found.text();
   }
@@ -174,7 +183,8 @@ void FakeLauncher::connect() {
     const auto again = [this](CloseCode, const std::string&) {
       retry_ = world_.loop.after(milliseconds(500), [this] { connect(); });
     };
-    connection_ = process->channel.connect(token_, hello_.address, {[this](const std::string& text) { received(text); }, again});
+    connection_ =
+        process->channel.connect(token_, hello_.address, {[this](const std::string& text) { received(text); }, again});
     if (!connection_) continue;
     hello_.seen = epoch_ ? epoch_->id : EpochId{};
     hello_.running = epoch_ && !ended_;
@@ -247,7 +257,8 @@ TEST(Operator, takes_a_job_from_pending_to_succeeded) {
   EXPECT_TRUE(world.until([&] { return world.phase() == api::Phase::kRunning; }, minutes(2))) << world.describe();
   EXPECT_EQ(world.live_pods(), 3u) << "two replicas and a spare";
   EXPECT_TRUE(world.until([&] { return world.phase() == api::Phase::kSucceeded; }, minutes(5))) << world.describe();
-  EXPECT_EQ(seen, (std::set<api::Phase>{api::Phase::kPending, api::Phase::kStarting, api::Phase::kRunning, api::Phase::kSucceeded}));
+  EXPECT_EQ(seen, (std::set<api::Phase>{api::Phase::kPending, api::Phase::kStarting, api::Phase::kRunning,
+                                        api::Phase::kSucceeded}));
   EXPECT_TRUE(world.until([&] { return world.live_pods() == 0; }, minutes(2))) << world.describe();
 }
 
@@ -322,7 +333,8 @@ TEST(Operator, a_quiet_world_makes_no_writes) {
   const uint64_t leases = world.server.writes({"coordination.k8s.io", "v1", "Lease", "leases", true});
   const uint64_t before = world.server.writes() - leases;
   world.loop.run_for(hours(1));
-  EXPECT_EQ(world.server.writes() - world.server.writes({"coordination.k8s.io", "v1", "Lease", "leases", true}), before);
+  EXPECT_EQ(world.server.writes() - world.server.writes({"coordination.k8s.io", "v1", "Lease", "leases", true}),
+            before);
   EXPECT_EQ(world.operators[0]->op->queue_depth(), 0u);
 }
 

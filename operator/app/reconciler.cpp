@@ -7,8 +7,8 @@
 namespace pitcrew::control {
 namespace {
 
-// So many status writes of one job in a row, and so many a second from then on: far above what a decision needs, and a limit
-// to one that would never come to rest.
+// So many status writes of one job in a row, and so many a second from then on: far above what a decision needs, and a
+// limit to one that would never come to rest.
 constexpr double kWritesBurst = 40;
 constexpr double kWritesPerSecond = 2;
 
@@ -57,8 +57,9 @@ Reconciler::Reconciler(ReconcilerWorld world, const OperatorSettings& settings, 
                               [this] { return channel_json_; }},
                 log_),
       quiet_writes_(settings.quiet_writes_per_second, settings.quiet_writes_per_second),
-      controller_(world.loop, controller_settings(settings),
-                  [this](const ObjectKey& key, Done done) { reconcile(key, std::move(done)); }, log_) {
+      controller_(
+          world.loop, controller_settings(settings),
+          [this](const ObjectKey& key, Done done) { reconcile(key, std::move(done)); }, log_) {
   controller_.wait_for([this] { return world_.jobs.synced() && world_.pods.synced() && world_.nodes.synced(); });
 }
 
@@ -101,9 +102,7 @@ bool Reconciler::own_write(const api::TrainingJob& job) const {
          written->second->metadata.resource_version == job.metadata.resource_version;
 }
 
-size_t Reconciler::depth() const {
-  return controller_.queue().depth() + controller_.queue().processing();
-}
+size_t Reconciler::depth() const { return controller_.queue().depth() + controller_.queue().processing(); }
 
 void Reconciler::count(std::string_view name, double amount) const {
   if (hooks_.count) hooks_.count(name, amount);
@@ -114,7 +113,9 @@ Reconciler::JobPtr Reconciler::newest(const ObjectKey& key) {
   const JobPtr cached = world_.jobs.store().get(key);
   const auto written = written_.find(key);
   if (written == written_.end()) return cached;
-  const auto version = [](const JobPtr& job) { return kube::resource_version_number(job->metadata.resource_version).value_or(0); };
+  const auto version = [](const JobPtr& job) {
+    return kube::resource_version_number(job->metadata.resource_version).value_or(0);
+  };
   if (cached && written->second->metadata.uid == cached->metadata.uid && version(written->second) > version(cached)) {
     return written->second;
   }
@@ -210,7 +211,8 @@ void Reconciler::act(const ObjectKey& key, const JobPtr& job, Plan plan, Done do
       return done(kube::Reconciled::failed(outcome.error()));
     }
     // The cache is behind: its next event brings the job back; the wait is for a lost one.
-    if (outcome->stale) return done(kube::Reconciled::failed(Error(Code::kConflict, "the job has changed since it was read")));
+    if (outcome->stale)
+      return done(kube::Reconciled::failed(Error(Code::kConflict, "the job has changed since it was read")));
     if (!outcome->written) return rest();
     written_[key] = outcome->written;
     world_.snapshots.job_changed(outcome->written);
@@ -231,10 +233,11 @@ void Reconciler::patch_channel(const JobPtr& job, const Snapshot& snapshot) {
     patch.preconditions.uid = pod.metadata.uid;
     const std::string uid = pod.metadata.uid;
     patched_.insert(uid);
-    client_.patch<kube::Pod>(pod.metadata.key(), std::move(patch), [this, uid, key = job->metadata.key()](Result<kube::Ptr<kube::Pod>> patched) {
-      patched_.erase(uid);
-      if (!patched && patched.error().retryable()) controller_.enqueue_after(key, seconds(1));
-    });
+    client_.patch<kube::Pod>(pod.metadata.key(), std::move(patch),
+                             [this, uid, key = job->metadata.key()](Result<kube::Ptr<kube::Pod>> patched) {
+                               patched_.erase(uid);
+                               if (!patched && patched.error().retryable()) controller_.enqueue_after(key, seconds(1));
+                             });
   }
 }
 

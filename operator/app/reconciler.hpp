@@ -38,8 +38,9 @@ struct ReconcilerWorld {
   SnapshotBuilder& snapshots;
 };
 
-// One leadership's work: for each job that something has happened to, snapshot → decide() → Executor, until there is nothing to do.
-// Made when the lease is won, destroyed when it is lost, and all that it has under way with it. Lives on the loop.
+// One leadership's work: for each job that something has happened to, snapshot → decide() → Executor, until there is
+// nothing to do. Made when the lease is won, destroyed when it is lost, and all that it has under way with it. Lives on
+// the loop.
 class Reconciler {
  public:
   Reconciler(ReconcilerWorld world, const OperatorSettings& settings, const OperatorHooks& hooks, Term term,
@@ -89,11 +90,11 @@ class Reconciler {
   kube::Expectations expectations_;
   Executor executor_;
   kube::RateLimiter quiet_writes_;
-  std::map<ObjectKey, JobPtr> written_;           // answers of status writes that the cache may not show yet
-  std::map<ObjectKey, kube::RateLimiter> writes_; // of one job: a decision that never comes to rest is slowed down
+  std::map<ObjectKey, JobPtr> written_;            // answers of status writes that the cache may not show yet
+  std::map<ObjectKey, kube::RateLimiter> writes_;  // of one job: a decision that never comes to rest is slowed down
   std::set<ObjectKey> waiting_;
-  std::set<std::string> patched_;                 // pod UIDs whose channel.json is being written
-  kube::Controller controller_;                   // last: destroyed first
+  std::set<std::string> patched_;  // pod UIDs whose channel.json is being written
+  kube::Controller controller_;    // last: destroyed first
 };
 
 }  // namespace pitcrew::control

@@ -18,8 +18,8 @@ bool urgent(const FromLauncher& message) {
 
 }  // namespace
 
-ChannelHub::ChannelHub(Loop& loop, ChannelServer& server, SessionAuth& auth, ChannelHubSettings settings, Callbacks callbacks,
-                       Logger log)
+ChannelHub::ChannelHub(Loop& loop, ChannelServer& server, SessionAuth& auth, ChannelHubSettings settings,
+                       Callbacks callbacks, Logger log)
     : loop_(loop),
       server_(server),
       auth_(auth),
@@ -64,7 +64,8 @@ std::vector<LauncherView> ChannelHub::launchers_of(const std::string& job_uid) c
   if (pods == by_job_.end()) return views;
   views.reserve(pods->second.size());
   for (const std::string& pod : pods->second) views.push_back(launchers_.at(pod).view);
-  std::sort(views.begin(), views.end(), [](const LauncherView& a, const LauncherView& b) { return a.pod_name < b.pod_name; });
+  std::sort(views.begin(), views.end(),
+            [](const LauncherView& a, const LauncherView& b) { return a.pod_name < b.pod_name; });
   return views;
 }
 
@@ -165,7 +166,9 @@ void ChannelHub::received(const ChannelSessionPtr& session, std::string_view tex
   const SessionRef entry = found->second;
   entry->last_heard = loop_.now();
   if (text.size() > kMaxFromLauncher) {
-    return end(entry, CloseCode::kTooBig, "a message of " + std::to_string(text.size()) + " bytes; the limit is " + std::to_string(kMaxFromLauncher));
+    return end(
+        entry, CloseCode::kTooBig,
+        "a message of " + std::to_string(text.size()) + " bytes; the limit is " + std::to_string(kMaxFromLauncher));
   }
   switch (entry->stage) {
     case Stage::kOpened:
@@ -191,8 +194,9 @@ void ChannelHub::hello(const SessionRef& session, const std::string& text) {
   if (said->major != kProtocolMajor || said->minor + kMinorsUnderstood < kProtocolMinor) {
     ++metrics_.refused;
     return end(session, CloseCode::kProtocol,
-               "the launcher speaks version " + std::to_string(said->major) + "." + std::to_string(said->minor) + " of the channel, this operator " +
-                   std::to_string(kProtocolMajor) + "." + std::to_string(kProtocolMinor) + "; pods of this launcher must be made anew");
+               "the launcher speaks version " + std::to_string(said->major) + "." + std::to_string(said->minor) +
+                   " of the channel, this operator " + std::to_string(kProtocolMajor) + "." +
+                   std::to_string(kProtocolMinor) + "; pods of this launcher must be made anew");
   }
   session->stage = Stage::kChecking;
   session->hello_timer.reset();
@@ -204,7 +208,8 @@ void ChannelHub::hello(const SessionRef& session, const std::string& text) {
     const Code code = status.error().code;
     const bool refused = code == Code::kUnauthenticated || code == Code::kForbidden;
     if (refused) ++hub->metrics_.refused;
-    hub->log_.warning("a launcher was not let in", {{"pod", hello.pod_name}, {"peer", session->session->peer()}, {"error", status.error().message}});
+    hub->log_.warning("a launcher was not let in",
+                      {{"pod", hello.pod_name}, {"peer", session->session->peer()}, {"error", status.error().message}});
     hub->end(session, refused ? CloseCode::kUnauthorized : CloseCode::kTryAgain,
              refused ? status.error().message : "the token can't be checked now");
   });
@@ -215,7 +220,8 @@ void ChannelHub::accept(const SessionRef& session, const Hello& hello) {
   session->stage = Stage::kAccepted;
   session->pod_uid = hello.pod_uid;
   Known& known = launchers_[hello.pod_uid];
-  if (const SessionRef old = std::move(known.session)) end(old, CloseCode::kReplaced, "a newer connection of the same pod");
+  if (const SessionRef old = std::move(known.session))
+    end(old, CloseCode::kReplaced, "a newer connection of the same pod");
   known.session = session;
   known.view.hello(hello, loop_.now());
   by_job_[hello.job_uid].insert(hello.pod_uid);
@@ -250,8 +256,10 @@ void ChannelHub::take(const SessionRef& session, std::string_view text) {
 
 void ChannelHub::bad(const SessionRef& session, const std::string& what) {
   ++metrics_.bad_messages;
-  if (++session->bad == 1) log_.warning("a launcher's message was passed over", {{"peer", session->session->peer()}, {"error", what}});
-  if (session->bad > settings_.bad_messages) end(session, CloseCode::kProtocol, "too many messages that can't be understood");
+  if (++session->bad == 1)
+    log_.warning("a launcher's message was passed over", {{"peer", session->session->peer()}, {"error", what}});
+  if (session->bad > settings_.bad_messages)
+    end(session, CloseCode::kProtocol, "too many messages that can't be understood");
 }
 
 void ChannelHub::end(const SessionRef& session, CloseCode code, const std::string& reason) {

@@ -21,26 +21,28 @@
 namespace pitcrew::control {
 
 struct ChannelHubSettings {
-  Duration hello_timeout = seconds(10);   // from the opening to the hello
-  size_t waiting_messages = 64;           // of a session whose token is being checked; more end it
-  size_t bad_messages = 100;              // of a session, passed over; more end it
+  Duration hello_timeout = seconds(10);  // from the opening to the hello
+  size_t waiting_messages = 64;          // of a session whose token is being checked; more end it
+  size_t bad_messages = 100;             // of a session, passed over; more end it
   size_t sessions = 20'000;
-  Duration silent_shown = minutes(10);    // how long a silent node counts for the herd rule
+  Duration silent_shown = minutes(10);  // how long a silent node counts for the herd rule
 };
 
 struct ChannelHubMetrics {
   uint64_t opened = 0;
   uint64_t accepted = 0;
-  uint64_t refused = 0;    // wrong token, wrong pod, wrong version
+  uint64_t refused = 0;  // wrong token, wrong pod, wrong version
   uint64_t not_leader = 0;
   uint64_t messages = 0;
   uint64_t bad_messages = 0;
 };
 
-// All launchers' connections, and what each launcher has said. Only the leader lets anybody in; a standby sends them away. A session
-// counts once its hello has been checked against its token (SessionAuth); a newer one of the same pod takes its place.
+// All launchers' connections, and what each launcher has said. Only the leader lets anybody in; a standby sends them
+// away. A session counts once its hello has been checked against its token (SessionAuth); a newer one of the same pod
+// takes its place.
 //
-// What a message means is LauncherView's; the hub keeps one per pod from its first hello until forget(). Lives on the loop.
+// What a message means is LauncherView's; the hub keeps one per pod from its first hello until forget(). Lives on the
+// loop.
 class ChannelHub final : private ChannelHandler {
  public:
   struct Callbacks {
@@ -52,7 +54,8 @@ class ChannelHub final : private ChannelHandler {
     std::function<void()> config_changed;
   };
 
-  ChannelHub(Loop& loop, ChannelServer& server, SessionAuth& auth, ChannelHubSettings settings, Callbacks callbacks, Logger log);
+  ChannelHub(Loop& loop, ChannelServer& server, SessionAuth& auth, ChannelHubSettings settings, Callbacks callbacks,
+             Logger log);
   ~ChannelHub() override;
   ChannelHub(const ChannelHub&) = delete;
 
@@ -118,8 +121,8 @@ class ChannelHub final : private ChannelHandler {
   bool leading_ = false;
   Term term_;
   std::map<const ChannelSession*, SessionRef> sessions_;
-  std::map<std::string, Known> launchers_;                 // by pod UID
-  std::map<std::string, std::set<std::string>> by_job_;    // job UID → pod UIDs
+  std::map<std::string, Known> launchers_;               // by pod UID
+  std::map<std::string, std::set<std::string>> by_job_;  // job UID → pod UIDs
   ChannelHubMetrics metrics_;
   std::shared_ptr<ChannelHub*> self_;
 

@@ -23,7 +23,11 @@ class ChannelHubTest : public testing::Test {
   }
 
   std::string make_pod(const std::string& name, const std::string& job_uid) {
-    const Json owner{{"apiVersion", "pitcrew.dev/v1alpha1"}, {"kind", "TrainingJob"}, {"name", "j"}, {"uid", job_uid}, {"controller", true}};
+    const Json owner{{"apiVersion", "pitcrew.dev/v1alpha1"},
+                     {"kind", "TrainingJob"},
+                     {"name", "j"},
+                     {"uid", job_uid},
+                     {"controller", true}};
     // The job itself need not exist: owners are collected by name and UID only when they are deleted.
     const Json pod{{"apiVersion", "v1"},
                    {"kind", "Pod"},
@@ -59,11 +63,12 @@ class ChannelHubTest : public testing::Test {
   std::unique_ptr<Launcher> connect(const std::string& token, const Hello& said) {
     auto launcher = std::make_unique<Launcher>();
     Launcher* self = launcher.get();
-    launcher->connection = channel_.connect(token, "10.0.0.1:1", {[self](std::string text) { self->received.push_back(std::move(text)); },
-                                                                  [self](CloseCode code, std::string reason) {
-                                                                    self->closed = code;
-                                                                    self->reason = std::move(reason);
-                                                                  }});
+    launcher->connection = channel_.connect(token, "10.0.0.1:1",
+                                            {[self](std::string text) { self->received.push_back(std::move(text)); },
+                                             [self](CloseCode code, std::string reason) {
+                                               self->closed = code;
+                                               self->reason = std::move(reason);
+                                             }});
     launcher->connection->send(encode(FromLauncher(said)));
     loop_.run_for(milliseconds(200));
     return launcher;
@@ -81,8 +86,15 @@ class ChannelHubTest : public testing::Test {
   SessionAuth auth_{loop_, client_, [](const ObjectKey&) { return kube::Ptr<kube::Pod>(); }};
   std::vector<std::string> changed_;
   std::optional<Term> higher_;
-  ChannelHub hub_{loop_, channel_, auth_, {},
-                  {[this](const std::string& job, bool) { changed_.push_back(job); }, {}, [this](Term term) { higher_ = term; }, {}}, {}};
+  ChannelHub hub_{loop_,
+                  channel_,
+                  auth_,
+                  {},
+                  {[this](const std::string& job, bool) { changed_.push_back(job); },
+                   {},
+                   [this](Term term) { higher_ = term; },
+                   {}},
+                  {}};
   std::string pod_uid_;
 };
 

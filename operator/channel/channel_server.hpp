@@ -9,10 +9,11 @@
 
 namespace pitcrew::control {
 
-// Why the operator ends a session: WebSocket close codes of the private range, so that a launcher knows what to do next.
+// Why the operator ends a session: WebSocket close codes of the private range, so that a launcher knows what to do
+// next.
 enum class CloseCode : uint16_t {
-  kGoingAway = 1001,     // shutting down: connect again
-  kLost = 1006,          // never sent: an end without a goodbye, or a ping without an answer
+  kGoingAway = 1001,  // shutting down: connect again
+  kLost = 1006,       // never sent: an end without a goodbye, or a ping without an answer
   kTooBig = 1009,
   kNotLeader = 4000,     // connect again, to whoever leads by then
   kUnauthorized = 4001,  // the token was refused: re-read it, connect again with back-off
@@ -21,8 +22,8 @@ enum class CloseCode : uint16_t {
   kTryAgain = 4004,      // the token could not be checked now
 };
 
-// One launcher's connection, the operator's end. Lives on the loop; shared by the server that made it and the hub that uses it.
-// After close(), or after the handler was told `closed`, send() does nothing.
+// One launcher's connection, the operator's end. Lives on the loop; shared by the server that made it and the hub that
+// uses it. After close(), or after the handler was told `closed`, send() does nothing.
 class ChannelSession {
  public:
   virtual ~ChannelSession() = default;
@@ -49,8 +50,9 @@ class ChannelHandler {
   virtual void config_changed() = 0;
 };
 
-// Where launchers connect to. One per operator; started while the operator is a standby too, since it is the hub that sends
-// launchers away with kNotLeader. Implementations: WebSocketChannelServer, and MemoryChannelServer for tests and simulation.
+// Where launchers connect to. One per operator; started while the operator is a standby too, since it is the hub that
+// sends launchers away with kNotLeader. Implementations: WebSocketChannelServer, and MemoryChannelServer for tests and
+// simulation.
 class ChannelServer {
  public:
   virtual ~ChannelServer() = default;

@@ -13,8 +13,8 @@ struct MemoryChannelServer::Connection::State {
   Duration latency;
   Delayed later;
   bool cut = false;
-  bool launcher_open = true;   // the launcher's end still wants to hear
-  bool operator_open = true;   // the operator's end, likewise
+  bool launcher_open = true;  // the launcher's end still wants to hear
+  bool operator_open = true;  // the operator's end, likewise
   Connection::Callbacks callbacks;
   ChannelHandler* handler = nullptr;
   ChannelSessionPtr session;  // until closed
@@ -90,7 +90,8 @@ void MemoryChannelServer::Connection::close() {
   if (!state_->launcher_open) return;
   state_->launcher_open = false;
   if (state_->cut) return;  // nobody hears of it before a ping goes unanswered
-  state_->later.after(state_->latency, [state = state_] { state->end_operator_side("the launcher closed the connection"); });
+  state_->later.after(state_->latency,
+                      [state = state_] { state->end_operator_side("the launcher closed the connection"); });
 }
 
 void MemoryChannelServer::Connection::cut() {

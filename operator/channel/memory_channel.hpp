@@ -11,13 +11,14 @@
 namespace pitcrew::control {
 
 // A channel in memory, for tests and for the simulation: messages arrive after `latency` on the loop, in order; a cut
-// connection delivers nothing more and tells nobody, as a lost node does, until pings go unanswered. Deterministic. Lives on the loop.
+// connection delivers nothing more and tells nobody, as a lost node does, until pings go unanswered. Deterministic.
+// Lives on the loop.
 class MemoryChannelServer final : public ChannelServer {
  public:
   static constexpr Duration kPingTimeout = seconds(5);
 
-  // The launcher's end of one connection. Destroying it closes the connection as a process's death does (the operator's end
-  // hears `closed` after the latency).
+  // The launcher's end of one connection. Destroying it closes the connection as a process's death does (the operator's
+  // end hears `closed` after the latency).
   class Connection {
    public:
     struct Callbacks {
@@ -27,7 +28,8 @@ class MemoryChannelServer final : public ChannelServer {
     ~Connection();
     void send(std::string message);
     void close();
-    // From now on nothing passes in either direction; each end finds out when a ping has stayed unanswered for kPingTimeout.
+    // From now on nothing passes in either direction; each end finds out when a ping has stayed unanswered for
+    // kPingTimeout.
     void cut();
     bool open() const;
 

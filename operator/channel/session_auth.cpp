@@ -30,7 +30,8 @@ std::string text_of(const Json& object, const char* name) {
 
 Status belongs(const kube::Pod& pod, const SessionAuth::Claim& claim) {
   if (pod.metadata.uid != claim.pod_uid) {
-    return Error(Code::kForbidden, "pod " + claim.pod_name + " has another UID now: a pod of an earlier time may not speak for it");
+    return Error(Code::kForbidden,
+                 "pod " + claim.pod_name + " has another UID now: a pod of an earlier time may not speak for it");
   }
   const OwnerReference* owner = pod.metadata.controller();
   if (owner == nullptr || owner->uid != claim.job_uid || owner->kind != api::TrainingJob::type().kind) {
@@ -53,7 +54,8 @@ Result<SessionAuth::Identity> SessionAuth::read_review(const Json& review) const
   const auto audiences = status->find("audiences");
   const bool ours = audiences != status->end() && audiences->is_array() &&
                     std::find(audiences->begin(), audiences->end(), Json(api::channel::kAudience)) != audiences->end();
-  if (!ours) return Error(Code::kUnauthenticated, std::string("the token is not for the audience ") + api::channel::kAudience);
+  if (!ours)
+    return Error(Code::kUnauthenticated, std::string("the token is not for the audience ") + api::channel::kAudience);
   const auto user = status->find("user");
   if (user == status->end() || !user->is_object()) return Error(Code::kUnauthenticated, "the token names no user");
   Identity identity;
@@ -64,7 +66,8 @@ Result<SessionAuth::Identity> SessionAuth::read_review(const Json& review) const
   const std::string prefix = "system:serviceaccount:";
   const size_t end = name.find(':', prefix.size());
   if (!name.starts_with(prefix) || end == std::string::npos || identity.pod_name.empty() || identity.pod_uid.empty()) {
-    return Error(Code::kUnauthenticated, "the token is not bound to a pod; a projected service-account token is needed");
+    return Error(Code::kUnauthenticated,
+                 "the token is not bound to a pod; a projected service-account token is needed");
   }
   identity.ns = name.substr(prefix.size(), end - prefix.size());
   return identity;
@@ -80,26 +83,30 @@ void SessionAuth::check(const std::string& token, const Claim& claim, std::funct
   const Json review{{"apiVersion", token_review_type().api_version()},
                     {"kind", token_review_type().kind},
                     {"spec", {{"token", token}, {"audiences", Json::array({api::channel::kAudience})}}}};
-  client_.create_raw(token_review_type(), review, [this, digest, claim, done = std::move(done)](Result<kube::Payload> answer) {
-    if (!answer) return done(answer.error().with_context("reviewing the token of pod " + claim.pod_name));
-    auto json = answer->json();
-    if (!json) return done(json.error());
-    auto identity = read_review(**json);
-    if (!identity) return done(identity.error());
-    remember(digest, *identity);
-    check_pod(*identity, claim, done);
-  });
+  client_.create_raw(token_review_type(), review,
+                     [this, digest, claim, done = std::move(done)](Result<kube::Payload> answer) {
+                       if (!answer)
+                         return done(answer.error().with_context("reviewing the token of pod " + claim.pod_name));
+                       auto json = answer->json();
+                       if (!json) return done(json.error());
+                       auto identity = read_review(**json);
+                       if (!identity) return done(identity.error());
+                       remember(digest, *identity);
+                       check_pod(*identity, claim, done);
+                     });
 }
 
 void SessionAuth::check_pod(const Identity& identity, const Claim& claim, std::function<void(Status)> done) {
   if (identity.pod_name != claim.pod_name || identity.pod_uid != claim.pod_uid) {
-    return done(Error(Code::kForbidden, "the token is that of pod " + identity.pod_name + ", not of " + claim.pod_name));
+    return done(
+        Error(Code::kForbidden, "the token is that of pod " + identity.pod_name + ", not of " + claim.pod_name));
   }
   const ObjectKey key{identity.ns, identity.pod_name};
   if (const auto pod = cached_(key); pod && belongs(*pod, claim).ok()) return done({});
   client_.get<kube::Pod>(key, [claim, done = std::move(done)](Result<kube::Ptr<kube::Pod>> pod) {
     if (pod) return done(belongs(**pod, claim));
-    if (pod.error().code == Code::kNotFound) return done(Error(Code::kForbidden, "pod " + claim.pod_name + " does not exist"));
+    if (pod.error().code == Code::kNotFound)
+      return done(Error(Code::kForbidden, "pod " + claim.pod_name + " does not exist"));
     done(pod.error());
   });
 }

@@ -12,13 +12,14 @@
 namespace pitcrew::control {
 
 struct SessionAuthSettings {
-  Duration remember = minutes(5);   // a token's review
+  Duration remember = minutes(5);  // a token's review
   size_t remembered = 20'000;
 };
 
-// Proves that a session is the launcher of the pod that it says it is: its token, checked by TokenReview (audience `pitcrew`, bound to
-// the pod's name and UID), and the pod, which must be controlled by the job whose UID the hello names. Reviews are remembered by the
-// token's SHA-256. Lives on the loop; the client is one of its own, so that a herd of launchers can't starve other requests.
+// Proves that a session is the launcher of the pod that it says it is: its token, checked by TokenReview (audience
+// `pitcrew`, bound to the pod's name and UID), and the pod, which must be controlled by the job whose UID the hello
+// names. Reviews are remembered by the token's SHA-256. Lives on the loop; the client is one of its own, so that a herd
+// of launchers can't starve other requests.
 class SessionAuth {
  public:
   using PodLookup = std::function<kube::Ptr<kube::Pod>(const ObjectKey& pod)>;
@@ -31,8 +32,8 @@ class SessionAuth {
   // `cached` may know less than the API: what it doesn't show as claimed is read live before it is refused.
   SessionAuth(Loop& loop, kube::Client& client, PodLookup cached, SessionAuthSettings settings = {});
 
-  // kUnauthenticated or kForbidden: refused, and why; anything else: could not be checked now. `done` runs on the loop, perhaps
-  // inside this call.
+  // kUnauthenticated or kForbidden: refused, and why; anything else: could not be checked now. `done` runs on the loop,
+  // perhaps inside this call.
   void check(const std::string& token, const Claim& claim, std::function<void(Status)> done);
 
   uint64_t reviews() const { return reviews_; }

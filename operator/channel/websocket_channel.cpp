@@ -41,7 +41,9 @@ WebSocketChannelServer::WebSocketChannelServer(WebSocketChannelSettings settings
 
 WebSocketChannelServer::~WebSocketChannelServer() = default;
 
-Result<std::unique_ptr<WebSocketChannelServer>> WebSocketChannelServer::create(net::AsioLoop& loop, WebSocketChannelSettings settings, Logger log) {
+Result<std::unique_ptr<WebSocketChannelServer>> WebSocketChannelServer::create(net::AsioLoop& loop,
+                                                                               WebSocketChannelSettings settings,
+                                                                               Logger log) {
   std::unique_ptr<WebSocketChannelServer> made(new WebSocketChannelServer(std::move(settings), log));
   WebSocketChannelServer* self = made.get();
   net::WebSocketServerSettings server;
@@ -51,10 +53,16 @@ Result<std::unique_ptr<WebSocketChannelServer>> WebSocketChannelServer::create(n
   server.max_queue_bytes = kMaxQueue;
   server.max_connections = self->settings_.max_connections;
   net::WebSocketServerHandler handler;
-  handler.on_request = [self](const net::WebSocketRequest& request, net::WebSocketAdmissionPtr admission) { self->asked(request, std::move(admission)); };
+  handler.on_request = [self](const net::WebSocketRequest& request, net::WebSocketAdmissionPtr admission) {
+    self->asked(request, std::move(admission));
+  };
   handler.on_open = [self](const net::WebSocketSessionPtr& session) { self->opened(session); };
-  handler.on_message = [self](const net::WebSocketSessionPtr& session, const std::string& text) { self->received(session, text); };
-  handler.on_close = [self](const net::WebSocketSessionPtr& session, const net::WebSocketClose& close) { self->closed(session, close); };
+  handler.on_message = [self](const net::WebSocketSessionPtr& session, const std::string& text) {
+    self->received(session, text);
+  };
+  handler.on_close = [self](const net::WebSocketSessionPtr& session, const net::WebSocketClose& close) {
+    self->closed(session, close);
+  };
   PITCREW_ASSIGN(self->server_, net::WebSocketServer::listen(loop, std::move(server), std::move(handler), log));
   self->address_ = self->server_->address();
   self->config_.addresses = self->settings_.advertised;
@@ -80,15 +88,18 @@ Status WebSocketChannelServer::set_identity(const net::TlsServerIdentity& identi
 }
 
 void WebSocketChannelServer::asked(const net::WebSocketRequest& request, net::WebSocketAdmissionPtr admission) {
-  if (request.path != api::channel::kPath) return admission->refuse(404, std::string("the control channel is at ") + api::channel::kPath);
+  if (request.path != api::channel::kPath)
+    return admission->refuse(404, std::string("the control channel is at ") + api::channel::kPath);
   if (handler_ == nullptr) return admission->refuse(503, "the operator is not ready");
   std::string token = token_of(request);
-  if (token.empty() || token.size() > kMaxToken) return admission->refuse(401, "a bearer token is needed: the pod's token for the audience pitcrew");
+  if (token.empty() || token.size() > kMaxToken)
+    return admission->refuse(401, "a bearer token is needed: the pod's token for the audience pitcrew");
   admission->accept(std::any(std::move(token)));
 }
 
 void WebSocketChannelServer::opened(const net::WebSocketSessionPtr& session) {
-  if (handler_ == nullptr) return session->close(static_cast<uint16_t>(CloseCode::kGoingAway), "the operator is not ready");
+  if (handler_ == nullptr)
+    return session->close(static_cast<uint16_t>(CloseCode::kGoingAway), "the operator is not ready");
   auto entry = std::make_shared<Session>(session);
   sessions_[session->id()] = entry;
   handler_->opened(entry);
@@ -106,7 +117,8 @@ void WebSocketChannelServer::closed(const net::WebSocketSessionPtr& session, con
   if (found == sessions_.end()) return;
   const ChannelSessionPtr entry = std::move(found->second);
   sessions_.erase(found);
-  if (handler_ != nullptr) handler_->closed(entry, close.reason.empty() ? "code " + std::to_string(close.code) : close.reason);
+  if (handler_ != nullptr)
+    handler_->closed(entry, close.reason.empty() ? "code " + std::to_string(close.code) : close.reason);
 }
 
 }  // namespace pitcrew::control

@@ -14,17 +14,19 @@ namespace pitcrew::control {
 struct WebSocketChannelSettings {
   net::Address address{"127.0.0.1", 0};
   net::TlsServerIdentity identity = {};
-  std::string ca_bundle = {};               // what launchers believe: PEM, old and new root
+  std::string ca_bundle = {};                   // what launchers believe: PEM, old and new root
   std::string server_name = "pitcrew-channel";  // a name that the identity carries
-  std::vector<std::string> advertised = {};  // where launchers connect to; empty: the address that was bound
+  std::vector<std::string> advertised = {};     // where launchers connect to; empty: the address that was bound
   size_t max_connections = 20'000;
 };
 
-// The control channel over WebSocket and TLS, on lib/net. Path and token are looked at before the upgrade; what the token is worth is the
-// hub's to find out. Lives on the loop; the listener is open from create() to stop() or destruction.
+// The control channel over WebSocket and TLS, on lib/net. Path and token are looked at before the upgrade; what the
+// token is worth is the hub's to find out. Lives on the loop; the listener is open from create() to stop() or
+// destruction.
 class WebSocketChannelServer final : public ChannelServer {
  public:
-  static Result<std::unique_ptr<WebSocketChannelServer>> create(net::AsioLoop& loop, WebSocketChannelSettings settings, Logger log = {});
+  static Result<std::unique_ptr<WebSocketChannelServer>> create(net::AsioLoop& loop, WebSocketChannelSettings settings,
+                                                                Logger log = {});
   ~WebSocketChannelServer() override;
 
   void start(ChannelHandler& handler) override;

@@ -41,7 +41,9 @@ class WebSocketChannelTest : public testing::Test {
     settings.addresses = {*net::Address::parse(config.addresses.at(0))};
     settings.trust = net::TlsTrust{config.ca_bundle, config.server_name};
     settings.path = api::channel::kPath;
-    settings.headers = [token] { return token.empty() ? net::Headers{} : net::Headers{{"Authorization", "Bearer " + token}}; };
+    settings.headers = [token] {
+      return token.empty() ? net::Headers{} : net::Headers{{"Authorization", "Bearer " + token}};
+    };
     net::ReconnectHandler handler;
     handler.on_message = [this](std::string text) { received_.push_back(std::move(text)); };
     handler.on_close = [this](const net::WebSocketClose& close) { closes_.push_back(close); };
@@ -90,7 +92,10 @@ TEST_F(WebSocketChannelTest, a_rotated_certificate_is_told_and_believed) {
   const net::Validity validity{loop_.now() - hours(1), loop_.now() + hours(1)};
   const auto next = net::CertificateAuthority::create("next", validity);
   ASSERT_TRUE(next.ok());
-  ASSERT_TRUE(server_->set_identity(*next->issue({{"pitcrew-channel"}, {}}, validity), authority_->certificate_pem() + next->certificate_pem()).ok());
+  ASSERT_TRUE(server_
+                  ->set_identity(*next->issue({{"pitcrew-channel"}, {}}, validity),
+                                 authority_->certificate_pem() + next->certificate_pem())
+                  .ok());
   EXPECT_EQ(heard_.changes, 1);
   const auto client = connect("secret");
   EXPECT_TRUE(until([&] { return heard_.session != nullptr; }));

@@ -53,14 +53,16 @@ std::shared_ptr<const std::vector<NodeView>> Capacity::seen_by(const std::string
     }
     base_ = std::move(views);
   }
-  const bool others = std::any_of(reserved_.begin(), reserved_.end(), [&](const auto& entry) { return entry.first != job_uid; });
+  const bool others =
+      std::any_of(reserved_.begin(), reserved_.end(), [&](const auto& entry) { return entry.first != job_uid; });
   if (!others) return base_;
   auto views = std::make_shared<std::vector<NodeView>>(*base_);
   for (const auto& [uid, by_node] : reserved_) {
     if (uid == job_uid) continue;
     for (const auto& [name, amount] : by_node) {
-      const auto at = std::lower_bound(views->begin(), views->end(), name,
-                                       [](const NodeView& view, const std::string& wanted) { return view.node->metadata.name < wanted; });
+      const auto at = std::lower_bound(
+          views->begin(), views->end(), name,
+          [](const NodeView& view, const std::string& wanted) { return view.node->metadata.name < wanted; });
       if (at != views->end() && at->node->metadata.name == name) take_off(at->free, amount);
     }
   }

@@ -11,9 +11,9 @@
 
 namespace pitcrew::control {
 
-// What is free on each node, kept up as pods and nodes come and go: allocatable less the requests of all pods that are bound or
-// pinned there and haven't ended, less what jobs have reserved there for pods that no cache shows yet. Pure; fed by the operator's
-// informers, asked once per reconcile.
+// What is free on each node, kept up as pods and nodes come and go: allocatable less the requests of all pods that are
+// bound or pinned there and haven't ended, less what jobs have reserved there for pods that no cache shows yet. Pure;
+// fed by the operator's informers, asked once per reconcile.
 class Capacity {
  public:
   using NodePtr = std::shared_ptr<const kube::Node>;
@@ -34,7 +34,7 @@ class Capacity {
   std::map<std::string, NodePtr> nodes_;
   std::map<std::string, kube::Resources> used_;
   std::map<std::string, std::map<std::string, kube::Resources>> reserved_;  // job UID → node → amount
-  mutable std::shared_ptr<const std::vector<NodeView>> base_;  // without reservations; null: count again
+  mutable std::shared_ptr<const std::vector<NodeView>> base_;               // without reservations; null: count again
 };
 
 }  // namespace pitcrew::control

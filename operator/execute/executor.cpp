@@ -53,7 +53,8 @@ void Executor::write_status(const RunPtr& run) {
       if (written.error().code == Code::kConflict) return finish(run, {nullptr, true});
       return run->done(written.error().with_context("writing the status of " + to_string(run->key())));
     }
-    run->log.debug("status written", {{"phase", to_string((*written)->status.phase)}, {"epoch", (*written)->status.epoch.number.value}});
+    run->log.debug("status written",
+                   {{"phase", to_string((*written)->status.phase)}, {"epoch", (*written)->status.epoch.number.value}});
     finish(run, {*written, false});
   });
 }
@@ -98,17 +99,18 @@ void Executor::create(const RunPtr& run, const CreatePod& create, std::function<
   const ObjectKey key{run->job->metadata.ns, api::pod_name(*run->job, create.serial)};
   Json pod = build_pod(*run->job, create.serial, create.node, run->channel_json, settings_.pods);
   expectations_.expect(run->key(), key.name);
-  client_.create_raw(kube::Pod::type(), std::move(pod), [this, run, key, done = std::move(done)](Result<kube::Payload> created) {
-    if (created) {
-      run->log.info("pod created", {{"pod", key.name}});
-      settle_created(run, key);
-      return done({});
-    }
-    if (created.error().code == Code::kAlreadyExists) return check_existing(run, key, done);
-    // It may have been created all the same, but its name is reserved: the next attempt finds it.
-    expectations_.observed(run->key(), key.name);
-    done(created.error().with_context("creating pod " + to_string(key)));
-  });
+  client_.create_raw(kube::Pod::type(), std::move(pod),
+                     [this, run, key, done = std::move(done)](Result<kube::Payload> created) {
+                       if (created) {
+                         run->log.info("pod created", {{"pod", key.name}});
+                         settle_created(run, key);
+                         return done({});
+                       }
+                       if (created.error().code == Code::kAlreadyExists) return check_existing(run, key, done);
+                       // It may have been created all the same, but its name is reserved: the next attempt finds it.
+                       expectations_.observed(run->key(), key.name);
+                       done(created.error().with_context("creating pod " + to_string(key)));
+                     });
 }
 
 void Executor::check_existing(const RunPtr& run, const ObjectKey& key, std::function<void(Status)> done) {
@@ -120,7 +122,8 @@ void Executor::check_existing(const RunPtr& run, const ObjectKey& key, std::func
     if (!pod) return fail(pod.error().with_context("looking at the pod that has the name " + to_string(key)));
     const OwnerReference* owner = (*pod)->metadata.controller();
     if (owner == nullptr || owner->uid != run->job->metadata.uid) {
-      return fail(Error(Code::kAlreadyExists, "pod " + to_string(key) + " exists and is not this job's; delete or rename it"));
+      return fail(
+          Error(Code::kAlreadyExists, "pod " + to_string(key) + " exists and is not this job's; delete or rename it"));
     }
     settle_created(run, key);
     done({});
@@ -140,7 +143,8 @@ void Executor::deletes(const RunPtr& run) {
       if (live.error().code == Code::kNotFound) return finish(run, {nullptr, true});
       return run->done(live.error().with_context("reading " + to_string(run->key()) + " before deleting"));
     }
-    if ((*live)->metadata.uid != run->job->metadata.uid || (*live)->metadata.resource_version != run->plan.resource_version) {
+    if ((*live)->metadata.uid != run->job->metadata.uid ||
+        (*live)->metadata.resource_version != run->plan.resource_version) {
       return finish(run, {nullptr, true});
     }
     if (stopped(run)) return;
@@ -167,10 +171,13 @@ void Executor::delete_pods(const RunPtr& run) {
       const auto cached = hooks_.cached_pod(key);
       const bool shown = !cached || cached->metadata.uid != target.uid || (cached->deleting() && !target.force);
       if (!status || shown) expectations_.observed(run->key(), target.uid);
-      const bool gone = !status && (status.error().code == Code::kNotFound || status.error().code == Code::kPreconditionFailed ||
-                                    status.error().code == Code::kConflict);
-      if (status) run->log.info("pod deleted", {{"pod", target.name}, {"reason", target.reason}, {"force", target.force}});
-      if (!status && !gone && !batch->error) batch->error = status.error().with_context("deleting pod " + to_string(key));
+      const bool gone =
+          !status && (status.error().code == Code::kNotFound || status.error().code == Code::kPreconditionFailed ||
+                      status.error().code == Code::kConflict);
+      if (status)
+        run->log.info("pod deleted", {{"pod", target.name}, {"reason", target.reason}, {"force", target.force}});
+      if (!status && !gone && !batch->error)
+        batch->error = status.error().with_context("deleting pod " + to_string(key));
       if (--batch->left > 0) return;
       if (batch->error) return run->done(*batch->error);
       delete_job(run);
@@ -185,7 +192,8 @@ void Executor::delete_job(const RunPtr& run) {
   options.preconditions = {run->job->metadata.uid, run->plan.resource_version};
   client_.remove<api::TrainingJob>(run->key(), options, [this, run](Status status) {
     if (!status && status.error().code != Code::kNotFound) {
-      return run->done(status.error().with_context("deleting " + to_string(run->key()) + " at the end of its ttlAfterFinished"));
+      return run->done(
+          status.error().with_context("deleting " + to_string(run->key()) + " at the end of its ttlAfterFinished"));
     }
     run->log.info("job deleted: its ttlAfterFinished is over");
     finish(run, {});
@@ -195,7 +203,8 @@ void Executor::delete_job(const RunPtr& run) {
 void Executor::finish(const RunPtr& run, Outcome outcome) {
   if (!outcome.stale) {
     for (const Notice& notice : run->plan.events) {
-      events_.record(kube::reference_to(*run->job), notice.warning ? "Warning" : "Normal", notice.reason, notice.action, notice.message);
+      events_.record(kube::reference_to(*run->job), notice.warning ? "Warning" : "Normal", notice.reason, notice.action,
+                     notice.message);
     }
   }
   run->done(std::move(outcome));

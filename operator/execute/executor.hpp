@@ -31,10 +31,10 @@ struct ExecutorHooks {
   std::function<std::string()> channel_json;
 };
 
-// Carries out a Plan, in order: a status write alone (with the resource version that the plan rests on), or messages, then creates, then
-// deletes; events when the rest has succeeded. Everything may be repeated: a lost reply ends in an error, the plan is made again from
-// the caches, and a repeated create finds its own pod. What was done and isn't in the caches yet is in `expectations`.
-// Lives on the loop, as long as one leadership.
+// Carries out a Plan, in order: a status write alone (with the resource version that the plan rests on), or messages,
+// then creates, then deletes; events when the rest has succeeded. Everything may be repeated: a lost reply ends in an
+// error, the plan is made again from the caches, and a repeated create finds its own pod. What was done and isn't in
+// the caches yet is in `expectations`. Lives on the loop, as long as one leadership.
 class Executor {
  public:
   using JobPtr = kube::Ptr<api::TrainingJob>;
@@ -44,8 +44,8 @@ class Executor {
   };
   using Done = std::function<void(Result<Outcome>)>;
 
-  Executor(kube::Client& client, kube::EventRecorder& events, kube::Expectations& expectations, ExecutorSettings settings,
-           ExecutorHooks hooks, Logger log);
+  Executor(kube::Client& client, kube::EventRecorder& events, kube::Expectations& expectations,
+           ExecutorSettings settings, ExecutorHooks hooks, Logger log);
 
   void execute(JobPtr job, Plan plan, Done done);
 

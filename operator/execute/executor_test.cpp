@@ -22,7 +22,9 @@ class ExecutorTest : public testing::Test {
     job.metadata.ns = "team-a";
     job.spec.replicas = 2;
     job.spec.container = "train";
-    job.spec.pod_template = {{"spec", {{"containers", Json::array({{{"name", "train"}, {"image", "i"}, {"command", Json::array({"train"})}}})}}}};
+    job.spec.pod_template = {
+        {"spec",
+         {{"containers", Json::array({{{"name", "train"}, {"image", "i"}, {"command", Json::array({"train"})}}})}}}};
     client_.create<api::TrainingJob>(job, [this](Result<kube::Ptr<api::TrainingJob>> created) {
       ASSERT_TRUE(created.ok()) << created.error().message;
       job_ = *created;
@@ -41,7 +43,9 @@ class ExecutorTest : public testing::Test {
   }
 
   size_t pods() const { return server_.count(kube::Pod::type()); }
-  kube::Ptr<api::TrainingJob> live_job() const { return *server_.find(api::TrainingJob::type(), job_->metadata.key()).as<api::TrainingJob>(); }
+  kube::Ptr<api::TrainingJob> live_job() const {
+    return *server_.find(api::TrainingJob::type(), job_->metadata.key()).as<api::TrainingJob>();
+  }
   kube::Ptr<kube::Pod> pod(const std::string& name) const {
     const kube::Payload found = server_.find(kube::Pod::type(), {"team-a", name});
     return found.empty() ? nullptr : *found.as<kube::Pod>();
@@ -57,7 +61,10 @@ class ExecutorTest : public testing::Test {
   bool leads_ = true;
   std::vector<std::pair<std::string, api::channel::ToLauncher>> sent_;
   kube::Ptr<api::TrainingJob> job_;
-  Executor executor_{client_, events_, expectations_, ExecutorSettings{{"launcher:1"}, 64, std::string(32, 's')},
+  Executor executor_{client_,
+                     events_,
+                     expectations_,
+                     ExecutorSettings{{"launcher:1"}, 64, std::string(32, 's')},
                      ExecutorHooks{[this] { return leads_; }, [](const ObjectKey&) { return kube::Ptr<kube::Pod>(); },
                                    [this](const std::string& uid, const api::channel::ToLauncher& message) {
                                      sent_.emplace_back(uid, message);
@@ -104,7 +111,10 @@ TEST_F(ExecutorTest, a_create_whose_reply_was_lost_is_repeated_and_makes_no_seco
 }
 
 TEST_F(ExecutorTest, a_pod_of_that_name_that_is_not_ours_is_an_error_and_is_left_alone) {
-  const Json stranger{{"apiVersion", "v1"}, {"kind", "Pod"}, {"metadata", {{"name", name(0)}, {"namespace", "team-a"}}}, {"spec", {{"containers", Json::array({{{"name", "c"}, {"image", "i"}}})}}}};
+  const Json stranger{{"apiVersion", "v1"},
+                      {"kind", "Pod"},
+                      {"metadata", {{"name", name(0)}, {"namespace", "team-a"}}},
+                      {"spec", {{"containers", Json::array({{{"name", "c"}, {"image", "i"}}})}}}};
   client_.create_raw(kube::Pod::type(), stranger, [](Result<kube::Payload>) {});
   loop_.run_for(seconds(1));
   Plan plan;
@@ -142,7 +152,8 @@ TEST_F(ExecutorTest, a_pod_of_another_uid_is_not_deleted) {
   plan.deletes = {{name(0), "another-uid", "test", true}};
   ASSERT_TRUE(execute(plan).ok());
   EXPECT_EQ(pods(), 1u);
-  EXPECT_EQ(expectations_.state(job_->metadata.key()), kube::Expectations::State::kPending) << "the created pod, which no cache shows";
+  EXPECT_EQ(expectations_.state(job_->metadata.key()), kube::Expectations::State::kPending)
+      << "the created pod, which no cache shows";
 }
 
 TEST_F(ExecutorTest, does_nothing_once_it_does_not_lead) {

@@ -69,8 +69,8 @@ Json field_variable(const char* name, const char* path) {
   return {{"name", name}, {"valueFrom", {{"fieldRef", {{"fieldPath", path}}}}}};
 }
 
-// What the init container needs is below what any training container asks for, so it adds nothing to the pod's requests; with
-// limits equal to requests it takes no pod out of the Guaranteed class.
+// What the init container needs is below what any training container asks for, so it adds nothing to the pod's
+// requests; with limits equal to requests it takes no pod out of the Guaranteed class.
 Json init_container(const PodBuilderSettings& settings) {
   const Json amounts{{"cpu", "50m"}, {"memory", "32Mi"}};
   return {{"name", contract::kInitContainer},
@@ -78,7 +78,9 @@ Json init_container(const PodBuilderSettings& settings) {
           {"command", {"/pitcrew-launcher", "copy", contract::kBinary}},
           {"resources", {{"requests", amounts}, {"limits", amounts}}},
           {"securityContext",
-           {{"allowPrivilegeEscalation", false}, {"readOnlyRootFilesystem", true}, {"capabilities", {{"drop", Json::array({"ALL"})}}}}},
+           {{"allowPrivilegeEscalation", false},
+            {"readOnlyRootFilesystem", true},
+            {"capabilities", {{"drop", Json::array({"ALL"})}}}}},
           {"volumeMounts", Json::array({{{"name", kVolumeBinary}, {"mountPath", contract::kBinaryFolder}}})}};
 }
 
@@ -86,8 +88,9 @@ void add_volumes(const api::TrainingJob& job, Json& spec) {
   Json& volumes = spec["volumes"];
   volumes.push_back({{"name", kVolumeBinary}, {"emptyDir", Json::object()}});
   const std::string field = std::string("metadata.annotations['") + api::annotation::kChannel + "']";
-  volumes.push_back({{"name", kVolumeChannel},
-                     {"downwardAPI", {{"items", Json::array({{{"path", "channel.json"}, {"fieldRef", {{"fieldPath", field}}}}})}}}});
+  volumes.push_back(
+      {{"name", kVolumeChannel},
+       {"downwardAPI", {{"items", Json::array({{{"path", "channel.json"}, {"fieldRef", {{"fieldPath", field}}}}})}}}});
   const Json token{{"serviceAccountToken",
                     {{"audience", api::channel::kAudience}, {"expirationSeconds", kTokenSeconds}, {"path", "token"}}}};
   volumes.push_back({{"name", kVolumeToken}, {"projected", {{"sources", Json::array({token})}}}});
@@ -104,7 +107,8 @@ void add_memory(uint64_t size, Json& container) {
     if (!container.contains("resources") || !container["resources"].contains(kind)) continue;
     Json& amounts = container["resources"][kind];
     if (!amounts.contains("memory")) continue;
-    const std::string text = amounts["memory"].is_string() ? amounts["memory"].get<std::string>() : amounts["memory"].dump();
+    const std::string text =
+        amounts["memory"].is_string() ? amounts["memory"].get<std::string>() : amounts["memory"].dump();
     const auto before = kube::parse_quantity(text);
     if (!before) continue;  // the API server refuses it with a better message
     amounts["memory"] = std::to_string(static_cast<uint64_t>(*before) / 1000 + size);
@@ -147,7 +151,8 @@ void wrap_container(const api::TrainingJob& job, Json& container) {
 
 std::vector<std::vector<NodeRequirement>> required_terms(const Json& spec) {
   std::vector<std::vector<NodeRequirement>> terms;
-  const Json::json_pointer path("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
+  const Json::json_pointer path(
+      "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
   if (!spec.contains(path)) return terms;
   for (const Json& term : spec.at(path)) {
     std::vector<NodeRequirement> requirements;

@@ -11,14 +11,16 @@ struct PodBuilderSettings {
   std::string launcher_image;
 };
 
-// Grace for saving where the template names none: pods are stopped by the channel first, so this is for direct deletions.
+// Grace for saving where the template names none: pods are stopped by the channel first, so this is for direct
+// deletions.
 inline constexpr int64_t kDefaultGraceSeconds = 60;
 
 // The pod of one serial: the job's template with exactly these changes (docs name them too):
-//   name, namespace, owner reference, our labels and annotations (channel.json, do-not-disrupt of Karpenter and the autoscaler);
-//   restartPolicy OnFailure and a grace period where the template says nothing; a required affinity to `node` if it isn't empty;
-//   an init container that brings the launcher; the training container's command behind the launcher, our variables and mounts;
-//   our volumes; and the memory tier's size on top of the training container's memory request and limit, where it has them.
+//   name, namespace, owner reference, our labels and annotations (channel.json, do-not-disrupt of Karpenter and the
+//   autoscaler); restartPolicy OnFailure and a grace period where the template says nothing; a required affinity to
+//   `node` if it isn't empty; an init container that brings the launcher; the training container's command behind the
+//   launcher, our variables and mounts; our volumes; and the memory tier's size on top of the training container's
+//   memory request and limit, where it has them.
 // A pod doesn't know its slot: that comes with each epoch.
 Json build_pod(const api::TrainingJob& job, Serial serial, const std::string& node, const std::string& channel_json,
                const PodBuilderSettings& settings);

@@ -121,13 +121,15 @@ spec:
       projected: {sources: [{serviceAccountToken: {audience: pitcrew, expirationSeconds: 3600, path: token}}]}
     - {name: pitcrew-run, emptyDir: {}}
     - {name: pitcrew-memory, emptyDir: {medium: Memory, sizeLimit: "1024"}}
-)"))[0].json;
+)"))[0]
+                            .json;
   EXPECT_EQ(pod, expected) << Json::diff(expected, pod).dump(2);
 }
 
 TEST(PodBuilder, puts_the_pin_into_every_alternative_of_an_affinity) {
   const Json pod = build_pod(job_of(kTemplate), Serial(0), "node-1", "{}", {"launcher:1"});
-  const Json& terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+  const Json& terms =
+      pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
   ASSERT_EQ(terms.size(), 2u);
   for (const Json& term : terms) {
     EXPECT_EQ(term["matchFields"][0]["values"], Json::array({"node-1"}));

@@ -30,7 +30,8 @@ void SnapshotBuilder::job_changed(const JobPtr& job) {
   const std::string& uid = job->metadata.uid;
   const auto known = latest_.find(uid);
   if (known != latest_.end() && known->second->status.pods == job->status.pods &&
-      known->second->status.phase == job->status.phase && known->second->metadata.generation == job->metadata.generation) {
+      known->second->status.phase == job->status.phase &&
+      known->second->metadata.generation == job->metadata.generation) {
     known->second = job;
     return;
   }
@@ -88,7 +89,8 @@ Result<Snapshot> SnapshotBuilder::build(const JobPtr& job, Term term, Instant le
   for (const auto& pod : pods_.by_index(kByController, uid)) {
     if (const auto serial = serial_of(*pod)) snapshot.pods.push_back({*serial, pod});
   }
-  std::sort(snapshot.pods.begin(), snapshot.pods.end(), [](const PodView& a, const PodView& b) { return a.serial < b.serial; });
+  std::sort(snapshot.pods.begin(), snapshot.pods.end(),
+            [](const PodView& a, const PodView& b) { return a.serial < b.serial; });
   snapshot.nodes = capacity_.seen_by(uid);
   snapshot.launchers = channel_.launchers_of(uid);
   snapshot.term = term;

@@ -19,14 +19,15 @@ namespace pitcrew::control {
 // The index of the pod store that snapshots are built from.
 inline constexpr char kByController[] = "controller-uid";
 
-// Takes the snapshot that decide() works on from the caches and the channel. Told by the informers' handlers what has changed, so that
-// a snapshot costs what its own job is large, not what the cluster is. Lives on the loop, as long as the stores.
+// Takes the snapshot that decide() works on from the caches and the channel. Told by the informers' handlers what has
+// changed, so that a snapshot costs what its own job is large, not what the cluster is. Lives on the loop, as long as
+// the stores.
 class SnapshotBuilder {
  public:
   using JobPtr = std::shared_ptr<const api::TrainingJob>;
 
-  SnapshotBuilder(const kube::Store<api::TrainingJob>& jobs, const kube::Store<kube::Pod>& pods, const ChannelHub& channel,
-                  PodBuilderSettings settings)
+  SnapshotBuilder(const kube::Store<api::TrainingJob>& jobs, const kube::Store<kube::Pod>& pods,
+                  const ChannelHub& channel, PodBuilderSettings settings)
       : jobs_(jobs), pods_(pods), channel_(channel), settings_(std::move(settings)) {}
 
   void node_changed(const std::shared_ptr<const kube::Node>& node) { capacity_.node_changed(node); }
@@ -52,9 +53,9 @@ class SnapshotBuilder {
   const ChannelHub& channel_;
   PodBuilderSettings settings_;
   Capacity capacity_;
-  std::map<std::string, Shape> shapes_;         // by job UID
-  std::map<std::string, JobPtr> latest_;        // by job UID: whose reservations count
-  std::set<std::string> unsettled_;             // job UIDs whose reservations may have changed
+  std::map<std::string, Shape> shapes_;   // by job UID
+  std::map<std::string, JobPtr> latest_;  // by job UID: whose reservations count
+  std::set<std::string> unsettled_;       // job UIDs whose reservations may have changed
 };
 
 }  // namespace pitcrew::control

@@ -28,8 +28,8 @@ struct ContainerExit {
   std::string message;
 };
 
-// Runs the containers of one node, and is the node's power switch: between boot() and died() it is on. The kubelet owns the
-// decisions, the runtime owns what runs. Lives on the loop; its handler is called on it, never from inside a call.
+// Runs the containers of one node, and is the node's power switch: between boot() and died() it is on. The kubelet owns
+// the decisions, the runtime owns what runs. Lives on the loop; its handler is called on it, never from inside a call.
 class ContainerRuntime {
  public:
   class Handler {

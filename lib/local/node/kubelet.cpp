@@ -15,8 +15,8 @@ constexpr int kAddresses = 250;  // pods of a node at a time
 
 }  // namespace
 
-Kubelet::Kubelet(Loop& loop, kube::Transport& transport, ContainerRuntime& runtime, NodeController& controller, Random random,
-                 KubeletSettings settings, TokenIssuer tokens, Logger log)
+Kubelet::Kubelet(Loop& loop, kube::Transport& transport, ContainerRuntime& runtime, NodeController& controller,
+                 Random random, KubeletSettings settings, TokenIssuer tokens, Logger log)
     : loop_(loop),
       transport_(transport),
       runtime_(runtime),
@@ -134,7 +134,8 @@ void Kubelet::write_node(const Json& node) {
   kube::Patch status;
   status.subresource = "status";
   status.body = {{"status",
-                  {{"conditions", conditions_with_ready(node, "True", "KubeletReady", "kubelet is posting ready status", loop_.now())},
+                  {{"conditions", conditions_with_ready(node, "True", "KubeletReady", "kubelet is posting ready status",
+                                                        loop_.now())},
                    {"addresses", Json::array({{{"type", "InternalIP"}, {"address", settings_.node_ip}}})},
                    {"allocatable", settings_.allocatable},
                    {"capacity", settings_.allocatable},
@@ -193,7 +194,8 @@ void Kubelet::update_pod(const Json& object) {
   if (pod == nullptr) {
     pod = (pods_[uid] = new_pod(object)).get();
   } else {
-    const bool annotations_changed = pod->object["metadata"].value("annotations", Json()) != object["metadata"].value("annotations", Json());
+    const bool annotations_changed =
+        pod->object["metadata"].value("annotations", Json()) != object["metadata"].value("annotations", Json());
     pod->object = object;
     if (annotations_changed && pod->files && pod->started) {
       if (const Status refreshed = pod->files->refresh(object); !refreshed) {
@@ -221,7 +223,8 @@ void Kubelet::exited(const std::string& id, const ContainerExit& exit) {
   PodState* pod = find(id.substr(0, id.find('/')));
   if (pod == nullptr) return;
   for (auto& container : pod->containers) {
-    if (container->id == id && container->run == ContainerState::Run::kRunning) return container_ended(*pod, *container, exit);
+    if (container->id == id && container->run == ContainerState::Run::kRunning)
+      return container_ended(*pod, *container, exit);
   }
 }
 

@@ -20,28 +20,33 @@ namespace pitcrew::local {
 class NodeController;
 
 struct KubeletSettings {
-  std::string node;                       // its name
+  std::string node;  // its name
   std::string node_ip = "10.0.0.1";
-  std::string pod_ip_prefix = "10.1.0";   // pods get <prefix>.1, .2 … in the order in which they come
+  std::string pod_ip_prefix = "10.1.0";  // pods get <prefix>.1, .2 … in the order in which they come
   std::map<std::string, std::string> labels;
   std::map<std::string, std::string> allocatable{{"cpu", "8"}, {"memory", "32Gi"}, {"pods", "110"}};
   std::string provider_id;
-  Duration restart_backoff_first = seconds(10);  // from the second restart on, doubled each time (Kubernetes' CrashLoopBackOff)
+  Duration restart_backoff_first =
+      seconds(10);  // from the second restart on, doubled each time (Kubernetes' CrashLoopBackOff)
   Duration restart_backoff_limit = minutes(5);
-  Duration restart_backoff_reset = minutes(10);  // of running
+  Duration restart_backoff_reset = minutes(10);            // of running
   std::optional<Duration> boot_again_after = seconds(30);  // after the node died; unset: boot() is called by somebody
-  std::optional<PodFilesSettings> files;  // set: containers are processes here, and volumes are folders; unset: a simulation
+  std::optional<PodFilesSettings>
+      files;  // set: containers are processes here, and volumes are folders; unset: a simulation
 };
 
-// The kubelet of one simulated node: the Node object, and the life of the pods bound to it: volumes, init containers, containers
-// with restarts and back-off, status, graceful deletion, and what remains of them when the node dies and boots again.
+// The kubelet of one simulated node: the Node object, and the life of the pods bound to it: volumes, init containers,
+// containers with restarts and back-off, status, graceful deletion, and what remains of them when the node dies and
+// boots again.
 //
 // Everything it knows of the API comes through its transport, so that a test cuts it off there (and says so by
-// set_partitioned, which is what the node controller's judgement of it rests on). Lives on the loop; destroying it kills what runs.
+// set_partitioned, which is what the node controller's judgement of it rests on). Lives on the loop; destroying it
+// kills what runs.
 class Kubelet final : private ContainerRuntime::Handler {
  public:
   // A service-account token of a pod for an audience; needed where `files` is set.
-  using TokenIssuer = std::function<std::string(const std::string& audience, const ObjectKey& pod, const std::string& uid, Duration lifetime)>;
+  using TokenIssuer = std::function<std::string(const std::string& audience, const ObjectKey& pod,
+                                                const std::string& uid, Duration lifetime)>;
 
   Kubelet(Loop& loop, kube::Transport& transport, ContainerRuntime& runtime, NodeController& controller, Random random,
           KubeletSettings settings, TokenIssuer tokens = {}, Logger log = {});

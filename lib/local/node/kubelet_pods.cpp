@@ -19,7 +19,10 @@ Json termination(const ContainerExit& exit, Instant started, Instant now) {
   std::string reason = exit.exit_code == 0 ? "Completed" : "Error";
   if (exit.oom) reason = "OOMKilled";
   if (exit.start_failed) reason = "StartError";
-  Json json{{"exitCode", exit.exit_code}, {"reason", reason}, {"startedAt", to_rfc3339(started)}, {"finishedAt", to_rfc3339(now)}};
+  Json json{{"exitCode", exit.exit_code},
+            {"reason", reason},
+            {"startedAt", to_rfc3339(started)},
+            {"finishedAt", to_rfc3339(now)}};
   if (exit.signal != 0) json["signal"] = exit.signal;
   if (!exit.message.empty()) json["message"] = exit.message;
   return json;
@@ -58,11 +61,13 @@ std::unique_ptr<Kubelet::PodState> Kubelet::new_pod(const Json& object) {
     pod->phase = phase;
     pod->finished = true;
   }
-  if (settings_.files) pod->files.emplace(*settings_.files, object, PodFacts{pod->ip, settings_.node_ip, settings_.node});
+  if (settings_.files)
+    pod->files.emplace(*settings_.files, object, PodFacts{pod->ip, settings_.node_ip, settings_.node});
   return pod;
 }
 
-// The node went off: after the next boot the pod's containers start anew, init containers included, with empty memory volumes.
+// The node went off: after the next boot the pod's containers start anew, init containers included, with empty memory
+// volumes.
 void Kubelet::lose_containers(PodState& pod) {
   pod.fresh_memory = true;
   pod.started = false;
@@ -91,7 +96,9 @@ void Kubelet::lose_containers(PodState& pod) {
 bool Kubelet::make_volumes(PodState& pod) {
   if (pod.started) return true;
   if (pod.files) {
-    const auto tokens = [this, &pod](const std::string& audience, Duration life) { return tokens_(audience, pod.key, pod.uid, life); };
+    const auto tokens = [this, &pod](const std::string& audience, Duration life) {
+      return tokens_(audience, pod.key, pod.uid, life);
+    };
     if (const Status made = pod.files->make(tokens, pod.fresh_memory); !made) {
       log_.warning("volumes can't be made", {{"pod", pod.key.name}, {"error", made.error().message}});
       pod.retry = loop_.after(kVolumeRetry, [this, uid = pod.uid] {
@@ -112,7 +119,8 @@ void Kubelet::schedule_tokens(PodState& pod) {
   pod.tokens = loop_.after(*life, [this, uid = pod.uid] {
     PodState* pod = find(uid);
     if (pod == nullptr || state_ != State::kUp || pod->finished) return;
-    const Status done = pod->files->refresh_tokens([&](const std::string& audience, Duration life) { return tokens_(audience, pod->key, pod->uid, life); });
+    const Status done = pod->files->refresh_tokens(
+        [&](const std::string& audience, Duration life) { return tokens_(audience, pod->key, pod->uid, life); });
     if (!done) log_.warning("a token could not be renewed", {{"pod", pod->key.name}, {"error", done.error().message}});
     schedule_tokens(*pod);
   });
@@ -143,7 +151,8 @@ void Kubelet::start_container(PodState& pod, ContainerState& container) {
   container.started = loop_.now();
   container.succeeded = false;
   container.ended = Json();
-  container.id = pod.uid + "/" + container.name + "/" + boot_id_.substr(0, 8) + "-" + std::to_string(container.restarts);
+  container.id =
+      pod.uid + "/" + container.name + "/" + boot_id_.substr(0, 8) + "-" + std::to_string(container.restarts);
   container.run = ContainerState::Run::kRunning;
   ContainerSpec spec;
   if (!pod.files) {
@@ -184,7 +193,9 @@ void Kubelet::container_ended(PodState& pod, ContainerState& container, const Co
   container.run = ContainerState::Run::kEnded;
   container.succeeded = exit.exit_code == 0 && exit.signal == 0;
   container.ended = termination(exit, container.started, loop_.now());
-  log_.info("container ended", {{"pod", pod.key.name}, {"container", container.name}, {"code", exit.exit_code}, {"message", exit.message}});
+  log_.info(
+      "container ended",
+      {{"pod", pod.key.name}, {"container", container.name}, {"code", exit.exit_code}, {"message", exit.message}});
   if (restarts(pod, container, container.succeeded)) {
     restart_later(pod, container);
     return write_status(pod);
@@ -195,9 +206,11 @@ void Kubelet::container_ended(PodState& pod, ContainerState& container, const Co
   }
   const auto main_runs = [&](const auto& other) { return !other->init && other->run != ContainerState::Run::kEnded; };
   const bool init_failed = container.init && !container.sidecar && !container.succeeded;
-  if (container.init && !init_failed) return container.name == api::launcher::kInitContainer && pod.files ? void() : sync(pod);
+  if (container.init && !init_failed)
+    return container.name == api::launcher::kInitContainer && pod.files ? void() : sync(pod);
   if (!init_failed && std::any_of(pod.containers.begin(), pod.containers.end(), main_runs)) return write_status(pod);
-  const bool failed = std::any_of(pod.containers.begin(), pod.containers.end(), [](const auto& other) { return !other->sidecar && !other->succeeded; });
+  const bool failed = std::any_of(pod.containers.begin(), pod.containers.end(),
+                                  [](const auto& other) { return !other->sidecar && !other->succeeded; });
   pod.finished = true;
   pod.phase = failed ? "Failed" : "Succeeded";
   kill_all(pod);  // sidecars
@@ -218,7 +231,8 @@ void Kubelet::restart_later(PodState& pod, ContainerState& container) {
   container.ended = Json();
   container.run = ContainerState::Run::kWaiting;
   container.waiting_reason = delay > Duration(0) ? "CrashLoopBackOff" : "Restarting";
-  container.waiting_message = delay > Duration(0) ? "back-off " + to_string(delay) + " restarting failed container" : "";
+  container.waiting_message =
+      delay > Duration(0) ? "back-off " + to_string(delay) + " restarting failed container" : "";
   container.restart = loop_.after(delay, [this, uid = pod.uid, name = container.name] {
     PodState* pod = find(uid);
     if (pod == nullptr || state_ != State::kUp || pod->deleting || pod->finished) return;
@@ -261,7 +275,8 @@ void Kubelet::remove_pod(PodState& pod) {
   pod.removing = true;
   if (!pod.finished) {
     pod.finished = true;
-    const bool failed = std::any_of(pod.containers.begin(), pod.containers.end(), [](const auto& container) { return !container->succeeded; });
+    const bool failed = std::any_of(pod.containers.begin(), pod.containers.end(),
+                                    [](const auto& container) { return !container->succeeded; });
     pod.phase = failed ? "Failed" : "Succeeded";
   }
   kube::Patch patch;
@@ -278,7 +293,8 @@ void Kubelet::remove_pod(PodState& pod) {
       PodState* pod = find(uid);
       if (pod == nullptr) return;
       pod->removing = false;
-      if (removed || removed.error().code == Code::kNotFound || removed.error().code == Code::kPreconditionFailed) return;
+      if (removed || removed.error().code == Code::kNotFound || removed.error().code == Code::kPreconditionFailed)
+        return;
       pod->retry = loop_.after(kRetry, [this, uid] {
         if (PodState* again = find(uid)) remove_pod(*again);
       });
@@ -303,9 +319,12 @@ Json Kubelet::status_of(const PodState& pod) const {
     } else {
       state["waiting"] = {{"reason", container->waiting_reason}, {"message", container->waiting_message}};
     }
-    Json status{{"name", container->name},   {"state", state},
-                {"ready", running},          {"restartCount", container->restarts},
-                {"image", container->spec.value("image", "")}, {"lastState", container->last.is_null() ? Json::object() : Json{{"terminated", container->last}}}};
+    Json status{{"name", container->name},
+                {"state", state},
+                {"ready", running},
+                {"restartCount", container->restarts},
+                {"image", container->spec.value("image", "")},
+                {"lastState", container->last.is_null() ? Json::object() : Json{{"terminated", container->last}}}};
     if (container->init) {
       if (!container->sidecar && !container->succeeded) initialized = false;
       init_statuses.push_back(std::move(status));
@@ -314,14 +333,15 @@ Json Kubelet::status_of(const PodState& pod) const {
       statuses.push_back(std::move(status));
     }
   }
-  return {{"phase", pod.phase},
-          {"hostIP", settings_.node_ip},
-          {"podIP", pod.ip},
-          {"startTime", start},
-          {"conditions", Json::array({condition("PodScheduled", true, start), condition("Initialized", initialized, start),
-                                      condition("ContainersReady", ready, start), condition("Ready", ready, start)})},
-          {"initContainerStatuses", std::move(init_statuses)},
-          {"containerStatuses", std::move(statuses)}};
+  return {
+      {"phase", pod.phase},
+      {"hostIP", settings_.node_ip},
+      {"podIP", pod.ip},
+      {"startTime", start},
+      {"conditions", Json::array({condition("PodScheduled", true, start), condition("Initialized", initialized, start),
+                                  condition("ContainersReady", ready, start), condition("Ready", ready, start)})},
+      {"initContainerStatuses", std::move(init_statuses)},
+      {"containerStatuses", std::move(statuses)}};
 }
 
 void Kubelet::write_status(PodState& pod) {
@@ -338,21 +358,23 @@ void Kubelet::write_status(PodState& pod) {
   patch.subresource = "status";
   patch.preconditions.uid = pod.uid;
   patch.body = {{"status", std::move(status)}};
-  client_->patch_raw(kube::Pod::type(), pod.key, std::move(patch), [this, uid = pod.uid, text = std::move(text)](Result<kube::Payload> patched) {
-    PodState* pod = find(uid);
-    if (pod == nullptr) return;
-    pod->writing = false;
-    if (patched) {
-      pod->written = text;
-      if (std::exchange(pod->write_again, false)) write_status(*pod);
-      return;
-    }
-    const Code code = patched.error().code;
-    if (code == Code::kNotFound || code == Code::kPreconditionFailed) return;  // the watch says so too
-    pod->retry = loop_.after(kRetry, [this, uid] {
-      if (PodState* again = find(uid)) write_status(*again);
-    });
-  });
+  client_->patch_raw(kube::Pod::type(), pod.key, std::move(patch),
+                     [this, uid = pod.uid, text = std::move(text)](Result<kube::Payload> patched) {
+                       PodState* pod = find(uid);
+                       if (pod == nullptr) return;
+                       pod->writing = false;
+                       if (patched) {
+                         pod->written = text;
+                         if (std::exchange(pod->write_again, false)) write_status(*pod);
+                         return;
+                       }
+                       const Code code = patched.error().code;
+                       if (code == Code::kNotFound || code == Code::kPreconditionFailed)
+                         return;  // the watch says so too
+                       pod->retry = loop_.after(kRetry, [this, uid] {
+                         if (PodState* again = find(uid)) write_status(*again);
+                       });
+                     });
 }
 
 }  // namespace pitcrew::local

@@ -18,16 +18,16 @@ struct Kubelet::ContainerState {
   Json spec;
   std::string name;
   bool init = false;
-  bool sidecar = false;   // an init container with restartPolicy Always
+  bool sidecar = false;  // an init container with restartPolicy Always
   Run run = Run::kWaiting;
-  std::string id;         // of the present or last run
+  std::string id;  // of the present or last run
   int restarts = 0;
-  int failures = 0;       // in a row: what the back-off grows by
+  int failures = 0;  // in a row: what the back-off grows by
   Instant started;
   std::string waiting_reason = "PodInitializing";
   std::string waiting_message;
-  Json ended;             // state.terminated of the last run, while it has not been started again
-  Json last;              // lastState.terminated
+  Json ended;  // state.terminated of the last run, while it has not been started again
+  Json last;   // lastState.terminated
   bool succeeded = false;
   Loop::TimerPtr restart;
 };
@@ -39,15 +39,15 @@ struct Kubelet::PodState {
   std::string ip;
   Instant start_time;
   std::string restart_policy = "Always";
-  bool started = false;         // volumes are there
-  bool fresh_memory = true;     // nothing of PITCREW_MEMORY has survived
+  bool started = false;      // volumes are there
+  bool fresh_memory = true;  // nothing of PITCREW_MEMORY has survived
   std::string phase = "Pending";
-  bool finished = false;        // Succeeded or Failed
+  bool finished = false;  // Succeeded or Failed
   bool deleting = false;
-  bool removing = false;        // its last status is written or being written, then the object goes
+  bool removing = false;  // its last status is written or being written, then the object goes
   std::optional<PodFiles> files;
   std::vector<std::unique_ptr<ContainerState>> containers;  // init containers first
-  std::string written;          // the status that the API has from us
+  std::string written;                                      // the status that the API has from us
   bool writing = false;
   bool write_again = false;
   Loop::TimerPtr retry;

@@ -25,16 +25,21 @@ class KubeletTest : public testing::Test {
   }
 
   void create(const std::string& name, const std::string& cpu = "1", const std::string& pin = "") {
-    Json spec{{"restartPolicy", "OnFailure"},
-              {"terminationGracePeriodSeconds", 30},
-              {"initContainers", Json::array({{{"name", "prepare"}, {"image", "i"}}})},
-              {"containers", Json::array({{{"name", "c"}, {"image", "i"}, {"resources", {{"requests", {{"cpu", cpu}}}}}}})}};
+    Json spec{
+        {"restartPolicy", "OnFailure"},
+        {"terminationGracePeriodSeconds", 30},
+        {"initContainers", Json::array({{{"name", "prepare"}, {"image", "i"}}})},
+        {"containers", Json::array({{{"name", "c"}, {"image", "i"}, {"resources", {{"requests", {{"cpu", cpu}}}}}}})}};
     if (!pin.empty()) {
       spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] =
-          Json::array({{{"matchFields", Json::array({{{"key", "metadata.name"}, {"operator", "In"}, {"values", Json::array({pin})}}})}}});
+          Json::array(
+              {{{"matchFields",
+                 Json::array({{{"key", "metadata.name"}, {"operator", "In"}, {"values", Json::array({pin})}}})}}});
     }
-    const Json pod{{"apiVersion", "v1"}, {"kind", "Pod"}, {"metadata", {{"name", name}, {"namespace", "a"}}}, {"spec", spec}};
-    client_.create_raw(kube::Pod::type(), pod, [](Result<kube::Payload> created) { ASSERT_TRUE(created.ok()) << created.error().message; });
+    const Json pod{
+        {"apiVersion", "v1"}, {"kind", "Pod"}, {"metadata", {{"name", name}, {"namespace", "a"}}}, {"spec", spec}};
+    client_.create_raw(kube::Pod::type(), pod,
+                       [](Result<kube::Payload> created) { ASSERT_TRUE(created.ok()) << created.error().message; });
     loop_.run_for(seconds(1));
   }
   kube::Ptr<kube::Pod> pod(const std::string& name) const {
@@ -59,11 +64,12 @@ class KubeletTest : public testing::Test {
   Scheduler scheduler_{loop_, transport_, 3};
   std::vector<std::string> started_;
   std::vector<std::string> signaled_;
-  std::optional<SimulatedRuntime> runtime_{std::in_place, loop_,
-                                           SimulatedRuntime::Model{[this](const ContainerSpec& spec) { started_.push_back(spec.id); },
-                                                                   [this](const std::string& id, int) { signaled_.push_back(id); },
-                                                                   {},
-                                                                   {}}};
+  std::optional<SimulatedRuntime> runtime_{
+      std::in_place, loop_,
+      SimulatedRuntime::Model{[this](const ContainerSpec& spec) { started_.push_back(spec.id); },
+                              [this](const std::string& id, int) { signaled_.push_back(id); },
+                              {},
+                              {}}};
   KubeletSettings settings_;
   std::optional<Kubelet> kubelet_;
 };
@@ -159,7 +165,8 @@ TEST_F(KubeletTest, a_pod_that_fits_nowhere_says_why_and_is_bound_when_there_is_
   create("big", "3");
   create("more", "3");
   EXPECT_TRUE(pod("more")->node_name.empty());
-  EXPECT_NE(pod("more")->unschedulable_message.find("Insufficient cpu"), std::string::npos) << pod("more")->unschedulable_message;
+  EXPECT_NE(pod("more")->unschedulable_message.find("Insufficient cpu"), std::string::npos)
+      << pod("more")->unschedulable_message;
   create("elsewhere", "1", "n7");
   EXPECT_TRUE(pod("elsewhere")->node_name.empty()) << "it is pinned to a node that is not there";
   end(started_[0], 0);

@@ -19,12 +19,17 @@ const Json& list_of(const Json& node, const char* part, const char* key) {
 
 }  // namespace
 
-Json conditions_with_ready(const Json& node, const std::string& status, const std::string& reason, const std::string& message, Instant now) {
+Json conditions_with_ready(const Json& node, const std::string& status, const std::string& reason,
+                           const std::string& message, Instant now) {
   Json conditions = Json::array();
   for (const Json& condition : list_of(node, "status", "conditions")) {
     if (condition.value("type", "") != "Ready") conditions.push_back(condition);
   }
-  conditions.push_back({{"type", "Ready"}, {"status", status}, {"reason", reason}, {"message", message}, {"lastTransitionTime", to_rfc3339(now)}});
+  conditions.push_back({{"type", "Ready"},
+                        {"status", status},
+                        {"reason", reason},
+                        {"message", message},
+                        {"lastTransitionTime", to_rfc3339(now)}});
   return conditions;
 }
 
@@ -43,7 +48,8 @@ Json taints_without_unreachable(const Json& node) {
   return taints;
 }
 
-NodeController::NodeController(Loop& loop, kube::Transport& transport, uint64_t seed, NodeControllerSettings settings, Logger log)
+NodeController::NodeController(Loop& loop, kube::Transport& transport, uint64_t seed, NodeControllerSettings settings,
+                               Logger log)
     : loop_(loop), settings_(settings), log_(std::move(log)), client_(loop, transport, seed) {}
 
 NodeController::~NodeController() = default;
@@ -72,7 +78,9 @@ void NodeController::mark(const std::string& node) {
 void NodeController::write_mark(const std::string& node, const Json& object) {
   kube::Patch status;
   status.subresource = "status";
-  status.body = {{"status", {{"conditions", conditions_with_ready(object, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.", loop_.now())}}}};
+  status.body = {{"status",
+                  {{"conditions", conditions_with_ready(object, "Unknown", "NodeStatusUnknown",
+                                                        "Kubelet stopped posting node status.", loop_.now())}}}};
   client_.patch_raw(kube::Node::type(), {"", node}, status, [this, node](Result<kube::Payload> patched) {
     const auto silent = silent_.find(node);
     if (silent == silent_.end()) return;

@@ -1,5 +1,9 @@
 #include "lib/local/node/node_shim.hpp"
 
+#include <cerrno>
+#include <map>
+#include <string>
+
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -8,10 +12,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <map>
-#include <string>
 
 #include "lib/base/json.hpp"
 #include "lib/local/node/container_shim.hpp"
@@ -26,7 +26,8 @@ class NodeShim {
 
   int run() {
     ::fcntl(fd_, F_SETFD, FD_CLOEXEC);
-    // When the owner dies the socket closes, and what runs is killed in order; this one has to be awake for it (SIGSTOP from outside).
+    // When the owner dies the socket closes, and what runs is killed in order; this one has to be awake for it (SIGSTOP
+    // from outside).
     ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
     ::signal(SIGPIPE, SIG_IGN);
@@ -115,7 +116,13 @@ class NodeShim {
       return;
     }
     // 128 and StartError are what containerd reports for a command that can't be started.
-    tell({{"event", "exited"}, {"id", id}, {"code", 128}, {"signal", 0}, {"oom", false}, {"start_failed", true}, {"message", started.error}});
+    tell({{"event", "exited"},
+          {"id", id},
+          {"code", 128},
+          {"signal", 0},
+          {"oom", false},
+          {"start_failed", true},
+          {"message", started.error}});
   }
 
   void read_signals(int signals) {

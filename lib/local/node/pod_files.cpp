@@ -1,11 +1,11 @@
 #include "lib/local/node/pod_files.hpp"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/api/launcher_contract.hpp"
 #include "lib/base/time.hpp"
@@ -106,7 +106,9 @@ Status PodFiles::refresh(const Json& pod) {
   for (const Json& volume : volumes) {
     const std::string& folder = folders_.at(text_of(volume, "name"));
     PITCREW_TRY(write_downward(child(child(volume, "downwardAPI"), "items"), folder));
-    PITCREW_TRY(each_source(volume, [&](const Json& source) { return write_downward(child(child(source, "downwardAPI"), "items"), folder); }));
+    PITCREW_TRY(each_source(volume, [&](const Json& source) {
+      return write_downward(child(child(source, "downwardAPI"), "items"), folder);
+    }));
   }
   return {};
 }
@@ -181,7 +183,8 @@ std::map<std::string, std::string> PodFiles::path_map(const Json& container) con
 // Field paths of the downward API: https://kubernetes.io/docs/concepts/workloads/pods/downward-api/
 Result<std::string> PodFiles::field(const std::string& path) const {
   const Json& metadata = child(pod_, "metadata");
-  if (path == "metadata.name" || path == "metadata.namespace" || path == "metadata.uid") return text_of(metadata, path.c_str() + 9);
+  if (path == "metadata.name" || path == "metadata.namespace" || path == "metadata.uid")
+    return text_of(metadata, path.c_str() + 9);
   if (path == "spec.nodeName") return facts_.node;
   if (path == "spec.serviceAccountName") {
     const std::string account = text_of(child(pod_, "spec"), "serviceAccountName");
@@ -204,7 +207,8 @@ Result<std::string> PodFiles::field(const std::string& path) const {
   return Error(Code::kUnsupported, "the field '" + path + "' is not known to the downward API of a local run");
 }
 
-Result<std::map<std::string, std::string>> PodFiles::environment(const Json& container, const std::map<std::string, std::string>& paths) const {
+Result<std::map<std::string, std::string>> PodFiles::environment(
+    const Json& container, const std::map<std::string, std::string>& paths) const {
   std::map<std::string, std::string> env = settings_.base_env;
   std::string path;
   for (const std::string& folder : settings_.path) path += folder + ":";
@@ -248,7 +252,9 @@ Result<ContainerSpec> PodFiles::container(const Json& container, const std::stri
     }
   }
   if (!child(container, "command").is_array() || spec.argv.empty()) {
-    return Error(Code::kInvalidArgument, "container '" + spec.container + "' names no command, and no image is pulled that could have one; set `command`");
+    return Error(Code::kInvalidArgument,
+                 "container '" + spec.container +
+                     "' names no command, and no image is pulled that could have one; set `command`");
   }
   const std::string folder = text_of(container, "workingDir");
   spec.folder = folder.empty() ? settings_.working_folder : map_paths(folder, paths);
@@ -266,7 +272,9 @@ Status PodFiles::install_launcher() const {
     std::error_code error;
     fs::remove(target, error);
     fs::create_symlink(settings_.launcher_binary, target, error);
-    if (error) return Error(Code::kUnavailable, "linking the launcher " + settings_.launcher_binary + " to " + target + ": " + error.message());
+    if (error)
+      return Error(Code::kUnavailable,
+                   "linking the launcher " + settings_.launcher_binary + " to " + target + ": " + error.message());
   }
   return {};
 }

@@ -1,10 +1,10 @@
 #include "lib/local/node/pod_files.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include <gtest/gtest.h>
 
 #include "lib/base/yaml.hpp"
 #include "lib/local/node/pod_text.hpp"
@@ -85,7 +85,8 @@ class PodFilesTest : public testing::Test {
     settings_.working_folder = "/";
     pod_ = (*parse_yaml(kPod))[0].json;
     files_.emplace(settings_, pod_, PodFacts{"127.1.1.1", "127.1.1.254", "n1"});
-    const Status made = files_->make([](const std::string& audience, Duration) { return "token for " + audience; }, true);
+    const Status made =
+        files_->make([](const std::string& audience, Duration) { return "token for " + audience; }, true);
     EXPECT_TRUE(made.ok());
   }
   Folder folder_;
@@ -132,7 +133,8 @@ spec:
   containers:
     - {name: c, image: i, resources: {limits: {nvidia.com/gpu: 8, cpu: 4}}, env: [{name: K, valueFrom: {secretKeyRef: {name: s, key: k}}}]}
   volumes: [{name: v, hostPath: {path: /}}, {name: w, secret: {secretName: s}}, {name: x, emptyDir: {}}]
-)"))[0].json;
+)"))[0]
+                                .json;
   const Problems problems = check_runnable_locally(pod_template);
   ASSERT_EQ(problems.size(), 5u) << join(problems);
   EXPECT_EQ(problems[0].path, "spec.template.spec.containers[0].command");

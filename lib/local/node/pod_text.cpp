@@ -10,7 +10,8 @@ constexpr std::string_view kDelimiters = "=:,;\"'`()[]{}<>| \t\n";
 bool delimiter(char c) { return kDelimiters.find(c) != std::string_view::npos; }
 
 // The longest key that stands at `at` as a whole path or as the beginning of one.
-const std::pair<const std::string, std::string>* match(const std::string& text, size_t at, const std::map<std::string, std::string>& paths) {
+const std::pair<const std::string, std::string>* match(const std::string& text, size_t at,
+                                                       const std::map<std::string, std::string>& paths) {
   const std::pair<const std::string, std::string>* best = nullptr;
   for (const auto& entry : paths) {
     const size_t end = at + entry.first.size();

@@ -1,5 +1,11 @@
 #include "lib/local/node/process_runtime.hpp"
 
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -7,12 +13,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
-#include <cstring>
-#include <mutex>
-#include <thread>
 
 #include "lib/base/json.hpp"
 #include "lib/local/node/process_tree.hpp"
@@ -31,7 +31,8 @@ std::string new_mark() {
 }  // namespace
 
 struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::State> {
-  State(Loop& loop, ProcessRuntimeSettings settings, Logger log) : loop(loop), settings(std::move(settings)), log(std::move(log)) {}
+  State(Loop& loop, ProcessRuntimeSettings settings, Logger log)
+      : loop(loop), settings(std::move(settings)), log(std::move(log)) {}
 
   Loop& loop;
   ProcessRuntimeSettings settings;
@@ -71,7 +72,8 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
 
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
-    // dup2 onto itself would keep the descriptor close-on-exec where it happens to be 3; POSIX 2024 and glibc 2.29 clear it.
+    // dup2 onto itself would keep the descriptor close-on-exec where it happens to be 3; POSIX 2024 and glibc 2.29
+    // clear it.
     posix_spawn_file_actions_adddup2(&actions, ends[1], kChildFd);
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
@@ -192,16 +194,25 @@ void ProcessRuntime::boot(Handler& handler) {
     state_->post([message = spawned.error().message](State& state) { state.handler->died(message); });
     return;
   }
-  state_->reader = std::thread([state = state_.get(), fd = state_->fd, pid = state_->shim.load(), mark = state_->mark] { state->read(fd, pid, mark); });
+  state_->reader = std::thread([state = state_.get(), fd = state_->fd, pid = state_->shim.load(), mark = state_->mark] {
+    state->read(fd, pid, mark);
+  });
 }
 
 void ProcessRuntime::start(ContainerSpec spec) {
   Json env = spec.env;
   env[kMark] = state_->mark;
-  state_->order({{"do", "start"}, {"id", spec.id}, {"argv", spec.argv}, {"env", std::move(env)}, {"folder", spec.folder}, {"log", spec.log_file}});
+  state_->order({{"do", "start"},
+                 {"id", spec.id},
+                 {"argv", spec.argv},
+                 {"env", std::move(env)},
+                 {"folder", spec.folder},
+                 {"log", spec.log_file}});
 }
 
-void ProcessRuntime::signal(const std::string& id, int number) { state_->order({{"do", "signal"}, {"id", id}, {"signal", number}}); }
+void ProcessRuntime::signal(const std::string& id, int number) {
+  state_->order({{"do", "signal"}, {"id", id}, {"signal", number}});
+}
 void ProcessRuntime::kill(const std::string& id) { state_->order({{"do", "kill"}, {"id", id}}); }
 void ProcessRuntime::freeze() { state_->order({{"do", "freeze"}}); }
 void ProcessRuntime::power_off() { state_->order({{"do", "off"}}); }

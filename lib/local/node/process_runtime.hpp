@@ -15,11 +15,12 @@ struct ProcessRuntimeSettings {
   std::vector<std::string> shim_command;
 };
 
-// A node whose containers are processes, all below one process that is the node (node_shim.hpp). When that one dies, by whatever hand,
-// everything on the node is killed before died() is told; when the process that owns this object dies, so does the node.
+// A node whose containers are processes, all below one process that is the node (node_shim.hpp). When that one dies, by
+// whatever hand, everything on the node is killed before died() is told; when the process that owns this object dies,
+// so does the node.
 //
-// The owner becomes a sub-reaper. Threads: one that reads the shim's socket and posts to the loop; everything else on the loop.
-// Destroying it ends the node.
+// The owner becomes a sub-reaper. Threads: one that reads the shim's socket and posts to the loop; everything else on
+// the loop. Destroying it ends the node.
 class ProcessRuntime final : public ContainerRuntime {
  public:
   ProcessRuntime(Loop& loop, ProcessRuntimeSettings settings, Logger log = {});

@@ -1,15 +1,15 @@
 #include "lib/local/node/process_runtime.hpp"
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <set>
 
 #include "lib/base/json.hpp"
 #include "lib/local/node/process_tree.hpp"
@@ -29,7 +29,8 @@ class ProcessRuntimeTest : public testing::Test, public ContainerRuntime::Handle
     std::string name = (fs::temp_directory_path() / "node-XXXXXX").string();
     PITCREW_INVARIANT(::mkdtemp(name.data()) != nullptr, "a folder can be made");
     folder_ = name;
-    runtime_ = std::make_unique<ProcessRuntime>(loop_, ProcessRuntimeSettings{{std::string(PITCREW_BIN_DIR) + "/pitcrew-node-shim"}});
+    runtime_ = std::make_unique<ProcessRuntime>(
+        loop_, ProcessRuntimeSettings{{std::string(PITCREW_BIN_DIR) + "/pitcrew-node-shim"}});
     tick();
     runtime_->boot(*this);
     PITCREW_INVARIANT(loop_.run_until([&] { return up_; }, kPatience), "the node came up");
@@ -67,10 +68,12 @@ class ProcessRuntimeTest : public testing::Test, public ContainerRuntime::Handle
   // Waits for a file that a script writes when it has come so far, and reads its number.
   pid_t pid_in(const std::string& file) {
     pid_t pid = 0;
-    EXPECT_TRUE(loop_.run_until([&] {
-      std::ifstream in(folder_ + "/" + file);
-      return static_cast<bool>(in >> pid);
-    }, kPatience));
+    EXPECT_TRUE(loop_.run_until(
+        [&] {
+          std::ifstream in(folder_ + "/" + file);
+          return static_cast<bool>(in >> pid);
+        },
+        kPatience));
     return pid;
   }
   static bool alive(pid_t pid) {
@@ -165,11 +168,13 @@ TEST_F(ProcessRuntimeTest, a_frozen_node_stands_still_and_says_nothing_until_its
   start("a", "echo $$ > near; while true; do :; done");
   const pid_t near = pid_in("near");
   runtime_->freeze();
-  ASSERT_TRUE(loop_.run_until([&] {
-    std::ifstream stat("/proc/" + std::to_string(near) + "/stat");
-    std::string text{std::istreambuf_iterator<char>(stat), {}};
-    return text[text.rfind(')') + 2] == 'T';
-  }, kPatience));
+  ASSERT_TRUE(loop_.run_until(
+      [&] {
+        std::ifstream stat("/proc/" + std::to_string(near) + "/stat");
+        std::string text{std::istreambuf_iterator<char>(stat), {}};
+        return text[text.rfind(')') + 2] == 'T';
+      },
+      kPatience));
   ::kill(near, SIGKILL);
   EXPECT_TRUE(gone(near));
   runtime_->power_off();
@@ -201,8 +206,13 @@ TEST_F(ProcessRuntimeTest, destroying_the_runtime_leaves_no_process) {
     ::_exit(1);
   }
   ::close(ends[1]);
-  const Json order{{"do", "start"}, {"id", "a"}, {"env", {{"PATH", "/usr/bin:/bin"}}}, {"folder", folder},
-                   {"argv", Json::array({"/bin/sh", "-c", "setsid sh -c 'echo $$ > far; exec sleep 1000' & echo $$ > near; sleep 1000"})}};
+  const Json order{
+      {"do", "start"},
+      {"id", "a"},
+      {"env", {{"PATH", "/usr/bin:/bin"}}},
+      {"folder", folder},
+      {"argv",
+       Json::array({"/bin/sh", "-c", "setsid sh -c 'echo $$ > far; exec sleep 1000' & echo $$ > near; sleep 1000"})}};
   const std::string line = order.dump() + "\n";
   if (::write(ends[0], line.data(), line.size()) < 0) ::_exit(1);
   std::ofstream(folder + "/shim") << shim << std::endl;

@@ -1,16 +1,16 @@
 #include "lib/local/node/process_tree.hpp"
 
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <map>
 
 namespace pitcrew::local {
 namespace {

@@ -1,19 +1,19 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <string>
 #include <vector>
 
+#include <sys/types.h>
+
 namespace pitcrew::local {
 
-// All living descendants of a process, found by their parents in /proc, zombies left out. What has left its session or its group
-// is still a descendant; an orphan is one of the nearest sub-reaper's.
+// All living descendants of a process, found by their parents in /proc, zombies left out. What has left its session or
+// its group is still a descendant; an orphan is one of the nearest sub-reaper's.
 std::vector<pid_t> descendants(pid_t root);
 // The living children of a process.
 std::vector<pid_t> children(pid_t parent);
-// SIGKILL to all descendants until there are none: what is forked meanwhile is found in the next round. Reaps what is the caller's own,
-// `keep` apart. False where some were left after `rounds`.
+// SIGKILL to all descendants until there are none: what is forked meanwhile is found in the next round. Reaps what is
+// the caller's own, `keep` apart. False where some were left after `rounds`.
 bool kill_descendants(pid_t root, int rounds = 200, const std::vector<pid_t>& keep = {});
 // SIGSTOP to all descendants until all of them stand still.
 void stop_descendants(pid_t root);

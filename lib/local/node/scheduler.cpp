@@ -80,7 +80,8 @@ void Scheduler::pass() {
   timer_.reset();
   std::vector<std::shared_ptr<const kube::Pod>> pending;
   pods_.store().for_each([&](const auto& pod) {
-    if (pod->node_name.empty() && !pod->deleting() && !pod->ended() && !assumed_.contains(pod->metadata.uid)) pending.push_back(pod);
+    if (pod->node_name.empty() && !pod->deleting() && !pod->ended() && !assumed_.contains(pod->metadata.uid))
+      pending.push_back(pod);
   });
   std::optional<Instant> next;
   for (const auto& pod : pending) {
@@ -103,15 +104,18 @@ void Scheduler::pass() {
 
 std::string Scheduler::refusal(const kube::Pod& pod, const kube::Node& node) const {
   const std::string& name = node.metadata.name;
-  if (!pod.required_node.empty() && pod.required_node != name) return "node(s) didn't match Pod's node affinity/selector";
+  if (!pod.required_node.empty() && pod.required_node != name)
+    return "node(s) didn't match Pod's node affinity/selector";
   for (const auto& [key, value] : pod.node_selector) {
     const auto label = node.metadata.labels.find(key);
-    if (label == node.metadata.labels.end() || label->second != value) return "node(s) didn't match Pod's node affinity/selector";
+    if (label == node.metadata.labels.end() || label->second != value)
+      return "node(s) didn't match Pod's node affinity/selector";
   }
   if (node.unschedulable) return "node(s) were unschedulable";
   if (!node.ready()) return "node(s) were not ready";
   for (const kube::Taint& taint : node.taints) {
-    if (taint.effect != "PreferNoSchedule" && !tolerates(pod, taint)) return "node(s) had untolerated taint {" + taint.key + "}";
+    if (taint.effect != "PreferNoSchedule" && !tolerates(pod, taint))
+      return "node(s) had untolerated taint {" + taint.key + "}";
   }
   const auto amount = [&](const std::map<std::string, kube::Resources>& of, const std::string& resource) -> int64_t {
     const auto node_amounts = of.find(name);
@@ -145,7 +149,8 @@ void Scheduler::consider(const std::shared_ptr<const kube::Pod>& pod) {
   });
   if (best.empty()) {
     std::string message = "0/" + std::to_string(nodes_.store().size()) + " nodes are available";
-    for (const auto& [why, count] : refusals) message += (message.find(':') == std::string::npos ? ": " : ", ") + std::to_string(count) + " " + why;
+    for (const auto& [why, count] : refusals)
+      message += (message.find(':') == std::string::npos ? ": " : ", ") + std::to_string(count) + " " + why;
     return say_unschedulable(*pod, message + ".");
   }
   // Counted as there until the watch shows it, so that the next pod sees the room that is left.

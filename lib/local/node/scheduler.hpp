@@ -17,13 +17,13 @@ namespace pitcrew::local {
 
 // What a test may make of the scheduler; the defaults make a good one.
 struct SchedulerFaults {
-  std::function<Duration(const kube::Pod&)> late;  // how long a pod waits before it is looked at
+  std::function<Duration(const kube::Pod&)> late;     // how long a pod waits before it is looked at
   std::function<bool(const kube::Pod&)> passes_over;  // asked at every attempt: true leaves the pod alone this time
 };
 
-// Binds pods to nodes as kube-scheduler does, as far as a TrainingJob's pods need it: Ready, unschedulable, taints, the pin by
-// required affinity, node selector and requests; the emptiest node by pods wins. A pod that fits nowhere gets PodScheduled False with
-// the reason, once per reason. Lives on the loop.
+// Binds pods to nodes as kube-scheduler does, as far as a TrainingJob's pods need it: Ready, unschedulable, taints, the
+// pin by required affinity, node selector and requests; the emptiest node by pods wins. A pod that fits nowhere gets
+// PodScheduled False with the reason, once per reason. Lives on the loop.
 class Scheduler {
  public:
   Scheduler(Loop& loop, kube::Transport& transport, uint64_t seed, SchedulerFaults faults = {}, Logger log = {});
@@ -54,7 +54,7 @@ class Scheduler {
   std::map<std::string, int> pod_count_;
   std::map<std::string, kube::Resources> robbed_;
   std::map<std::string, std::shared_ptr<const kube::Pod>> assumed_;  // by UID: bound by us, and not yet seen bound
-  std::map<std::string, Instant> not_before_;   // pod UID, of late ones
+  std::map<std::string, Instant> not_before_;                        // pod UID, of late ones
   bool awake_ = false;
   Loop::TimerPtr timer_;
   std::shared_ptr<Scheduler*> self_;

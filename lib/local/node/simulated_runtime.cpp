@@ -5,10 +5,7 @@
 namespace pitcrew::local {
 
 SimulatedRuntime::SimulatedRuntime(Loop& loop, Model model, Duration latency, Duration boot_time)
-    : model_(std::move(model)),
-      latency_(latency),
-      boot_time_(boot_time),
-      delayed_(loop) {}
+    : model_(std::move(model)), latency_(latency), boot_time_(boot_time), delayed_(loop) {}
 
 void SimulatedRuntime::later(Duration delay, std::function<void()> task) {
   delayed_.after(delay, [this, boot = boot_, task = std::move(task)] {

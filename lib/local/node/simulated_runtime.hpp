@@ -10,8 +10,9 @@
 
 namespace pitcrew::local {
 
-// A node without processes: containers are whatever the model makes of them. Orders reach the model after `latency`; its exits
-// reach the kubelet after the same. A frozen node's model hears nothing and its exits reach nobody. Lives on the loop.
+// A node without processes: containers are whatever the model makes of them. Orders reach the model after `latency`;
+// its exits reach the kubelet after the same. A frozen node's model hears nothing and its exits reach nobody. Lives on
+// the loop.
 class SimulatedRuntime final : public ContainerRuntime {
  public:
   // Called on the loop. Init containers never reach the model: they end well by themselves.
