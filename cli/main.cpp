@@ -1,6 +1,6 @@
-#include <CLI/CLI.hpp>
-
 #include <iostream>
+
+#include <CLI/CLI.hpp>
 
 #include "cli/validate/validate.hpp"
 #include "lib/base/version.hpp"
@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
   int code = 0;
 
   std::vector<std::string> files;
-  CLI::App* validate = app.add_subcommand("validate", "Check TrainingJob manifests and print everything that is wrong with them");
+  CLI::App* validate =
+      app.add_subcommand("validate", "Check TrainingJob manifests and print everything that is wrong with them");
   validate->add_option("file", files, "Manifests; - is standard input")->required();
   validate->callback([&] { code = pitcrew::cli::validate_files(files, std::cout, std::cerr); });
 

@@ -32,10 +32,14 @@ Result<ChaosEvent> parse_event(std::string_view text) {
 
 std::string_view to_string(ChaosKind kind) {
   switch (kind) {
-    case ChaosKind::kKillNode: return "kill-node";
-    case ChaosKind::kKillRank: return "kill-rank";
-    case ChaosKind::kHang: return "hang";
-    case ChaosKind::kKillLauncher: return "kill-launcher";
+    case ChaosKind::kKillNode:
+      return "kill-node";
+    case ChaosKind::kKillRank:
+      return "kill-rank";
+    case ChaosKind::kHang:
+      return "hang";
+    case ChaosKind::kKillLauncher:
+      return "kill-launcher";
   }
   return "kill-rank";
 }
@@ -44,7 +48,9 @@ Result<ChaosPlan> ChaosPlan::parse(std::string_view text) {
   ChaosPlan plan;
   if (text.starts_with("random:")) {
     const auto seed = number(text.substr(7));
-    if (!seed) return Error(Code::kInvalidArgument, "--chaos: '" + std::string(text) + "' needs a whole number as its seed" + kRemedy);
+    if (!seed)
+      return Error(Code::kInvalidArgument,
+                   "--chaos: '" + std::string(text) + "' needs a whole number as its seed" + kRemedy);
     plan.random_.emplace(*seed);
     plan.draw(Step(0));
     return plan;
@@ -55,9 +61,11 @@ Result<ChaosPlan> ChaosPlan::parse(std::string_view text) {
     plan.events_.push_back(event);
     if (comma == std::string_view::npos) break;
     text.remove_prefix(comma + 1);
-    if (text.empty()) return Error(Code::kInvalidArgument, std::string("--chaos: nothing stands behind the last comma") + kRemedy);
+    if (text.empty())
+      return Error(Code::kInvalidArgument, std::string("--chaos: nothing stands behind the last comma") + kRemedy);
   }
-  std::stable_sort(plan.events_.begin(), plan.events_.end(), [](const ChaosEvent& a, const ChaosEvent& b) { return a.step < b.step; });
+  std::stable_sort(plan.events_.begin(), plan.events_.end(),
+                   [](const ChaosEvent& a, const ChaosEvent& b) { return a.step < b.step; });
   return plan;
 }
 

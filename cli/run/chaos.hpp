@@ -34,8 +34,8 @@ class ChaosPlan {
   static Result<ChaosPlan> parse(std::string_view text);
 
   bool empty() const { return !random_ && events_.empty(); }
-  // The next failure that is due at this step, taken out of the plan. A random plan never ends: between two failures it leaves 40
-  // to 119 steps.
+  // The next failure that is due at this step, taken out of the plan. A random plan never ends: between two failures it
+  // leaves 40 to 119 steps.
   std::optional<ChaosEvent> due(Step step);
 
  private:

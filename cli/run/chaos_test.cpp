@@ -32,7 +32,8 @@ TEST(Chaos, a_seed_gives_the_same_failures_again) {
 }
 
 TEST(Chaos, what_is_no_failure_is_refused_with_the_remedy) {
-  for (const char* text : {"kill-node", "kill-node@", "kill-node@x", "explode@3", "random:", "random:x", "hang@1,", ","}) {
+  for (const char* text :
+       {"kill-node", "kill-node@", "kill-node@x", "explode@3", "random:", "random:x", "hang@1,", ","}) {
     const auto plan = ChaosPlan::parse(text);
     ASSERT_FALSE(plan.ok()) << text;
     EXPECT_NE(plan.error().message.find("write it like"), std::string::npos);

@@ -1,5 +1,10 @@
 #include "cli/run/guard.hpp"
 
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <vector>
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -7,11 +12,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstdlib>
-#include <filesystem>
-#include <vector>
 
 #include "lib/local/node/process_tree.hpp"
 

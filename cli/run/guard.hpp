@@ -7,8 +7,9 @@
 
 namespace pitcrew::cli {
 
-// A process that outlives `pitcrew run` by a moment: when that one is gone, however it ended, the guard kills every process that
-// carries the run's mark in its environment and removes the run's memory. Started again when somebody kills it. Lives on the loop.
+// A process that outlives `pitcrew run` by a moment: when that one is gone, however it ended, the guard kills every
+// process that carries the run's mark in its environment and removes the run's memory. Started again when somebody
+// kills it. Lives on the loop.
 class Guard {
  public:
   Guard(net::AsioLoop& loop, std::string run_id, std::string memory_folder);

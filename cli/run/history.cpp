@@ -18,8 +18,12 @@ std::string one_decimal(double value) {
 }
 
 Json fields_of(const api::Recovery& recovery) {
-  Json json{{"event", "recovery"}, {"epoch", recovery.epoch}, {"cause", api::to_string(recovery.cause)}, {"rung", api::to_string(recovery.rung)},
-            {"evidence", recovery.evidence}, {"node", recovery.node}};
+  Json json{{"event", "recovery"},
+            {"epoch", recovery.epoch},
+            {"cause", api::to_string(recovery.cause)},
+            {"rung", api::to_string(recovery.rung)},
+            {"evidence", recovery.evidence},
+            {"node", recovery.node}};
   if (recovery.rank) json["rank"] = recovery.rank->value;
   if (recovery.steps_lost) json["stepsLost"] = *recovery.steps_lost;
   if (recovery.happened) json["happened"] = to_rfc3339(*recovery.happened, 6);
@@ -112,30 +116,38 @@ void History::recovery(Instant time, const api::Recovery& recovery) {
   std::string where = recovery.node.empty() ? "" : " on " + recovery.node;
   if (recovery.rank) where = " of rank " + std::to_string(recovery.rank->value) + where;
   if (recovery.decided && !before.decided) {
-    note(time, std::string(api::to_string(recovery.cause)) + where + " → " + std::string(api::to_string(recovery.rung)) + " (" + recovery.evidence + ")",
+    note(time,
+         std::string(api::to_string(recovery.cause)) + where + " → " + std::string(api::to_string(recovery.rung)) +
+             " (" + recovery.evidence + ")",
          fields_of(recovery));
   }
   const auto seconds = seconds_to_training(recovery);
   if (!seconds || before.first_step) return;
-  std::string text = "training again " + one_decimal(*seconds) + " s after the " + std::string(api::to_string(recovery.cause));
-  if (recovery.steps_lost) text += ", " + std::to_string(*recovery.steps_lost) + (*recovery.steps_lost == 1 ? " step" : " steps") + " done again";
+  std::string text =
+      "training again " + one_decimal(*seconds) + " s after the " + std::string(api::to_string(recovery.cause));
+  if (recovery.steps_lost)
+    text +=
+        ", " + std::to_string(*recovery.steps_lost) + (*recovery.steps_lost == 1 ? " step" : " steps") + " done again";
   note(time, text, fields_of(recovery));
 }
 
 void History::status(Instant time, const api::TrainingJob& job) {
   const api::TrainingJobStatus& status = job.status;
   // Newest first in the status; told in the order in which they happened.
-  for (auto recovery = status.recoveries.rbegin(); recovery != status.recoveries.rend(); ++recovery) this->recovery(time, *recovery);
+  for (auto recovery = status.recoveries.rbegin(); recovery != status.recoveries.rend(); ++recovery)
+    this->recovery(time, *recovery);
   const std::string phase(api::to_string(status.phase));
   std::string reason;
   for (const Condition& condition : status.conditions) {
-    const bool telling = (condition.type == "Failed" && condition.status) || (condition.type == "Admitted" && !condition.status);
+    const bool telling =
+        (condition.type == "Failed" && condition.status) || (condition.type == "Admitted" && !condition.status);
     if (telling) reason = condition.reason + ": " + condition.message;
   }
   if (phase == phase_ && (reason == reason_ || reason.empty())) return;
   phase_ = phase;
   reason_ = reason;
-  note(time, phase + (reason.empty() ? "" : " (" + reason + ")"), {{"event", "phase"}, {"phase", phase}, {"reason", reason}});
+  note(time, phase + (reason.empty() ? "" : " (" + reason + ")"),
+       {{"event", "phase"}, {"phase", phase}, {"reason", reason}});
 }
 
 Json make_report(const api::TrainingJob& job, const Recoveries& recoveries, const std::string& steps_file) {
@@ -157,8 +169,13 @@ Json make_report(const api::TrainingJob& job, const Recoveries& recoveries, cons
                 {"queued", status.goodput.queued}}},
               {"loss", Json::object()}};
   for (const auto& [detected, recovery] : recoveries) {
-    Json entry{{"cause", api::to_string(recovery.cause)}, {"rung", api::to_string(recovery.rung)}, {"epoch", recovery.epoch}, {"evidence", recovery.evidence},
-               {"node", recovery.node}, {"secondsToTraining", nullptr}, {"stepsLost", nullptr}};
+    Json entry{{"cause", api::to_string(recovery.cause)},
+               {"rung", api::to_string(recovery.rung)},
+               {"epoch", recovery.epoch},
+               {"evidence", recovery.evidence},
+               {"node", recovery.node},
+               {"secondsToTraining", nullptr},
+               {"stepsLost", nullptr}};
     if (const auto seconds = seconds_to_training(recovery)) entry["secondsToTraining"] = *seconds;
     if (recovery.steps_lost) entry["stepsLost"] = *recovery.steps_lost;
     report["recoveries"].push_back(std::move(entry));
@@ -170,12 +187,14 @@ Json make_report(const api::TrainingJob& job, const Recoveries& recoveries, cons
 std::string recovery_table(const Recoveries& recoveries) {
   std::string table;
   char row[256];
-  std::snprintf(row, sizeof row, "  %-6s %-14s %-11s %-8s %10s %11s\n", "epoch", "cause", "rung", "node", "seconds", "steps lost");
+  std::snprintf(row, sizeof row, "  %-6s %-14s %-11s %-8s %10s %11s\n", "epoch", "cause", "rung", "node", "seconds",
+                "steps lost");
   table += row;
   for (const auto& [detected, recovery] : recoveries) {
     const auto seconds = seconds_to_training(recovery);
-    std::snprintf(row, sizeof row, "  %-6llu %-14s %-11s %-8s %10s %11s\n", static_cast<unsigned long long>(recovery.epoch),
-                  std::string(api::to_string(recovery.cause)).c_str(), std::string(api::to_string(recovery.rung)).c_str(),
+    std::snprintf(row, sizeof row, "  %-6llu %-14s %-11s %-8s %10s %11s\n",
+                  static_cast<unsigned long long>(recovery.epoch), std::string(api::to_string(recovery.cause)).c_str(),
+                  std::string(api::to_string(recovery.rung)).c_str(),
                   recovery.node.empty() ? "-" : recovery.node.c_str(), seconds ? one_decimal(*seconds).c_str() : "-",
                   recovery.steps_lost ? std::to_string(*recovery.steps_lost).c_str() : "-");
     table += row;

@@ -13,8 +13,8 @@ namespace pitcrew::cli {
 // By when each was detected: the epoch that it leads to isn't known at once.
 using Recoveries = std::map<Instant, api::Recovery>;
 
-// What has happened to the job so far, over all runs of the same command: told to the view as it becomes known, and kept in
-// events.jsonl. On the loop.
+// What has happened to the job so far, over all runs of the same command: told to the view as it becomes known, and
+// kept in events.jsonl. On the loop.
 class History {
  public:
   // Reads what earlier runs have left in the file, and appends to it.
@@ -23,7 +23,8 @@ class History {
   History(const History&) = delete;
 
   void note(Instant time, const std::string& text, Json fields);
-  // Compares with the status before and tells what is new: phases, recoveries that were decided or are over, conditions.
+  // Compares with the status before and tells what is new: phases, recoveries that were decided or are over,
+  // conditions.
   void status(Instant time, const api::TrainingJob& job);
 
   const Recoveries& recoveries() const { return recoveries_; }

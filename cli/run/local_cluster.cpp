@@ -1,10 +1,10 @@
 #include "cli/run/local_cluster.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+
+#include <unistd.h>
 
 #include "cli/run/guard.hpp"
 #include "cli/run/run_folder.hpp"
@@ -39,18 +39,24 @@ struct LocalCluster::Node {
   Loop::TimerPtr off;  // after chaos
 };
 
-LocalCluster::LocalCluster(Loop& loop, const RunFolder& folder, LocalClusterSettings settings, Random random, Logger log)
-    : loop_(loop), settings_(std::move(settings)), log_(std::move(log)), server_(loop, {
-                                                                                           .seed = random(),
-                                                                                           .token_source = [] { return net::hex(net::random_bytes(32)); },
-                                                                                       }) {
-  node_controller_ = std::make_unique<local::NodeController>(loop, transport(), random(), local::NodeControllerSettings{.grace = kNodeGrace}, log_);
+LocalCluster::LocalCluster(Loop& loop, const RunFolder& folder, LocalClusterSettings settings, Random random,
+                           Logger log)
+    : loop_(loop),
+      settings_(std::move(settings)),
+      log_(std::move(log)),
+      server_(loop, {
+                        .seed = random(),
+                        .token_source = [] { return net::hex(net::random_bytes(32)); },
+                    }) {
+  node_controller_ = std::make_unique<local::NodeController>(loop, transport(), random(),
+                                                             local::NodeControllerSettings{.grace = kNodeGrace}, log_);
   scheduler_ = std::make_unique<local::Scheduler>(loop, transport(), random(), local::SchedulerFaults{}, log_);
   for (unsigned i = 0; i < settings_.nodes; ++i) {
     auto node = std::make_unique<Node>();
     node->name = "n" + std::to_string(i);
     node->memory_folder = folder.memory() + "/" + node->name;
-    node->runtime = std::make_unique<local::ProcessRuntime>(loop, local::ProcessRuntimeSettings{{"/proc/self/exe", "run-node"}}, log_);
+    node->runtime = std::make_unique<local::ProcessRuntime>(
+        loop, local::ProcessRuntimeSettings{{"/proc/self/exe", "run-node"}}, log_);
     local::KubeletSettings kubelet;
     kubelet.node = node->name;
     // Every pod has an address of its own on the loopback interface, so that no two programs want the same port.
@@ -96,7 +102,8 @@ void LocalCluster::start() {
 bool LocalCluster::up() const {
   return std::all_of(nodes_.begin(), nodes_.end(), [this](const auto& node) {
     const kube::Payload stored = server_.find(kube::Node::type(), {"", node->name});
-    const auto object = stored.empty() ? Result<std::shared_ptr<const kube::Node>>(Error(Code::kNotFound, "")) : stored.as<kube::Node>();
+    const auto object = stored.empty() ? Result<std::shared_ptr<const kube::Node>>(Error(Code::kNotFound, ""))
+                                       : stored.as<kube::Node>();
     return object && (*object)->ready();
   });
 }

@@ -19,13 +19,13 @@ class RunFolder;
 
 struct LocalClusterSettings {
   unsigned nodes = 1;
-  std::string programs;          // the folder of pitcrew, pitcrew-launcher and pitcrew-train
-  std::string launcher;          // the launcher's path
+  std::string programs;               // the folder of pitcrew, pitcrew-launcher and pitcrew-train
+  std::string launcher;               // the launcher's path
   Duration frozen_for = seconds(30);  // of a node that chaos has killed, until it is off
 };
 
-// A Kubernetes cluster on this machine: an API server in memory, a scheduler, a node controller, and nodes n0, n1 … that are processes.
-// Made, used and destroyed on the loop; destroying it ends every node and what runs there.
+// A Kubernetes cluster on this machine: an API server in memory, a scheduler, a node controller, and nodes n0, n1 …
+// that are processes. Made, used and destroyed on the loop; destroying it ends every node and what runs there.
 class LocalCluster {
  public:
   LocalCluster(Loop& loop, const RunFolder& folder, LocalClusterSettings settings, Random random, Logger log);
@@ -43,7 +43,8 @@ class LocalCluster {
   void stop();
 
   // ---- what chaos does ----
-  // Everything on the node stands still in this instant, its memory is lost, and later it goes off. False: no such node, or it is off.
+  // Everything on the node stands still in this instant, its memory is lost, and later it goes off. False: no such
+  // node, or it is off.
   bool kill_node(const std::string& node);
   // The launcher of a node, and a rank below it; -1 where there is none.
   int launcher_of(const std::string& node) const;

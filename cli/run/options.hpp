@@ -6,11 +6,11 @@ namespace pitcrew::cli {
 
 struct RunOptions {
   std::string manifest;
-  unsigned nodes = 0;       // 0: one for each replica and spare, and one more
-  std::string folder;       // empty: .pitcrew/<job>
-  std::string chaos;        // see chaos.hpp
-  std::string report;       // a file; empty: none
-  bool json = false;        // events as JSON lines on stdout
+  unsigned nodes = 0;  // 0: one for each replica and spare, and one more
+  std::string folder;  // empty: .pitcrew/<job>
+  std::string chaos;   // see chaos.hpp
+  std::string report;  // a file; empty: none
+  bool json = false;   // events as JSON lines on stdout
 };
 
 }  // namespace pitcrew::cli

@@ -1,14 +1,13 @@
 #include "cli/run/run.hpp"
 
-#include <unistd.h>
-
-#include <CLI/CLI.hpp>
-
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <sstream>
+
+#include <CLI/CLI.hpp>
+#include <unistd.h>
 
 #include "cli/run/chaos.hpp"
 #include "cli/run/guard.hpp"
@@ -45,20 +44,22 @@ std::optional<api::TrainingJob> read_job(const std::string& file) {
     }
     job = api::decode_training_job(document.json, problems);
     for (const Problem& problem : local::check_runnable_locally(job->spec.pod_template)) {
-      const std::string path = problem.path.starts_with("spec.template") ? problem.path : "spec.template." + problem.path;
+      const std::string path =
+          problem.path.starts_with("spec.template") ? problem.path : "spec.template." + problem.path;
       found.push_back({document.line_of(path), path, problem.message});
     }
   }
   for (const FileProblem& problem : found) {
-    std::cerr << file << ":" << problem.line << ": " << (problem.path.empty() ? "" : problem.path + ": ") << problem.message << "\n";
+    std::cerr << file << ":" << problem.line << ": " << (problem.path.empty() ? "" : problem.path + ": ")
+              << problem.message << "\n";
   }
   if (!found.empty()) return std::nullopt;
   if (job->metadata.ns.empty()) job->metadata.ns = "default";
   return job;
 }
 
-// DIR/steps.jsonl leads to the file that rank 0 writes beside the checkpoints: the claim's folder, and what of checkpoint.path lies
-// below its mount.
+// DIR/steps.jsonl leads to the file that rank 0 writes beside the checkpoints: the claim's folder, and what of
+// checkpoint.path lies below its mount.
 void link_steps(const RunFolder& folder, const api::TrainingJob& job) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -71,7 +72,8 @@ void link_steps(const RunFolder& folder, const api::TrainingJob& job) {
       for (const Json& volume : pod.value("volumes", Json::array())) {
         if (volume.value("name", "") != mount.value("name", "-") || !volume.contains("persistentVolumeClaim")) continue;
         const std::string claim = volume["persistentVolumeClaim"].value("claimName", "");
-        fs::create_symlink("volumes/" + claim + job.spec.checkpoint->path.substr(at.size()) + "/steps.jsonl", folder.steps(), error);
+        fs::create_symlink("volumes/" + claim + job.spec.checkpoint->path.substr(at.size()) + "/steps.jsonl",
+                           folder.steps(), error);
         return;
       }
     }
@@ -101,7 +103,8 @@ int run_job(RunOptions options) {
   int code = 1;
   {
     const Guard guard(loop, folder->run_id(), folder->memory());
-    Session session(loop, options, *folder, *job, *std::move(chaos), *view, Logger::to_file(folder->logs() + "/operator.log", LogFormat::kJson));
+    Session session(loop, options, *folder, *job, *std::move(chaos), *view,
+                    Logger::to_file(folder->logs() + "/operator.log", LogFormat::kJson));
     const Result<int> result = session.run();
     if (!result) {
       std::cerr << "error: " << result.error().message << "\n";
@@ -126,13 +129,17 @@ int run_job(RunOptions options) {
 
 void add_run(CLI::App& app, int& code) {
   auto options = std::make_shared<RunOptions>();
-  CLI::App* run = app.add_subcommand("run", "Run a TrainingJob on this machine, on simulated nodes, with the operator that runs it on a cluster");
+  CLI::App* run = app.add_subcommand(
+      "run", "Run a TrainingJob on this machine, on simulated nodes, with the operator that runs it on a cluster");
   run->footer(
-      "The manifest is the one that kubectl apply takes. No image is pulled: command must exist here, and pitcrew-train is found beside\n"
+      "The manifest is the one that kubectl apply takes. No image is pulled: command must exist here, and "
+      "pitcrew-train is found beside\n"
       "pitcrew. Volumes are folders below --dir. Ctrl-C saves and stops; the same command goes on.\n\n"
-      "Exit codes: 0 succeeded (or saved and stopped), 1 the job failed, 2 bad input, 3 the folder is in use, 130 stopped unsaved.");
+      "Exit codes: 0 succeeded (or saved and stopped), 1 the job failed, 2 bad input, 3 the folder is in use, 130 "
+      "stopped unsaved.");
   run->add_option("manifest", options->manifest, "A file with one TrainingJob")->required()->check(CLI::ExistingFile);
-  run->add_option("--nodes", options->nodes, "Simulated nodes (default: one for each replica and spare, and one more)")->check(CLI::Range(1u, 64u));
+  run->add_option("--nodes", options->nodes, "Simulated nodes (default: one for each replica and spare, and one more)")
+      ->check(CLI::Range(1u, 64u));
   run->add_option("--dir", options->folder, "Where everything of the run is kept (default: .pitcrew/<job>)");
   run->add_option("--chaos", options->chaos,
                   "Failures to make, by step: kill-node@60,kill-rank@120,hang@180,kill-launcher@240, or random:SEED");
@@ -151,7 +158,8 @@ void add_run(CLI::App& app, int& code) {
   guard->add_option("fd", *fd)->required();
   guard->add_option("run", guard_arguments->first)->required();
   guard->add_option("memory", guard_arguments->second)->required();
-  guard->callback([fd, guard_arguments, &code] { code = guard_main(*fd, guard_arguments->first, guard_arguments->second); });
+  guard->callback(
+      [fd, guard_arguments, &code] { code = guard_main(*fd, guard_arguments->first, guard_arguments->second); });
 }
 
 }  // namespace pitcrew::cli

@@ -1,14 +1,14 @@
 #include "cli/run/run_folder.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "lib/base/digest.hpp"
 #include "lib/base/file.hpp"
@@ -63,7 +63,9 @@ Result<RunFolder> RunFolder::open(const std::string& path) {
   RunFolder folder;
   std::error_code error;
   fs::create_directories(path, error);
-  if (error) return Error(Code::kForbidden, "make the folder " + path + ": " + error.message() + "; choose another one with --dir");
+  if (error)
+    return Error(Code::kForbidden,
+                 "make the folder " + path + ": " + error.message() + "; choose another one with --dir");
   folder.path_ = fs::canonical(path, error).string();
   if (error) return Error(Code::kForbidden, "find the folder " + path + ": " + error.message());
   PITCREW_ASSIGN(folder.lock_, take_lock(folder.path_));
@@ -80,7 +82,10 @@ Result<RunFolder> RunFolder::open(const std::string& path) {
 }
 
 RunFolder::RunFolder(RunFolder&& other) noexcept
-    : path_(std::move(other.path_)), memory_(std::move(other.memory_)), run_id_(std::move(other.run_id_)), lock_(std::exchange(other.lock_, -1)) {}
+    : path_(std::move(other.path_)),
+      memory_(std::move(other.memory_)),
+      run_id_(std::move(other.run_id_)),
+      lock_(std::exchange(other.lock_, -1)) {}
 
 RunFolder::~RunFolder() {
   if (lock_ < 0) return;

@@ -6,8 +6,8 @@
 
 namespace pitcrew::cli {
 
-// The folder of one `pitcrew run`: what is kept between two runs of the same command, and the lock that keeps a second one
-// out.
+// The folder of one `pitcrew run`: what is kept between two runs of the same command, and the lock that keeps a second
+// one out.
 //
 //   objects.json        the API's objects: the job with its UID, epochs and history
 //   events.jsonl        what happened, a line each
@@ -19,8 +19,8 @@ namespace pitcrew::cli {
 // The memory of the nodes (PITCREW_MEMORY) lies in /dev/shm where it is large enough, else in memory/ below the folder.
 class RunFolder {
  public:
-  // Makes the folder where it isn't there, takes its lock, and removes what an earlier run that was killed has left in memory.
-  // kAlreadyExists where another run holds it.
+  // Makes the folder where it isn't there, takes its lock, and removes what an earlier run that was killed has left in
+  // memory. kAlreadyExists where another run holds it.
   static Result<RunFolder> open(const std::string& path);
   RunFolder(RunFolder&& other) noexcept;
   RunFolder& operator=(RunFolder&&) = delete;

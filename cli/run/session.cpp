@@ -1,10 +1,10 @@
 #include "cli/run/session.hpp"
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
+
+#include <signal.h>
+#include <unistd.h>
 
 #include "lib/kube/types/lease.hpp"
 #include "lib/net/crypto.hpp"
@@ -28,9 +28,17 @@ bool kept(const Json& object) {
 
 }  // namespace
 
-Session::Session(net::AsioLoop& loop, const RunOptions& options, RunFolder& folder, api::TrainingJob job, ChaosPlan chaos, View& view, Logger log)
-    : loop_(loop), options_(options), folder_(folder), wanted_(std::move(job)), chaos_(std::move(chaos)), view_(view), log_(std::move(log)),
-      history_(view, folder.events()), random_(net::random_seed()) {}
+Session::Session(net::AsioLoop& loop, const RunOptions& options, RunFolder& folder, api::TrainingJob job,
+                 ChaosPlan chaos, View& view, Logger log)
+    : loop_(loop),
+      options_(options),
+      folder_(folder),
+      wanted_(std::move(job)),
+      chaos_(std::move(chaos)),
+      view_(view),
+      log_(std::move(log)),
+      history_(view, folder.events()),
+      random_(net::random_seed()) {}
 
 Session::~Session() = default;
 
@@ -46,18 +54,22 @@ Status Session::start() {
   const std::string programs = std::filesystem::read_symlink("/proc/self/exe").parent_path().string();
   const std::string launcher = programs + "/pitcrew-launcher";
   if (access(launcher.c_str(), X_OK) != 0) {
-    return Error(Code::kNotFound, launcher + " is missing; build it beside pitcrew: cmake --build build/release --target pitcrew-launcher");
+    return Error(
+        Code::kNotFound,
+        launcher + " is missing; build it beside pitcrew: cmake --build build/release --target pitcrew-launcher");
   }
-  cluster_ = std::make_unique<LocalCluster>(loop_, folder_, LocalClusterSettings{options_.nodes, programs, launcher}, random_.split(), log_);
-  cluster_->server().register_type(api::TrainingJob::type(), {.status_subresource = true, .admission = [](const Json* old, Json& object) -> Status {
-                                                                PITCREW_ASSIGN(const auto job, api::TrainingJob::decode(object));
-                                                                if (old == nullptr) return {};
-                                                                PITCREW_ASSIGN(const auto before, api::TrainingJob::decode(*old));
-                                                                Problems problems;
-                                                                api::validate_update(before, job, problems);
-                                                                if (problems.empty()) return {};
-                                                                return Error(Code::kInvalidArgument, join(problems));
-                                                              }});
+  cluster_ = std::make_unique<LocalCluster>(loop_, folder_, LocalClusterSettings{options_.nodes, programs, launcher},
+                                            random_.split(), log_);
+  cluster_->server().register_type(
+      api::TrainingJob::type(), {.status_subresource = true, .admission = [](const Json* old, Json& object) -> Status {
+                                   PITCREW_ASSIGN(const auto job, api::TrainingJob::decode(object));
+                                   if (old == nullptr) return {};
+                                   PITCREW_ASSIGN(const auto before, api::TrainingJob::decode(*old));
+                                   Problems problems;
+                                   api::validate_update(before, job, problems);
+                                   if (problems.empty()) return {};
+                                   return Error(Code::kInvalidArgument, join(problems));
+                                 }});
   PITCREW_TRY(restore());
   cluster_->server().add_observer([this](const local::Change& change) {
     // Epochs and terms must go on where they were, whatever happens to this process.
@@ -67,7 +79,8 @@ Status Session::start() {
   const net::Validity validity{loop_.now() - minutes(5), loop_.now() + kCertificateLife};
   PITCREW_ASSIGN(const auto authority, net::CertificateAuthority::create("pitcrew run", validity));
   PITCREW_ASSIGN(const auto identity, authority.issue({{"pitcrew-channel"}, {"127.0.0.1"}}, validity));
-  PITCREW_ASSIGN(channel_, control::WebSocketChannelServer::create(loop_, {.identity = identity, .ca_bundle = authority.certificate_pem()}, log_));
+  PITCREW_ASSIGN(channel_, control::WebSocketChannelServer::create(
+                               loop_, {.identity = identity, .ca_bundle = authority.certificate_pem()}, log_));
 
   control::OperatorSettings settings;
   settings.identity = "pitcrew-run-" + folder_.run_id();
@@ -76,20 +89,24 @@ Status Session::start() {
   control::OperatorHooks hooks;
   hooks.status_written = [this](const api::TrainingJob& job) { on_status(job); };
   hooks.launcher_message = [this](const ObjectKey&, const api::channel::FromLauncher& message) { on_message(message); };
-  operator_ = std::make_unique<control::Operator>(loop_, cluster_->transport(), *channel_, random_.split(), log_, settings, hooks);
+  operator_ = std::make_unique<control::Operator>(loop_, cluster_->transport(), *channel_, random_.split(), log_,
+                                                  settings, hooks);
   client_ = std::make_unique<kube::Client>(loop_, cluster_->transport(), random_());
 
   auto signals = loop_.on_signal({SIGINT, SIGTERM, SIGHUP}, [this](int) { interrupt(); });
   if (!signals) return signals.error();
   signals_ = std::move(*signals);
 
-  history_.note(loop_.now(),
-                "job " + wanted_.metadata.name + ": " + std::to_string(wanted_.spec.replicas) + " replicas and " + std::to_string(wanted_.spec.spares) +
-                    (wanted_.spec.spares == 1 ? " spare on " : " spares on ") + std::to_string(options_.nodes) + " simulated nodes; everything is in " + folder_.path(),
-                {{"event", "start"}, {"job", wanted_.metadata.name}, {"nodes", options_.nodes}, {"folder", folder_.path()}});
+  history_.note(
+      loop_.now(),
+      "job " + wanted_.metadata.name + ": " + std::to_string(wanted_.spec.replicas) + " replicas and " +
+          std::to_string(wanted_.spec.spares) + (wanted_.spec.spares == 1 ? " spare on " : " spares on ") +
+          std::to_string(options_.nodes) + " simulated nodes; everything is in " + folder_.path(),
+      {{"event", "start"}, {"job", wanted_.metadata.name}, {"nodes", options_.nodes}, {"folder", folder_.path()}});
   cluster_->start();
   if (!loop_.run_until([this] { return cluster_->up() || code_; }, kBootWithin)) {
-    return Error(Code::kUnavailable, "the simulated nodes did not start within " + pitcrew::to_string(kBootWithin) + "; see " + folder_.logs());
+    return Error(Code::kUnavailable, "the simulated nodes did not start within " + pitcrew::to_string(kBootWithin) +
+                                         "; see " + folder_.logs());
   }
   operator_->start();
   apply();
@@ -114,7 +131,8 @@ void Session::save() {
   Json snapshot = cluster_->server().snapshot();
   if (snapshot.contains("objects") && snapshot["objects"].is_array()) {
     Json& objects = snapshot["objects"];
-    objects.erase(std::remove_if(objects.begin(), objects.end(), [](const Json& object) { return !kept(object); }), objects.end());
+    objects.erase(std::remove_if(objects.begin(), objects.end(), [](const Json& object) { return !kept(object); }),
+                  objects.end());
   }
   if (const Status saved = folder_.save_objects(snapshot); !saved) {
     log_.error("the job's state could not be saved", {{"error", saved.error().message}});
@@ -136,7 +154,9 @@ void Session::apply() {
 void Session::update(const api::TrainingJob& stored) {
   job_ = stored;
   if (api::terminal(stored.status.phase)) {
-    history_.note(loop_.now(), "this job has ended already (" + std::string(api::to_string(stored.status.phase)) + "); remove " + folder_.path() + " to run it again",
+    history_.note(loop_.now(),
+                  "this job has ended already (" + std::string(api::to_string(stored.status.phase)) + "); remove " +
+                      folder_.path() + " to run it again",
                   {{"event", "ended"}});
     return finish(stored.status.phase == api::Phase::kSucceeded ? 0 : 1);
   }
@@ -146,7 +166,9 @@ void Session::update(const api::TrainingJob& stored) {
   if (!problems.empty()) return finish(2, join(problems) + "; or start anew with another --dir");
   api::TrainingJob next = stored;
   next.spec = wanted_.spec;
-  history_.note(loop_.now(), "going on with the job of an earlier run, at epoch " + std::to_string(stored.status.epoch.number.value), {{"event", "resume"}});
+  history_.note(loop_.now(),
+                "going on with the job of an earlier run, at epoch " + std::to_string(stored.status.epoch.number.value),
+                {{"event", "resume"}});
   client_->update<api::TrainingJob>(next, [this](Result<kube::Ptr<api::TrainingJob>> updated) {
     if (updated) {
       job_ = **updated;
@@ -185,8 +207,10 @@ void Session::make_failures(Step step) {
   const auto event = chaos_.due(step);
   if (!event) return;
   const std::string done = make_failure(*event);
-  history_.note(loop_.now(), "chaos: " + std::string(to_string(event->kind)) + " at step " + std::to_string(step.value) + ": " + done,
-                {{"event", "chaos"}, {"kind", to_string(event->kind)}, {"step", step.value}, {"done", done}});
+  history_.note(
+      loop_.now(),
+      "chaos: " + std::string(to_string(event->kind)) + " at step " + std::to_string(step.value) + ": " + done,
+      {{"event", "chaos"}, {"kind", to_string(event->kind)}, {"step", step.value}, {"done", done}});
 }
 
 std::string Session::make_failure(const ChaosEvent& event) {
@@ -196,7 +220,8 @@ std::string Session::make_failure(const ChaosEvent& event) {
   const api::SlotStatus& slot = far ? job_.status.slots.back() : job_.status.slots.front();
   const std::string where = " on " + slot.node;
   if (event.kind == ChaosKind::kKillNode) {
-    return cluster_->kill_node(slot.node) ? "everything" + where + " stands still, its memory is lost" : slot.node + " is off already";
+    return cluster_->kill_node(slot.node) ? "everything" + where + " stands still, its memory is lost"
+                                          : slot.node + " is off already";
   }
   const bool launcher = event.kind == ChaosKind::kKillLauncher;
   const int pid = launcher ? cluster_->launcher_of(slot.node) : cluster_->rank_of(slot.node, slot.first_rank.value);
@@ -219,7 +244,9 @@ void Session::interrupt() {
                                    [this](Result<kube::Ptr<api::TrainingJob>> patched) {
                                      if (!patched) finish(130, "suspend the job: " + patched.error().message);
                                    });
-  stop_deadline_ = loop_.after(kSaveWithin, [this] { finish(130, "the job did not save within " + pitcrew::to_string(kSaveWithin) + "; see " + folder_.logs()); });
+  stop_deadline_ = loop_.after(kSaveWithin, [this] {
+    finish(130, "the job did not save within " + pitcrew::to_string(kSaveWithin) + "; see " + folder_.logs());
+  });
 }
 
 Standing Session::standing() const {
@@ -281,8 +308,10 @@ void Session::wind_down() {
   }
   if (!error_.empty()) return;
   const Json summary = report();
-  history_.note(loop_.now(), std::string(api::to_string(job_.status.phase)) + " after " + std::to_string(summary["steps"].get<uint64_t>()) + " steps and " +
-                                 std::to_string(history_.recoveries().size()) + " recoveries",
+  history_.note(loop_.now(),
+                std::string(api::to_string(job_.status.phase)) + " after " +
+                    std::to_string(summary["steps"].get<uint64_t>()) + " steps and " +
+                    std::to_string(history_.recoveries().size()) + " recoveries",
                 {{"event", "end"}, {"report", summary}});
 }
 

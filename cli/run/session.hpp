@@ -19,10 +19,12 @@ class WebSocketChannelServer;
 
 namespace pitcrew::cli {
 
-// One `pitcrew run`: the cluster, the operator on it, the job, its failures and its end. Made and run on the thread of the loop.
+// One `pitcrew run`: the cluster, the operator on it, the job, its failures and its end. Made and run on the thread of
+// the loop.
 class Session {
  public:
-  Session(net::AsioLoop& loop, const RunOptions& options, RunFolder& folder, api::TrainingJob job, ChaosPlan chaos, View& view, Logger log);
+  Session(net::AsioLoop& loop, const RunOptions& options, RunFolder& folder, api::TrainingJob job, ChaosPlan chaos,
+          View& view, Logger log);
   ~Session();
   Session(const Session&) = delete;
 
@@ -64,7 +66,7 @@ class Session {
   std::unique_ptr<control::WebSocketChannelServer> channel_;
   std::unique_ptr<control::Operator> operator_;
   std::unique_ptr<kube::Client> client_;
-  api::TrainingJob job_;     // as last stored
+  api::TrainingJob job_;  // as last stored
   Step live_step_;
   std::optional<double> live_loss_;
   double live_rate_ = 0;

@@ -39,7 +39,9 @@ class TextView final : public View {
       return;
     }
     if (standing.step == last_step_) return;
-    if (last_ && time - *last_ < seconds(10) && standing.step < last_step_ + 50 && standing.step != standing.total_steps) return;
+    if (last_ && time - *last_ < seconds(10) && standing.step < last_step_ + 50 &&
+        standing.step != standing.total_steps)
+      return;
     last_ = time;
     last_step_ = standing.step;
     std::fprintf(out_, "%s\n", line.c_str());
@@ -50,7 +52,8 @@ class TextView final : public View {
   std::string since_start(Instant time) const {
     const int64_t whole = (time - start_) / seconds(1);
     char buffer[32];
-    std::snprintf(buffer, sizeof buffer, "%02lld:%02lld", static_cast<long long>(whole / 60), static_cast<long long>(whole % 60));
+    std::snprintf(buffer, sizeof buffer, "%02lld:%02lld", static_cast<long long>(whole / 60),
+                  static_cast<long long>(whole % 60));
     return buffer;
   }
 
@@ -92,9 +95,15 @@ class JsonView final : public View {
   }
 
   void standing(Instant time, const Standing& standing) override {
-    Json line{{"time", to_rfc3339(time, 3)},      {"event", "progress"},        {"phase", standing.phase},
-              {"step", standing.step},            {"totalSteps", standing.total_steps}, {"tokensPerSecond", standing.tokens_per_second},
-              {"ready", standing.ready},          {"replicas", standing.replicas},      {"goodput", standing.goodput},
+    Json line{{"time", to_rfc3339(time, 3)},
+              {"event", "progress"},
+              {"phase", standing.phase},
+              {"step", standing.step},
+              {"totalSteps", standing.total_steps},
+              {"tokensPerSecond", standing.tokens_per_second},
+              {"ready", standing.ready},
+              {"replicas", standing.replicas},
+              {"goodput", standing.goodput},
               {"recoveries", standing.recoveries}};
     if (standing.loss) line["loss"] = *standing.loss;
     write(line);
@@ -120,9 +129,11 @@ std::string describe(const Standing& standing) {
   if (standing.loss) text += " · loss " + format("%.4f", *standing.loss);
   if (standing.tokens_per_second > 0) text += " · " + rate(standing.tokens_per_second);
   text += " · " + std::to_string(standing.ready) + "/" + std::to_string(standing.replicas) + " replicas";
-  if (standing.spares > 0) text += ", " + std::to_string(standing.spares) + (standing.spares == 1 ? " spare" : " spares");
+  if (standing.spares > 0)
+    text += ", " + std::to_string(standing.spares) + (standing.spares == 1 ? " spare" : " spares");
   text += " · goodput " + format("%.0f%%", 100 * standing.goodput);
-  if (standing.recoveries > 0) text += " · " + std::to_string(standing.recoveries) + (standing.recoveries == 1 ? " recovery" : " recoveries");
+  if (standing.recoveries > 0)
+    text += " · " + std::to_string(standing.recoveries) + (standing.recoveries == 1 ? " recovery" : " recoveries");
   return text;
 }
 

@@ -42,12 +42,16 @@ std::vector<FileProblem> check_manifest(const std::string& text) {
     Problems problems;
     const api::TrainingJob job = api::decode_training_job(document.json, problems);
     api::validate(job, problems);
-    for (const Problem& problem : problems) found.push_back({document.line_of(problem.path), problem.path, problem.message});
+    for (const Problem& problem : problems)
+      found.push_back({document.line_of(problem.path), problem.path, problem.message});
   }
   if (jobs == 0) {
-    found.push_back({1, "", "no TrainingJob in it; one begins with apiVersion: " + api::TrainingJob::type().api_version() + " and kind: TrainingJob"});
+    found.push_back({1, "",
+                     "no TrainingJob in it; one begins with apiVersion: " + api::TrainingJob::type().api_version() +
+                         " and kind: TrainingJob"});
   }
-  std::stable_sort(found.begin(), found.end(), [](const FileProblem& a, const FileProblem& b) { return a.line < b.line; });
+  std::stable_sort(found.begin(), found.end(),
+                   [](const FileProblem& a, const FileProblem& b) { return a.line < b.line; });
   return found;
 }
 
@@ -68,7 +72,8 @@ int validate_files(const std::vector<std::string>& files, std::ostream& out, std
     }
     const std::vector<FileProblem> problems = check_manifest(text.str());
     for (const FileProblem& problem : problems) {
-      out << file << ":" << problem.line << ": " << (problem.path.empty() ? "" : problem.path + ": ") << problem.message << "\n";
+      out << file << ":" << problem.line << ": " << (problem.path.empty() ? "" : problem.path + ": ") << problem.message
+          << "\n";
     }
     if (problems.empty()) out << file << ": good\n";
     if (!problems.empty() && code == 0) code = 1;

@@ -1,10 +1,10 @@
 #include "cli/validate/validate.hpp"
 
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 namespace pitcrew::cli {
 namespace {
@@ -24,7 +24,8 @@ TEST(Validate, each_wrong_manifest_gets_all_its_lines_paths_and_remedies) {
     std::string line;
     while (std::getline(buffer, line) && line.starts_with("# ")) wanted.push_back(line.substr(2));
     for (const FileProblem& problem : check_manifest(buffer.str())) {
-      got.push_back(std::to_string(problem.line) + ": " + (problem.path.empty() ? "" : problem.path + ": ") + problem.message);
+      got.push_back(std::to_string(problem.line) + ": " + (problem.path.empty() ? "" : problem.path + ": ") +
+                    problem.message);
     }
     EXPECT_FALSE(wanted.empty()) << entry.path();
     EXPECT_EQ(got, wanted) << entry.path();

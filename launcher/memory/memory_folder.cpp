@@ -1,5 +1,11 @@
 #include "launcher/memory/memory_folder.hpp"
 
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <charconv>
+#include <memory>
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -7,13 +13,6 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <cctype>
-#include <cerrno>
-#include <charconv>
-#include <memory>
-
 
 namespace pitcrew::launcher {
 namespace {
@@ -105,7 +104,8 @@ Error bad_name(std::string_view what, std::string_view name) {
 
 bool valid_name(std::string_view name) {
   if (name.empty() || name.size() > kLongestName || name[0] == '.') return false;
-  return std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; });
+  return std::all_of(name.begin(), name.end(),
+                     [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 bool valid_path(std::string_view path) {
@@ -125,7 +125,8 @@ std::optional<ResumePoint> parse_checkpoint_name(std::string_view name) {
   ResumePoint point;
   point.place = Place::kMemory;
   const auto step = std::from_chars(name.data() + kStep.size(), end, point.step.value);
-  if (step.ec != std::errc() || std::string_view(step.ptr, static_cast<size_t>(end - step.ptr)).substr(0, 2) != "-c") return std::nullopt;
+  if (step.ec != std::errc() || std::string_view(step.ptr, static_cast<size_t>(end - step.ptr)).substr(0, 2) != "-c")
+    return std::nullopt;
   const auto claim = std::from_chars(step.ptr + 2, end, point.claim);
   if (claim.ec != std::errc() || claim.ptr != end) return std::nullopt;
   return point;
@@ -141,7 +142,8 @@ Result<MemoryFolder> MemoryFolder::open(const std::string& root) {
 }
 
 Result<MemoryFolder::Readable> MemoryFolder::open_file(const std::string& path) const {
-  if (!valid_path(path) || !(path.starts_with("own/") || path.starts_with("peer/"))) return bad_name("read memory file", path);
+  if (!valid_path(path) || !(path.starts_with("own/") || path.starts_with("peer/")))
+    return bad_name("read memory file", path);
   Readable readable;
   readable.file = Descriptor(open_beneath(root_, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!readable.file) return errno_error("read memory file " + path, errno);
@@ -152,7 +154,8 @@ Result<MemoryFolder::Readable> MemoryFolder::open_file(const std::string& path) 
   return readable;
 }
 
-Result<MemoryFolder::Incoming> MemoryFolder::receive(const std::string& folder, const std::string& name, uint64_t size) {
+Result<MemoryFolder::Incoming> MemoryFolder::receive(const std::string& folder, const std::string& name,
+                                                     uint64_t size) {
   std::string made = root_;
   std::string_view rest = folder;
   while (!rest.empty()) {
@@ -163,19 +166,22 @@ Result<MemoryFolder::Incoming> MemoryFolder::receive(const std::string& folder, 
   }
   const std::string path = made + "/" + name;
   unlink((path + std::string(kPart)).c_str());
-  Descriptor file(::open((path + std::string(kPart)).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0660));
+  Descriptor file(
+      ::open((path + std::string(kPart)).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0660));
   if (!file) return errno_error("make " + path, errno);
   Incoming incoming(std::move(file), path);
   // Asked, not reserved: on a tmpfs reserving means clearing every page now, on the loop.
   PITCREW_ASSIGN(const uint64_t room, free_bytes());
   if (size > room) {
-    return Error(Code::kResourceExhausted, path + " needs " + std::to_string(size) + " bytes and the memory folder has " +
-                                               std::to_string(room) + " left; enlarge checkpoint.memory.size");
+    return Error(Code::kResourceExhausted, path + " needs " + std::to_string(size) +
+                                               " bytes and the memory folder has " + std::to_string(room) +
+                                               " left; enlarge checkpoint.memory.size");
   }
   return incoming;
 }
 
-Result<MemoryFolder::Incoming> MemoryFolder::receive_copy(Slot of, const std::string& checkpoint, const std::string& file, uint64_t size) {
+Result<MemoryFolder::Incoming> MemoryFolder::receive_copy(Slot of, const std::string& checkpoint,
+                                                          const std::string& file, uint64_t size) {
   if (!valid_name(checkpoint)) return bad_name("copy of checkpoint", checkpoint);
   if (!valid_path(file) || file.ends_with(kPart)) return bad_name("copy of file", file);
   const std::string folder = "peer/" + std::to_string(of.value) + "/" + checkpoint;
@@ -191,7 +197,8 @@ Result<MemoryFolder::Incoming> MemoryFolder::receive_fetched(const std::string& 
   return receive("fetch/" + into.substr(0, slash), into.substr(slash + 1), size);
 }
 
-MemoryFolder::Incoming::Incoming(Incoming&& other) noexcept : file_(std::move(other.file_)), path_(std::move(other.path_)) {
+MemoryFolder::Incoming::Incoming(Incoming&& other) noexcept
+    : file_(std::move(other.file_)), path_(std::move(other.path_)) {
   other.path_.clear();
 }
 
@@ -213,7 +220,8 @@ Status MemoryFolder::Incoming::write(const void* data, size_t size, uint64_t off
 }
 
 Status MemoryFolder::Incoming::commit() {
-  if (rename((path_ + std::string(kPart)).c_str(), path_.c_str()) != 0) return errno_error("put " + path_ + " in place", errno);
+  if (rename((path_ + std::string(kPart)).c_str(), path_.c_str()) != 0)
+    return errno_error("put " + path_ + " in place", errno);
   path_.clear();
   return {};
 }
@@ -254,7 +262,8 @@ Status MemoryFolder::mark_counted(const std::string& checkpoint) {
   if (!mark) return errno_error("mark " + checkpoint + " as counted", errno);
   const auto order = [](const ResumePoint& p) { return std::pair(p.claim, p.step); };
   const auto all = counted();
-  const auto before = std::find_if(all.begin(), all.end(), [&](const ResumePoint& p) { return order(p) < order(*point); });
+  const auto before =
+      std::find_if(all.begin(), all.end(), [&](const ResumePoint& p) { return order(p) < order(*point); });
   if (before == all.end()) return {};
   for (const Entry& slot : entries_of(root_ + "/peer")) {
     for (const Entry& copy : entries_of(root_ + "/peer/" + slot.name)) {

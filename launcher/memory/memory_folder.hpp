@@ -11,9 +11,9 @@
 
 namespace pitcrew::launcher {
 
-// PITCREW_MEMORY as lib/base/launcher_socket.hpp lays it out. Names that come from outside are checked here and nowhere else:
-// letters, digits, '.', '_', '-', no hidden names, no links. What is found at the start is kept: it may be all that is left of
-// a checkpoint. Single-threaded.
+// PITCREW_MEMORY as lib/base/launcher_socket.hpp lays it out. Names that come from outside are checked here and nowhere
+// else: letters, digits, '.', '_', '-', no hidden names, no links. What is found at the start is kept: it may be all
+// that is left of a checkpoint. Single-threaded.
 class MemoryFolder {
  public:
   // Makes what is missing of the layout; removes what an interrupted copy left (*.part) and what ranks had fetched.
@@ -28,8 +28,8 @@ class MemoryFolder {
   // A file below own/ or peer/.
   Result<Readable> open_file(const std::string& path) const;
 
-  // A file that is being written: it has its name once commit() has been called, and is gone if it never was. Where there is
-  // not enough room for it, nothing is begun: kResourceExhausted.
+  // A file that is being written: it has its name once commit() has been called, and is gone if it never was. Where
+  // there is not enough room for it, nothing is begun: kResourceExhausted.
   class Incoming {
    public:
     Incoming(Incoming&& other) noexcept;

@@ -1,11 +1,11 @@
 #include "launcher/memory/memory_folder.hpp"
 
+#include <cstdlib>
+#include <fstream>
+
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cstdlib>
-#include <fstream>
 
 #include "launcher/testing/fake_operator.hpp"
 
@@ -32,9 +32,10 @@ class MemoryFolderTest : public ::testing::Test {
 };
 
 TEST(Names, that_lead_elsewhere_are_refused) {
-  for (const char* good : {"own/step-1-c1/a.safetensors", "x", "a_b-c.d", "1/2/3/4/5/6/7/8"}) EXPECT_TRUE(valid_path(good)) << good;
-  for (const char* bad : {"", "/", "/etc/passwd", "../x", "own/../../x", "own//x", "own/", ".hidden", "own/.x", "a b", "a\nb", "a\\b", "ä",
-                          "1/2/3/4/5/6/7/8/9", "a/./b"}) {
+  for (const char* good : {"own/step-1-c1/a.safetensors", "x", "a_b-c.d", "1/2/3/4/5/6/7/8"})
+    EXPECT_TRUE(valid_path(good)) << good;
+  for (const char* bad : {"", "/", "/etc/passwd", "../x", "own/../../x", "own//x", "own/", ".hidden", "own/.x", "a b",
+                          "a\nb", "a\\b", "ä", "1/2/3/4/5/6/7/8/9", "a/./b"}) {
     EXPECT_FALSE(valid_path(bad)) << bad;
   }
   EXPECT_FALSE(valid_name(std::string(129, 'x')));
@@ -44,7 +45,8 @@ TEST(Names, that_lead_elsewhere_are_refused) {
 
 TEST(Names, of_checkpoints_are_parsed) {
   EXPECT_EQ(parse_checkpoint_name("step-120-c3"), (ResumePoint{Step(120), 3, Place::kMemory}));
-  for (const char* bad : {"", "step-", "step-1", "step-1-c", "step--1-c1", "step-1-c1x", "step-1-d1", "Step-1-c1", "step-99999999999999999999-c1"}) {
+  for (const char* bad : {"", "step-", "step-1", "step-1-c", "step--1-c1", "step-1-c1x", "step-1-d1", "Step-1-c1",
+                          "step-99999999999999999999-c1"}) {
     EXPECT_FALSE(parse_checkpoint_name(bad)) << bad;
   }
 }

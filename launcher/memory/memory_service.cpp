@@ -1,8 +1,8 @@
 #include "launcher/memory/memory_service.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
+
+#include <unistd.h>
 
 #include "launcher/memory/placement.hpp"
 
@@ -46,7 +46,8 @@ void keep_counted_alone(std::vector<Held>& all) {
 MemoryService::MemoryService(net::AsioLoop& loop, Settings settings, Handler handler, Logger log)
     : loop_(loop), settings_(std::move(settings)), handler_(std::move(handler)), log_(std::move(log)) {}
 
-Result<std::unique_ptr<MemoryService>> MemoryService::create(net::AsioLoop& loop, Settings settings, Handler handler, Logger log) {
+Result<std::unique_ptr<MemoryService>> MemoryService::create(net::AsioLoop& loop, Settings settings, Handler handler,
+                                                             Logger log) {
   std::unique_ptr<MemoryService> service(new MemoryService(loop, std::move(settings), std::move(handler), log));
   if (!service->settings_.folder.empty()) {
     PITCREW_ASSIGN(service->folder_, MemoryFolder::open(service->settings_.folder));
@@ -55,12 +56,12 @@ Result<std::unique_ptr<MemoryService>> MemoryService::create(net::AsioLoop& loop
   PITCREW_ASSIGN(service->server_, PeerServer::listen(loop, folder, service->settings_.address, log));
   service->client_ = std::make_unique<PeerClient>(loop, folder, service->settings_.client);
   MemoryService* raw = service.get();
-  PITCREW_ASSIGN(service->socket_,
-                 RankSocket::listen(loop, service->settings_.socket,
-                                    [raw](launcher_socket::Request request, RankSocket::Answer answer) {
-                                      raw->handle(std::move(request), std::move(answer));
-                                    },
-                                    std::move(log)));
+  PITCREW_ASSIGN(service->socket_, RankSocket::listen(
+                                       loop, service->settings_.socket,
+                                       [raw](launcher_socket::Request request, RankSocket::Answer answer) {
+                                         raw->handle(std::move(request), std::move(answer));
+                                       },
+                                       std::move(log)));
   return service;
 }
 
@@ -68,7 +69,8 @@ Status MemoryService::set_epoch(Epoch epoch) {
   socket_->cut();
   if (folder_) folder_->clear_fetched();
   // The identity is sent in clear; it says which key, and is no secret.
-  const net::PskKey key{epoch.job_uid.substr(0, 64) + "/" + std::to_string(epoch.id.term.value) + "." + std::to_string(epoch.id.number.value),
+  const net::PskKey key{epoch.job_uid.substr(0, 64) + "/" + std::to_string(epoch.id.term.value) + "." +
+                            std::to_string(epoch.id.number.value),
                         epoch.key};
   pinger_.reset();
   epoch_ = std::move(epoch);
@@ -82,7 +84,9 @@ Status MemoryService::set_epoch(Epoch epoch) {
   return {};
 }
 
-std::vector<ResumePoint> MemoryService::counted() const { return folder_ ? folder_->counted() : std::vector<ResumePoint>(); }
+std::vector<ResumePoint> MemoryService::counted() const {
+  return folder_ ? folder_->counted() : std::vector<ResumePoint>();
+}
 
 void MemoryService::handle(launcher_socket::Request request, RankSocket::Answer answer) {
   std::visit([&](const auto& r) { serve(r, std::move(answer)); }, request);
@@ -96,7 +100,8 @@ Status MemoryService::usable() const {
 
 Result<net::Address> MemoryService::address_of(Slot slot) const {
   const auto* entry = find_slot(epoch_->table, slot);
-  if (entry == nullptr) return Error(Code::kNotFound, "slot " + std::to_string(slot.value) + " is not in the epoch's table");
+  if (entry == nullptr)
+    return Error(Code::kNotFound, "slot " + std::to_string(slot.value) + " is not in the epoch's table");
   return net::Address{entry->address, static_cast<uint16_t>(entry->peer_port)};
 }
 
@@ -104,7 +109,8 @@ void MemoryService::serve(const launcher_socket::Push& push, RankSocket::Answer 
   if (const Status ready = usable(); !ready) return answer(answer_of(ready));
   for (const std::string& file : push.files) {
     if (!valid_name(push.checkpoint) || !valid_path(file)) {
-      return answer(answer_of(Error(Code::kInvalidArgument, "push " + push.checkpoint + "/" + file + ": not a name of a file in own/")));
+      return answer(answer_of(
+          Error(Code::kInvalidArgument, "push " + push.checkpoint + "/" + file + ": not a name of a file in own/")));
     }
   }
   const std::vector<Slot> holders = copy_holders(epoch_->table, *epoch_->slot, epoch_->copies);
@@ -120,7 +126,9 @@ void MemoryService::serve(const launcher_socket::Push& push, RankSocket::Answer 
     const auto address = address_of(holder);
     for (const std::string& file : push.files) {
       client_->put(*address, *epoch_->slot, push.checkpoint, file, [gather, finish, holder, file](Status status) {
-        gather->one(status ? status : Status(status.error().with_context("copy " + file + " to slot " + std::to_string(holder.value))));
+        gather->one(
+            status ? status
+                   : Status(status.error().with_context("copy " + file + " to slot " + std::to_string(holder.value))));
         if (gather->left == 0) finish();
       });
     }
@@ -156,7 +164,8 @@ void MemoryService::serve(const launcher_socket::List&, RankSocket::Answer answe
         held->self = false;
         lists->all.push_back(*std::move(held));
       } else {
-        log_.warning("a launcher is left out of the list of memory checkpoints", {{"slot", slot.value}, {"error", held.error().message}});
+        log_.warning("a launcher is left out of the list of memory checkpoints",
+                     {{"slot", slot.value}, {"error", held.error().message}});
       }
       one();
     });

@@ -13,14 +13,14 @@
 
 namespace pitcrew::launcher {
 
-// The memory tier of one pod, and what its ranks ask of their launcher: copies to and from other pods, lists, marks, drops.
-// Lives as long as the launcher; an epoch is set whenever one begins. On the loop.
+// The memory tier of one pod, and what its ranks ask of their launcher: copies to and from other pods, lists, marks,
+// drops. Lives as long as the launcher; an epoch is set whenever one begins. On the loop.
 class MemoryService {
  public:
   struct Settings {
-    std::string folder;       // PITCREW_MEMORY; empty: the tier is off
-    std::string socket;       // PITCREW_LAUNCHER
-    net::Address address;     // where peers connect; port 0: any
+    std::string folder;    // PITCREW_MEMORY; empty: the tier is off
+    std::string socket;    // PITCREW_LAUNCHER
+    net::Address address;  // where peers connect; port 0: any
     PeerClient::Settings client = {};
   };
   // What the ranks say that is for the operator.
@@ -35,11 +35,12 @@ class MemoryService {
     std::string job_uid;
     std::optional<Slot> slot;  // unset: a spare; it is pinged and asked, and asks nobody
     std::vector<api::channel::TableEntry> table;
-    std::string key;           // 32 bytes
+    std::string key;  // 32 bytes
     uint32_t copies = 1;
   };
 
-  static Result<std::unique_ptr<MemoryService>> create(net::AsioLoop& loop, Settings settings, Handler handler, Logger log);
+  static Result<std::unique_ptr<MemoryService>> create(net::AsioLoop& loop, Settings settings, Handler handler,
+                                                       Logger log);
 
   // From now on this epoch's launchers are asked and answered, and no others. What ranks had fetched is removed.
   Status set_epoch(Epoch epoch);

@@ -1,15 +1,15 @@
 #include "launcher/memory/memory_service.hpp"
 
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "launcher/testing/fake_operator.hpp"
 
@@ -49,9 +49,11 @@ class MemoryServiceTest : public ::testing::Test {
     return *services_[i];
   }
   MemoryService::Epoch epoch(uint32_t slot, char key = 'k', uint64_t number = 1) {
-    MemoryService::Epoch epoch{.id = {Term(1), EpochNumber(number)}, .job_uid = "job", .slot = Slot(slot), .key = std::string(32, key)};
+    MemoryService::Epoch epoch{
+        .id = {Term(1), EpochNumber(number)}, .job_uid = "job", .slot = Slot(slot), .key = std::string(32, key)};
     for (uint32_t i = 0; i < services_.size(); ++i) {
-      epoch.table.push_back({Slot(i), "pod", "node-" + std::to_string(i), "127.0.0.1", services_[i]->peer_port(), Rank(i), 1});
+      epoch.table.push_back(
+          {Slot(i), "pod", "node-" + std::to_string(i), "127.0.0.1", services_[i]->peer_port(), Rank(i), 1});
     }
     return epoch;
   }
@@ -116,11 +118,13 @@ TEST_F(MemoryServiceTest, ranges_are_fetched_one_after_another) {
   begin(2);
   const std::string content = pattern(1'000'000);
   put(1, "own/step-20-c1/shard", content);
-  const Answer answer =
-      ask(0, launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard", {{999'990, 10}, {5, 0}, {100, 400'000}}, "rank-0/part"});
+  const Answer answer = ask(
+      0,
+      launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard", {{999'990, 10}, {5, 0}, {100, 400'000}}, "rank-0/part"});
   EXPECT_FALSE(answer.error) << message(answer);
   EXPECT_EQ(get(0, "fetch/rank-0/part"), content.substr(999'990, 10) + content.substr(100, 400'000));
-  EXPECT_FALSE(ask(1, launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard", {{0, 7}}, "own"}).error) << "from its own folder too";
+  EXPECT_FALSE(ask(1, launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard", {{0, 7}}, "own"}).error)
+      << "from its own folder too";
   EXPECT_EQ(get(1, "fetch/own"), content.substr(0, 7));
 }
 
@@ -144,7 +148,9 @@ TEST_F(MemoryServiceTest, what_must_not_be_read_or_written_is_refused) {
   };
   for (size_t i = 0; i < requests.size(); ++i) EXPECT_TRUE(ask(0, requests[i]).error) << "request " << i;
   EXPECT_EQ(get(0, "fetch/x"), "");
-  EXPECT_TRUE(ask(0, launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard", std::vector<launcher_socket::Fetch::Range>(5000, {0, 1}), "x"}).error);
+  EXPECT_TRUE(ask(0, launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard",
+                                            std::vector<launcher_socket::Fetch::Range>(5000, {0, 1}), "x"})
+                  .error);
 }
 
 TEST_F(MemoryServiceTest, a_peer_without_room_says_so_and_keeps_nothing) {
@@ -220,7 +226,8 @@ TEST_F(MemoryServiceTest, a_list_that_is_too_long_keeps_what_counts) {
   for (int step = 0; step < 30; ++step) {
     const std::string name = "own/step-" + std::to_string(step) + "-c1/";
     put(0, name + "first", "x");
-    for (int file = 0; file < 80; ++file) std::ofstream(folder(0) + "/memory/" + name + "a-rather-long-name-of-a-shard-" + std::to_string(file)) << "x";
+    for (int file = 0; file < 80; ++file)
+      std::ofstream(folder(0) + "/memory/" + name + "a-rather-long-name-of-a-shard-" + std::to_string(file)) << "x";
   }
   ASSERT_FALSE(ask(0, launcher_socket::Counted{"step-7-c1", Step(7)}).error);
   const Answer list = ask(0, launcher_socket::List{});
@@ -267,7 +274,8 @@ TEST_F(MemoryServiceTest, ranks_are_answered_line_by_line_over_the_socket) {
   begin(1);
   RankEnd rank(services_[0]->socket_path());
   rank.say(launcher_socket::encode(4, launcher_socket::Saved{Step(40), "/c/step-40-c1", 12, 2}));
-  const std::string split = launcher_socket::encode(5, launcher_socket::Evidence{Rank(3), "lost-peer", "gone", Rank(1)});
+  const std::string split =
+      launcher_socket::encode(5, launcher_socket::Evidence{Rank(3), "lost-peer", "gone", Rank(1)});
   rank.say(split.substr(0, 10));
   EXPECT_TRUE(loop_.run_until([&] { return rank.heard().find("\"id\":4") != std::string::npos; }, kCap));
   rank.say(split.substr(10) + "not json\n{\"id\":6,\"op\":\"dance\"}\n");
@@ -296,7 +304,8 @@ TEST_F(MemoryServiceTest, a_path_that_is_too_long_for_a_socket_gets_another) {
     deep += "/a-long-name-of-a-folder";
     mkdir(deep.c_str(), 0770);
   }
-  auto server = RankSocket::listen(loop_, deep + "/launcher.sock", [](launcher_socket::Request, RankSocket::Answer answer) { answer({}); }, {});
+  auto server = RankSocket::listen(loop_, deep + "/launcher.sock",
+                                   [](launcher_socket::Request, RankSocket::Answer answer) { answer({}); }, {});
   ASSERT_TRUE(server) << server.error().message;
   const std::string path = (*server)->path();
   EXPECT_LT(path.size(), 108u);

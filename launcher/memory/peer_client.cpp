@@ -1,9 +1,9 @@
 #include "launcher/memory/peer_client.hpp"
 
-#include <unistd.h>
-
 #include <optional>
 #include <utility>
+
+#include <unistd.h>
 
 namespace pitcrew::launcher {
 namespace {
@@ -23,16 +23,17 @@ class PeerClient::Call {
       : client_(client), peer_(std::move(peer)), request_(std::move(request)), done_(std::move(done)) {}
 
   uint64_t id = 0;
-  std::string own_file;  // put: below own/
-  std::string into;      // get: below fetch/
+  std::string own_file;                         // put: below own/
+  std::string into;                             // get: below fetch/
   std::shared_ptr<launcher_socket::Held> held;  // list: where the answer goes
 
   void start() {
     if (!begun_) begun_ = client_.loop_.now();
-    connection_ = net::PskConnection::connect(client_.loop_, peer_, client_.key_, client_.settings_.connection, [this](Status status) {
-      if (!status) return failed(status);
-      ask();
-    });
+    connection_ = net::PskConnection::connect(client_.loop_, peer_, client_.key_, client_.settings_.connection,
+                                              [this](Status status) {
+                                                if (!status) return failed(status);
+                                                ask();
+                                              });
   }
 
   void tell(const Status& status) {
@@ -42,7 +43,8 @@ class PeerClient::Call {
  private:
   // Before the peer has answered anything.
   void failed(const Status& status) {
-    const bool again = worth_another_try(status.error().code) && client_.loop_.now() - *begun_ < client_.settings_.retry_for;
+    const bool again =
+        worth_another_try(status.error().code) && client_.loop_.now() - *begun_ < client_.settings_.retry_for;
     if (!again) return end(status);
     retry_ = client_.loop_.after(client_.settings_.retry_every, [this] { start(); });
   }
@@ -100,7 +102,9 @@ class PeerClient::Call {
     const auto& ranges = std::get<peer::Get>(request_).ranges;
     uint64_t asked = 0;
     for (const auto& range : ranges) asked += range.length;
-    if (size != asked) return end(Error(Code::kDataLoss, "the peer offers " + std::to_string(size) + " bytes for " + std::to_string(asked)));
+    if (size != asked)
+      return end(
+          Error(Code::kDataLoss, "the peer offers " + std::to_string(size) + " bytes for " + std::to_string(asked)));
     auto incoming = client_.folder_->receive_fetched(into, size);
     if (!incoming) return end(incoming.error());
     incoming_.emplace(*std::move(incoming));
@@ -152,26 +156,30 @@ void PeerClient::set_key(net::PskKey key) {
 }
 
 void PeerClient::put(net::Address peer, Slot of, std::string checkpoint, std::string file, Done done) {
-  auto call = std::make_shared<Call>(*this, std::move(peer), peer::Put{of, std::move(checkpoint), file}, std::move(done));
+  auto call =
+      std::make_shared<Call>(*this, std::move(peer), peer::Put{of, std::move(checkpoint), file}, std::move(done));
   call->own_file = std::move(file);
   begin(std::move(call));
 }
 
-void PeerClient::get(net::Address peer, std::string path, std::vector<launcher_socket::Fetch::Range> ranges, std::string into, Done done) {
-  auto call = std::make_shared<Call>(*this, std::move(peer), peer::Get{std::move(path), std::move(ranges)}, std::move(done));
+void PeerClient::get(net::Address peer, std::string path, std::vector<launcher_socket::Fetch::Range> ranges,
+                     std::string into, Done done) {
+  auto call =
+      std::make_shared<Call>(*this, std::move(peer), peer::Get{std::move(path), std::move(ranges)}, std::move(done));
   call->into = std::move(into);
   begin(std::move(call));
 }
 
 void PeerClient::list(net::Address peer, ListDone done) {
   auto held = std::make_shared<launcher_socket::Held>();
-  auto call = std::make_shared<Call>(*this, std::move(peer), peer::List{}, [held, done = std::move(done)](Status status) {
-    if (status) {
-      done(std::move(*held));
-    } else {
-      done(status.error());
-    }
-  });
+  auto call =
+      std::make_shared<Call>(*this, std::move(peer), peer::List{}, [held, done = std::move(done)](Status status) {
+        if (status) {
+          done(std::move(*held));
+        } else {
+          done(status.error());
+        }
+      });
   call->held = held;
   begin(std::move(call));
 }

@@ -13,10 +13,10 @@
 
 namespace pitcrew::launcher {
 
-// Asks other launchers. Each call has a connection of its own; at most eight run at once, the others wait their turn. A peer
-// that can't be reached or doesn't have the epoch's key yet is tried again for `retry_for` (launchers hear of an epoch one
-// after another); an answer is final. On the loop; destroying it, or a new key, drops all calls: after a new key their
-// functions get kCancelled.
+// Asks other launchers. Each call has a connection of its own; at most eight run at once, the others wait their turn. A
+// peer that can't be reached or doesn't have the epoch's key yet is tried again for `retry_for` (launchers hear of an
+// epoch one after another); an answer is final. On the loop; destroying it, or a new key, drops all calls: after a new
+// key their functions get kCancelled.
 class PeerClient {
  public:
   struct Settings {
@@ -35,7 +35,8 @@ class PeerClient {
   // own/<checkpoint>/<file> to the peer's peer/<of>/<checkpoint>/<file>.
   void put(net::Address peer, Slot of, std::string checkpoint, std::string file, Done done);
   // The ranges of the peer's file, one after another, into fetch/<into>.
-  void get(net::Address peer, std::string path, std::vector<launcher_socket::Fetch::Range> ranges, std::string into, Done done);
+  void get(net::Address peer, std::string path, std::vector<launcher_socket::Fetch::Range> ranges, std::string into,
+           Done done);
   void list(net::Address peer, ListDone done);
   void drop(net::Address peer, Slot of, std::string checkpoint, Done done);
 

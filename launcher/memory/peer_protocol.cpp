@@ -23,21 +23,30 @@ void read_held(ObjectReader& reader, launcher_socket::Held& held) {
 }  // namespace
 
 std::string encode(const Request& request) {
-  return std::visit(
-             Overloaded{
-                 [](const Ping&) { return Json{{"op", "ping"}}; },
-                 [](const List&) { return Json{{"op", "list"}}; },
-                 [](const Put& put) {
-                   return Json{{"op", "put"}, {"of", put.of.value}, {"checkpoint", put.checkpoint}, {"file", put.file}, {"size", put.size}};
-                 },
-                 [](const Get& get) {
-                   Json ranges = Json::array();
-                   for (const auto& range : get.ranges) ranges.push_back({range.offset, range.length});
-                   return Json{{"op", "get"}, {"path", get.path}, {"ranges", std::move(ranges)}};
-                 },
-                 [](const Drop& drop) { return Json{{"op", "drop"}, {"of", drop.of.value}, {"checkpoint", drop.checkpoint}}; },
-             },
-             request)
+  return std::visit(Overloaded{
+                        [](const Ping&) {
+                          return Json{{"op", "ping"}};
+                        },
+                        [](const List&) {
+                          return Json{{"op", "list"}};
+                        },
+                        [](const Put& put) {
+                          return Json{{"op", "put"},
+                                      {"of", put.of.value},
+                                      {"checkpoint", put.checkpoint},
+                                      {"file", put.file},
+                                      {"size", put.size}};
+                        },
+                        [](const Get& get) {
+                          Json ranges = Json::array();
+                          for (const auto& range : get.ranges) ranges.push_back({range.offset, range.length});
+                          return Json{{"op", "get"}, {"path", get.path}, {"ranges", std::move(ranges)}};
+                        },
+                        [](const Drop& drop) {
+                          return Json{{"op", "drop"}, {"of", drop.of.value}, {"checkpoint", drop.checkpoint}};
+                        },
+                    },
+                    request)
       .dump();
 }
 
@@ -121,13 +130,15 @@ Result<Answer> decode_answer(std::string_view frame) {
 
 Result<uint64_t> total_of(const std::vector<launcher_socket::Fetch::Range>& ranges, uint64_t file_size) {
   if (ranges.size() > kMostRanges) {
-    return Error(Code::kInvalidArgument, std::to_string(ranges.size()) + " ranges in one request; at most " + std::to_string(kMostRanges));
+    return Error(Code::kInvalidArgument,
+                 std::to_string(ranges.size()) + " ranges in one request; at most " + std::to_string(kMostRanges));
   }
   uint64_t total = 0;
   for (const auto& range : ranges) {
     if (range.offset > file_size || range.length > file_size - range.offset) {
-      return Error(Code::kInvalidArgument, "range [" + std::to_string(range.offset) + ", " + std::to_string(range.length) +
-                                               "] reaches beyond the file's " + std::to_string(file_size) + " bytes");
+      return Error(Code::kInvalidArgument, "range [" + std::to_string(range.offset) + ", " +
+                                               std::to_string(range.length) + "] reaches beyond the file's " +
+                                               std::to_string(file_size) + " bytes");
     }
     total += range.length;
     // Ranges may repeat; what they add up to must still fit what a folder can hold.

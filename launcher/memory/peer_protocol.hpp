@@ -9,8 +9,8 @@
 
 #include "lib/base/launcher_socket.hpp"
 
-// What launchers of one epoch say to one another over a net::PskConnection. Whoever connects asks, one request after another;
-// each is a frame of JSON, answered by a frame of JSON, {"ok": true, …} or {"ok": false, "code", "message"}.
+// What launchers of one epoch say to one another over a net::PskConnection. Whoever connects asks, one request after
+// another; each is a frame of JSON, answered by a frame of JSON, {"ok": true, …} or {"ok": false, "code", "message"}.
 //
 //   ping                      →
 //   list                      → {own, peer, counted}
@@ -20,7 +20,7 @@
 namespace pitcrew::launcher::peer {
 
 inline constexpr size_t kMaxFrame = 256 * 1024;
-inline constexpr size_t kPiece = 128 * 1024;   // of a body, in memory at once
+inline constexpr size_t kPiece = 128 * 1024;  // of a body, in memory at once
 inline constexpr size_t kMostRanges = 4096;
 
 struct Ping {};
@@ -43,8 +43,8 @@ using Request = std::variant<Ping, List, Put, Get, Drop>;
 
 struct Answer {
   std::optional<Error> error;
-  uint64_t size = 0;                              // get
-  std::optional<launcher_socket::Held> held;      // list
+  uint64_t size = 0;                          // get
+  std::optional<launcher_socket::Held> held;  // list
 };
 
 std::string encode(const Request& request);

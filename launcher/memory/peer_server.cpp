@@ -7,7 +7,8 @@
 namespace pitcrew::launcher {
 namespace {
 
-// Between requests a neighbour pings every 1.5 s, and a copy is one request: more connections than these are no launcher's.
+// Between requests a neighbour pings every 1.5 s, and a copy is one request: more connections than these are no
+// launcher's.
 constexpr size_t kMostConnections = 128;
 
 }  // namespace
@@ -35,7 +36,9 @@ class PeerServer::Session {
     connection_->send(peer::encode(answer));
     next_request();
   }
-  void answer(const Status& status) { answer(peer::Answer{.error = status ? std::nullopt : std::optional(status.error())}); }
+  void answer(const Status& status) {
+    answer(peer::Answer{.error = status ? std::nullopt : std::optional(status.error())});
+  }
 
   bool without_folder() {
     if (server_.folder_ != nullptr) return false;
@@ -139,7 +142,8 @@ class PeerServer::Session {
   size_t range_ = 0;
 };
 
-Result<std::unique_ptr<PeerServer>> PeerServer::listen(net::AsioLoop& loop, MemoryFolder* folder, net::Address address, Logger log) {
+Result<std::unique_ptr<PeerServer>> PeerServer::listen(net::AsioLoop& loop, MemoryFolder* folder, net::Address address,
+                                                       Logger log) {
   std::unique_ptr<PeerServer> server(new PeerServer(loop, folder, log));
   net::PskServer::Settings settings;
   settings.address = std::move(address);

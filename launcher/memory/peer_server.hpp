@@ -10,8 +10,8 @@
 
 namespace pitcrew::launcher {
 
-// Answers the job's other launchers (peer_protocol.hpp) from the memory folder. One port for the launcher's whole life; who may
-// connect changes with every epoch's key, and then all connections of the epoch before are cut. On the loop.
+// Answers the job's other launchers (peer_protocol.hpp) from the memory folder. One port for the launcher's whole life;
+// who may connect changes with every epoch's key, and then all connections of the epoch before are cut. On the loop.
 class PeerServer {
  public:
   struct Counters {
@@ -20,8 +20,10 @@ class PeerServer {
     uint64_t refused = 0;  // requests that were answered with an error
   };
 
-  // `folder` may be null: pings are answered, and the rest with kNotFound (the memory tier is off). It outlives the server.
-  static Result<std::unique_ptr<PeerServer>> listen(net::AsioLoop& loop, MemoryFolder* folder, net::Address address, Logger log);
+  // `folder` may be null: pings are answered, and the rest with kNotFound (the memory tier is off). It outlives the
+  // server.
+  static Result<std::unique_ptr<PeerServer>> listen(net::AsioLoop& loop, MemoryFolder* folder, net::Address address,
+                                                    Logger log);
   ~PeerServer();
 
   net::Address address() const { return server_->address(); }
@@ -31,7 +33,8 @@ class PeerServer {
 
  private:
   class Session;
-  PeerServer(net::AsioLoop& loop, MemoryFolder* folder, Logger log) : loop_(loop), folder_(folder), log_(std::move(log)) {}
+  PeerServer(net::AsioLoop& loop, MemoryFolder* folder, Logger log)
+      : loop_(loop), folder_(folder), log_(std::move(log)) {}
   void end(uint64_t session);
 
   net::AsioLoop& loop_;

@@ -10,7 +10,8 @@ constexpr Duration kPing = milliseconds(1500);
 
 }  // namespace
 
-Pinger::Pinger(net::AsioLoop& loop, const std::vector<api::channel::TableEntry>& table, Slot self, net::PskKey key, Tell tell)
+Pinger::Pinger(net::AsioLoop& loop, const std::vector<api::channel::TableEntry>& table, Slot self, net::PskKey key,
+               Tell tell)
     : loop_(loop), key_(std::move(key)), tell_(std::move(tell)), silence_(watched_slots(table, self), loop.now()) {
   for (const Slot slot : watched_slots(table, self)) {
     const auto* entry = find_slot(table, slot);
@@ -31,13 +32,14 @@ void Pinger::ping(Slot slot, Neighbour& neighbour) {
     neighbour.waiting = true;
     // Shorter than the silence that is told: a packet that was lost must not make one.
     net::PskSettings settings{.handshake_timeout = seconds(2), .io_timeout = seconds(2)};
-    neighbour.connection = net::PskConnection::connect(loop_, neighbour.address, key_, settings, [this, slot](Status status) {
-      Neighbour& connected = neighbours_.at(slot);
-      connected.waiting = false;
-      if (!status) return failed(slot);
-      connected.ready = true;
-      ping(slot, connected);
-    });
+    neighbour.connection =
+        net::PskConnection::connect(loop_, neighbour.address, key_, settings, [this, slot](Status status) {
+          Neighbour& connected = neighbours_.at(slot);
+          connected.waiting = false;
+          if (!status) return failed(slot);
+          connected.ready = true;
+          ping(slot, connected);
+        });
     return;
   }
   if (!neighbour.ready) return;

@@ -11,12 +11,13 @@
 
 namespace pitcrew::launcher {
 
-// Pings the launchers of the next two slots every 1.5 s, each over one connection that is kept, and tells who is silent. One per
-// epoch. On the loop.
+// Pings the launchers of the next two slots every 1.5 s, each over one connection that is kept, and tells who is
+// silent. One per epoch. On the loop.
 class Pinger {
  public:
   using Tell = std::function<void(const Silence::Report& report)>;
-  Pinger(net::AsioLoop& loop, const std::vector<api::channel::TableEntry>& table, Slot self, net::PskKey key, Tell tell);
+  Pinger(net::AsioLoop& loop, const std::vector<api::channel::TableEntry>& table, Slot self, net::PskKey key,
+         Tell tell);
 
  private:
   struct Neighbour {

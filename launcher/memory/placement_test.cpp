@@ -35,7 +35,8 @@ TEST(Placement, copies_go_to_the_next_slots_on_other_nodes_first) {
       {{"a"}, 0, 1, {}},
       {{"a", "b", "c"}, 1, 0, {}},
   };
-  for (const Row& row : rows) EXPECT_EQ(numbers(copy_holders(table(row.nodes), Slot(row.self), row.copies)), row.holders);
+  for (const Row& row : rows)
+    EXPECT_EQ(numbers(copy_holders(table(row.nodes), Slot(row.self), row.copies)), row.holders);
 }
 
 TEST(Placement, every_slot_keeps_as_many_copies_as_it_makes_where_nodes_are_single) {

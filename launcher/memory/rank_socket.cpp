@@ -1,13 +1,13 @@
 #include "launcher/memory/rank_socket.hpp"
 
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 
 namespace pitcrew::launcher {
 namespace {
@@ -28,7 +28,8 @@ struct RankSocket::Connection {
 RankSocket::RankSocket(net::AsioLoop& loop, Handler handler, Logger log)
     : loop_(loop), handler_(std::move(handler)), log_(std::move(log)) {}
 
-Result<std::unique_ptr<RankSocket>> RankSocket::listen(net::AsioLoop& loop, const std::string& path, Handler handler, Logger log) {
+Result<std::unique_ptr<RankSocket>> RankSocket::listen(net::AsioLoop& loop, const std::string& path, Handler handler,
+                                                       Logger log) {
   std::unique_ptr<RankSocket> server(new RankSocket(loop, std::move(handler), std::move(log)));
   server->path_ = path;
   sockaddr_un address{};
@@ -36,7 +37,8 @@ Result<std::unique_ptr<RankSocket>> RankSocket::listen(net::AsioLoop& loop, cons
   if (path.size() >= sizeof address.sun_path) {
     const char* base = getenv("TMPDIR");
     std::string folder = std::string(base != nullptr && strlen(base) < 60 ? base : "/tmp") + "/pitcrew-XXXXXX";
-    if (mkdtemp(folder.data()) == nullptr) return errno_error("make a folder for the launcher's socket, " + folder, errno);
+    if (mkdtemp(folder.data()) == nullptr)
+      return errno_error("make a folder for the launcher's socket, " + folder, errno);
     server->own_folder_ = folder;
     server->path_ = folder + "/launcher.sock";
   }
@@ -102,24 +104,27 @@ void RankSocket::take_lines(uint64_t id) {
     if (!request) {
       // An id may still be in it, so that the rank knows which of its requests was refused.
       launcher_socket::Answer refused{.error = request.error()};
-      if (const auto json = parse_json(line); json && json->is_object() && json->contains("id") && (*json)["id"].is_number_unsigned()) {
+      if (const auto json = parse_json(line);
+          json && json->is_object() && json->contains("id") && (*json)["id"].is_number_unsigned()) {
         refused.id = (*json)["id"].get<uint64_t>();
       }
       send(id, launcher_socket::encode(refused));
       continue;
     }
-    handler_(std::move(request->second), [this, alive = std::weak_ptr(alive_), id, number = request->first](launcher_socket::Answer answer) {
-      if (alive.expired()) return;
-      answer.id = number;
-      std::string text = launcher_socket::encode(answer);
-      if (text.size() > launcher_socket::kMaxLine) {
-        answer = {.id = number,
-                  .error = Error(Code::kResourceExhausted, "the answer has " + std::to_string(text.size()) + " bytes; a line has at most " +
-                                                               std::to_string(launcher_socket::kMaxLine))};
-        text = launcher_socket::encode(answer);
-      }
-      send(id, std::move(text));
-    });
+    handler_(std::move(request->second),
+             [this, alive = std::weak_ptr(alive_), id, number = request->first](launcher_socket::Answer answer) {
+               if (alive.expired()) return;
+               answer.id = number;
+               std::string text = launcher_socket::encode(answer);
+               if (text.size() > launcher_socket::kMaxLine) {
+                 answer = {.id = number,
+                           .error = Error(Code::kResourceExhausted, "the answer has " + std::to_string(text.size()) +
+                                                                        " bytes; a line has at most " +
+                                                                        std::to_string(launcher_socket::kMaxLine))};
+                 text = launcher_socket::encode(answer);
+               }
+               send(id, std::move(text));
+             });
   }
 }
 

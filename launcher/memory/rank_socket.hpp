@@ -12,16 +12,18 @@
 
 namespace pitcrew::launcher {
 
-// The Unix socket PITCREW_LAUNCHER: takes the requests of this pod's ranks, a line of JSON each, and sends the answers back.
-// Requests of one connection may be answered in any order. A rank that does not read its answers, or sends a line that is too
-// long, is cut. On the loop; destroying it removes the socket, and answers given later go nowhere.
+// The Unix socket PITCREW_LAUNCHER: takes the requests of this pod's ranks, a line of JSON each, and sends the answers
+// back. Requests of one connection may be answered in any order. A rank that does not read its answers, or sends a line
+// that is too long, is cut. On the loop; destroying it removes the socket, and answers given later go nowhere.
 class RankSocket {
  public:
   using Answer = std::function<void(launcher_socket::Answer answer)>;  // its id is filled in
   using Handler = std::function<void(launcher_socket::Request request, Answer answer)>;
 
-  // A path that is too long for a socket (107 bytes) is replaced by one in a new folder under TMPDIR or /tmp: path() says it.
-  static Result<std::unique_ptr<RankSocket>> listen(net::AsioLoop& loop, const std::string& path, Handler handler, Logger log);
+  // A path that is too long for a socket (107 bytes) is replaced by one in a new folder under TMPDIR or /tmp: path()
+  // says it.
+  static Result<std::unique_ptr<RankSocket>> listen(net::AsioLoop& loop, const std::string& path, Handler handler,
+                                                    Logger log);
   ~RankSocket();
 
   const std::string& path() const { return path_; }

@@ -20,8 +20,8 @@ class Silence {
   Silence(const std::vector<Slot>& slots, Instant now);
 
   void answered(Slot slot, Instant now);
-  // To be called at least every second. A silence is reported when it has lasted 4 s, again every 5 s while it lasts, and once
-  // when it is over. Time in which this process did not run is nobody's silence.
+  // To be called at least every second. A silence is reported when it has lasted 4 s, again every 5 s while it lasts,
+  // and once when it is over. Time in which this process did not run is nobody's silence.
   std::vector<Report> look(Instant now);
 
   static constexpr Duration kLimit = seconds(4);

@@ -90,7 +90,8 @@ Duration Judge::limit_of(const Mark& mark) const {
     case Phase::kFirstStep:
       break;
     case Phase::kTraining:
-      limit = settings_.stall_after ? *settings_.stall_after : rhythm_.step_limit(settings_.floor).value_or(settings_.start_within);
+      limit = settings_.stall_after ? *settings_.stall_after
+                                    : rhythm_.step_limit(settings_.floor).value_or(settings_.start_within);
       break;
     case Phase::kEvaluating:
     case Phase::kSaving:
@@ -142,7 +143,8 @@ Verdict Judge::look(Instant now, std::span<const RankView> ranks) {
 
   for (size_t i = 0; i < ranks.size(); ++i) {
     note(marks_[i], ranks[i].line, now);
-    const bool waits_for_other = any_other_phase && ranks[i].line.phase == Phase::kTraining && ranks[i].line.in_collective;
+    const bool waits_for_other =
+        any_other_phase && ranks[i].line.phase == Phase::kTraining && ranks[i].line.in_collective;
     // An exit and a lost peer are causes of their own: what hangs because of them is not a second one.
     const bool excused = any_blocked || any_lost_peer || any_gone || waits_for_other;
     const Duration forgiven = excused ? elapsed : lost;

@@ -11,9 +11,10 @@ namespace pitcrew::launcher {
 
 struct JudgeSettings {
   std::optional<Duration> stall_after;  // unset: learned
-  Duration start_within = minutes(10);  // for starting, restoring and the first step; and for all before anything is learned
-  double slow_below = 0;                // of the job's own best rate; 0: not judged
-  Duration floor = seconds(10);         // no learned limit is shorter
+  Duration start_within =
+      minutes(10);               // for starting, restoring and the first step; and for all before anything is learned
+  double slow_below = 0;         // of the job's own best rate; 0: not judged
+  Duration floor = seconds(10);  // no learned limit is shorter
   Duration interval = milliseconds(500);  // between two looks
 };
 
@@ -46,15 +47,15 @@ struct Verdict {
   std::optional<Slow> slow;
 };
 
-// The rank that the others wait for: of those that stand still, one that is in no collective, with the lowest sequence; else
-// the one with the lowest sequence. Unset where all wait in the same collective (the culprit is on another pod) or there is
-// only one, waiting.
+// The rank that the others wait for: of those that stand still, one that is in no collective, with the lowest sequence;
+// else the one with the lowest sequence. Unset where all wait in the same collective (the culprit is on another pod) or
+// there is only one, waiting.
 std::optional<uint32_t> find_culprit(std::span<const RankView> ranks);
 
-// Looks at the ranks of one epoch and says when one of them hangs. Every stall is told once: another verdict needs progress
-// in between. Time that says nothing of the ranks is not counted: while one of them waits for the reader of our output, while
-// the others wait in a collective for one that evaluates, saves or restores within its own limit, and while this process
-// itself did not run. Programs that never wrote to their line are not judged.
+// Looks at the ranks of one epoch and says when one of them hangs. Every stall is told once: another verdict needs
+// progress in between. Time that says nothing of the ranks is not counted: while one of them waits for the reader of
+// our output, while the others wait in a collective for one that evaluates, saves or restores within its own limit, and
+// while this process itself did not run. Programs that never wrote to their line are not judged.
 class Judge {
  public:
   // The rhythm is learned into and outlives the judge.
@@ -70,14 +71,14 @@ class Judge {
 
  private:
   struct Mark {
-    bool seen = false;          // has ever written to its line
+    bool seen = false;  // has ever written to its line
     uint64_t updates = 0;
     Step step;
     page::Phase phase = page::Phase::kStarting;
-    Instant progressed;         // excused time is added
-    Instant moved;              // when the line changed last, likewise
-    Instant phase_since;        // as the clock said
-    bool whole_step = false;    // `progressed` is the end of a step of this phase
+    Instant progressed;       // excused time is added
+    Instant moved;            // when the line changed last, likewise
+    Instant phase_since;      // as the clock said
+    bool whole_step = false;  // `progressed` is the end of a step of this phase
   };
   struct Point {
     Instant time;

@@ -1,8 +1,8 @@
 #include "launcher/progress/judge.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 namespace pitcrew::launcher {
 namespace {
@@ -128,7 +128,8 @@ TEST(Judge, the_limit_follows_the_jobs_own_steps) {
     Duration step;
     double at_least, at_most;
   };
-  for (const Row& row : {Row{milliseconds(200), 10, 11}, Row{seconds(1), 10, 11}, Row{seconds(4), 20, 21}, Row{seconds(30), 150, 151}}) {
+  for (const Row& row :
+       {Row{milliseconds(200), 10, 11}, Row{seconds(1), 10, 11}, Row{seconds(4), 20, 21}, Row{seconds(30), 150, 151}}) {
     Pod pod(2);
     pod.learned(row.step).pass(minutes(30));
     EXPECT_GT(seconds_of(pod.stall), row.at_least) << to_string(row.step);
@@ -160,7 +161,8 @@ TEST(Judge, ranks_that_show_their_collectives_are_judged_by_them_inside_long_ste
 }
 
 TEST(Judge, before_anything_is_learned_start_within_is_the_limit) {
-  for (const Phase phase : {Phase::kStarting, Phase::kRestoring, Phase::kFirstStep, Phase::kTraining, Phase::kEvaluating, Phase::kSaving}) {
+  for (const Phase phase :
+       {Phase::kStarting, Phase::kRestoring, Phase::kFirstStep, Phase::kTraining, Phase::kEvaluating, Phase::kSaving}) {
     Pod pod(2, {.start_within = minutes(3)});
     pod.all(phase).pass(minutes(2) + seconds(59));
     EXPECT_FALSE(pod.stall) << page::to_string(phase);
@@ -173,7 +175,12 @@ TEST(Judge, before_anything_is_learned_start_within_is_the_limit) {
 
 TEST(Judge, each_phase_before_training_has_start_within_for_itself) {
   Pod pod(1, {.start_within = minutes(3)});
-  pod.all(Phase::kStarting).pass(minutes(2)).all(Phase::kRestoring).pass(minutes(2)).all(Phase::kFirstStep).pass(minutes(2));
+  pod.all(Phase::kStarting)
+      .pass(minutes(2))
+      .all(Phase::kRestoring)
+      .pass(minutes(2))
+      .all(Phase::kFirstStep)
+      .pass(minutes(2));
   pod.all(Phase::kTraining).pass(minutes(2));
   EXPECT_FALSE(pod.stall);
 }
@@ -239,7 +246,8 @@ TEST(Judge, evaluation_learns_a_limit_of_its_own) {
 TEST(Judge, the_return_from_an_evaluation_is_not_learned_as_a_step) {
   Pod pod(1);
   pod.learned();
-  for (int i = 0; i < 5; ++i) pod.all(Phase::kEvaluating).beating(0, minutes(3)).all(Phase::kTraining).train(4, seconds(1));
+  for (int i = 0; i < 5; ++i)
+    pod.all(Phase::kEvaluating).beating(0, minutes(3)).all(Phase::kTraining).train(4, seconds(1));
   pod.pass(minutes(5));
   EXPECT_LE(seconds_of(pod.stall), 11);
 }
@@ -479,7 +487,8 @@ TEST(Slow, the_rank_that_never_waits_is_the_straggler) {
 TEST(Slow, evaluation_is_not_slowness) {
   Pod pod(1, {.slow_below = 0.7});
   pod.all(Phase::kTraining).train(100, milliseconds(500));
-  for (int i = 0; i < 10; ++i) pod.all(Phase::kEvaluating).pass(seconds(30)).all(Phase::kTraining).train(30, milliseconds(500));
+  for (int i = 0; i < 10; ++i)
+    pod.all(Phase::kEvaluating).pass(seconds(30)).all(Phase::kTraining).train(30, milliseconds(500));
   EXPECT_EQ(pod.slows, 0);
 }
 

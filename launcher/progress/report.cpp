@@ -51,7 +51,8 @@ bool important(const api::channel::Progress& before, const api::channel::Progres
          before.lost_rank != after.lost_rank || (before.step == Step(0) && after.step > Step(0));
 }
 
-api::channel::Stalled make_stalled(const Stall& stall, EpochId epoch, Rank first_rank, std::span<const RankView> ranks) {
+api::channel::Stalled make_stalled(const Stall& stall, EpochId epoch, Rank first_rank,
+                                   std::span<const RankView> ranks) {
   api::channel::Stalled message;
   message.epoch = epoch;
   message.step = stall.step;

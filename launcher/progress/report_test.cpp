@@ -1,8 +1,8 @@
 #include "launcher/progress/report.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 namespace pitcrew::launcher {
 namespace {
@@ -18,7 +18,8 @@ RankView rank(uint64_t step, page::Phase phase, double loss = 2.5) {
 }
 
 TEST(Report, is_of_the_slowest_rank) {
-  const std::vector<RankView> ranks{rank(12, page::Phase::kTraining), rank(11, page::Phase::kTraining), rank(12, page::Phase::kSaving)};
+  const std::vector<RankView> ranks{rank(12, page::Phase::kTraining), rank(11, page::Phase::kTraining),
+                                    rank(12, page::Phase::kSaving)};
   const auto progress = make_progress({.first_rank = Rank(4), .ranks = ranks});
   EXPECT_EQ(progress.step, Step(11));
   EXPECT_EQ(progress.samples, 88u);
@@ -90,7 +91,8 @@ TEST(Report, a_stall_tells_all_ranks_that_have_a_page_so_that_pods_can_be_compar
   std::vector<RankView> ranks{rank(12, page::Phase::kTraining), rank(12, page::Phase::kTraining), RankView{}};
   ranks[0].line.collective = 7;
   ranks[0].line.in_collective = true;
-  const auto message = make_stalled({.step = Step(12), .without_progress = seconds(12), .limit = seconds(10)}, {Term(1), EpochNumber(2)}, Rank(4), ranks);
+  const auto message = make_stalled({.step = Step(12), .without_progress = seconds(12), .limit = seconds(10)},
+                                    {Term(1), EpochNumber(2)}, Rank(4), ranks);
   EXPECT_EQ(message.step, Step(12));
   EXPECT_EQ(message.seconds, 12);
   EXPECT_EQ(message.limit_seconds, 10);

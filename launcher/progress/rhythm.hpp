@@ -11,8 +11,8 @@
 
 namespace pitcrew::launcher {
 
-// What has been learned of a job's own rhythm. It outlives epochs, and the launcher's death as a small JSON text, so that
-// the second epoch is judged as well as the first. A value; not thread-safe.
+// What has been learned of a job's own rhythm. It outlives epochs, and the launcher's death as a small JSON text, so
+// that the second epoch is judged as well as the first. A value; not thread-safe.
 class Rhythm {
  public:
   // How long one step took: the mean of those between two looks.

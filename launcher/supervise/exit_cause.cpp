@@ -1,11 +1,11 @@
 #include "launcher/supervise/exit_cause.hpp"
 
-#include <sys/wait.h>
-
 #include <charconv>
 #include <csignal>
 #include <cstring>
 #include <utility>
+
+#include <sys/wait.h>
 
 #include "launcher/supervise/proc.hpp"
 #include "launcher/supervise/text.hpp"
@@ -18,13 +18,20 @@ using api::channel::ExitKind;
 
 std::string_view meaning_of(int code) {
   switch (code) {
-    case exit_code::kBadConfiguration: return "bad configuration";
-    case exit_code::kBadData: return "bad data";
-    case exit_code::kTryAgain: return "asks to be tried again";
-    case exit_code::kReplaceNode: return "asks for another node";
-    case 126: return "not executable, if a shell said so";
-    case 127: return "not found, if a shell said so";
-    default: return {};
+    case exit_code::kBadConfiguration:
+      return "bad configuration";
+    case exit_code::kBadData:
+      return "bad data";
+    case exit_code::kTryAgain:
+      return "asks to be tried again";
+    case exit_code::kReplaceNode:
+      return "asks for another node";
+    case 126:
+      return "not executable, if a shell said so";
+    case 127:
+      return "not found, if a shell said so";
+    default:
+      return {};
   }
 }
 
@@ -58,7 +65,8 @@ ExitCause name_exit(const ExitFacts& facts) {
   } else {
     cause.code = WEXITSTATUS(facts.wait_status);
     cause.reason = "exit code " + std::to_string(cause.code);
-    if (const auto meaning = meaning_of(cause.code); !meaning.empty()) cause.reason += " (" + std::string(meaning) + ")";
+    if (const auto meaning = meaning_of(cause.code); !meaning.empty())
+      cause.reason += " (" + std::string(meaning) + ")";
     // A shell in between turns its child's signal into a code (POSIX: above 128).
     if (cause.code == 128 + SIGKILL && facts.oom_kills > 0) {
       cause.kind = ExitKind::kOom;
@@ -94,9 +102,10 @@ uint64_t read_oom_kills() {
     if (controllers.empty() || controllers.find("memory") != std::string_view::npos) path = line.substr(second + 1);
   }
   // Inside a container the cgroup is usually the mount's root.
-  for (const std::string& file : {"/sys/fs/cgroup" + path + "/memory.events", std::string("/sys/fs/cgroup/memory.events"),
-                                  "/sys/fs/cgroup/memory" + path + "/memory.oom_control",
-                                  std::string("/sys/fs/cgroup/memory/memory.oom_control")}) {
+  for (const std::string& file :
+       {"/sys/fs/cgroup" + path + "/memory.events", std::string("/sys/fs/cgroup/memory.events"),
+        "/sys/fs/cgroup/memory" + path + "/memory.oom_control",
+        std::string("/sys/fs/cgroup/memory/memory.oom_control")}) {
     if (const auto kills = parse_oom_kills(read_proc(file))) return *kills;
   }
   return 0;

@@ -15,8 +15,8 @@ struct ExitFacts {
   int wait_status = 0;            // as waitpid gave it
   std::optional<int> exec_errno;  // the program never started
   std::string program;
-  uint64_t oom_kills = 0;         // in the container's cgroup since the epoch began
-  std::string_view output;        // the last of it
+  uint64_t oom_kills = 0;   // in the container's cgroup since the epoch began
+  std::string_view output;  // the last of it
 };
 
 struct ExitCause {

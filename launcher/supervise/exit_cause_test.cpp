@@ -1,8 +1,8 @@
 #include "launcher/supervise/exit_cause.hpp"
 
-#include <gtest/gtest.h>
-
 #include <csignal>
+
+#include <gtest/gtest.h>
 
 namespace pitcrew::launcher {
 namespace {
@@ -23,7 +23,11 @@ TEST(ExitCause, is_named_from_status_memory_and_output) {
   const char* kTraceback = "Traceback (most recent call last):\n  File \"a.py\"\nValueError: no\n";
   const std::vector<Row> rows{
       {"done", {exited(0)}, ExitKind::kExited, 0, "exit code 0"},
-      {"a Python error", {.wait_status = exited(1), .output = kTraceback}, ExitKind::kExited, 1, "exit code 1: ValueError: no"},
+      {"a Python error",
+       {.wait_status = exited(1), .output = kTraceback},
+       ExitKind::kExited,
+       1,
+       "exit code 1: ValueError: no"},
       {"bad configuration", {exited(64)}, ExitKind::kExited, 64, "exit code 64 (bad configuration)"},
       {"bad data", {exited(65)}, ExitKind::kExited, 65, "exit code 65 (bad data)"},
       {"try again", {exited(75)}, ExitKind::kExited, 75, "exit code 75 (asks to be tried again)"},
@@ -35,8 +39,12 @@ TEST(ExitCause, is_named_from_status_memory_and_output) {
        {.wait_status = signaled(SIGKILL), .oom_kills = 2},
        ExitKind::kOom,
        SIGKILL,
-       "out of memory: the kernel killed 2 process(es) of the container; raise its memory limit or lower what the program holds"},
-      {"a crash while another was killed for memory", {.wait_status = signaled(SIGSEGV), .oom_kills = 1}, ExitKind::kSignaled, SIGSEGV,
+       "out of memory: the kernel killed 2 process(es) of the container; raise its memory limit or lower what the "
+       "program holds"},
+      {"a crash while another was killed for memory",
+       {.wait_status = signaled(SIGSEGV), .oom_kills = 1},
+       ExitKind::kSignaled,
+       SIGSEGV,
        "killed by SIGSEGV"},
       {"a shell whose child was killed for memory",
        {.wait_status = exited(137), .oom_kills = 1},
@@ -59,7 +67,8 @@ TEST(ExitCause, is_named_from_status_memory_and_output) {
 }
 
 TEST(ExitCause, carries_the_last_lines_and_the_exception) {
-  const ExitCause cause = name_exit({.wait_status = exited(1), .output = "a\nTraceback (most recent call last):\n  File \"a.py\"\nE: x\n"});
+  const ExitCause cause =
+      name_exit({.wait_status = exited(1), .output = "a\nTraceback (most recent call last):\n  File \"a.py\"\nE: x\n"});
   EXPECT_EQ(cause.exception, "E: x");
   EXPECT_EQ(cause.last_lines.back(), "E: x");
   EXPECT_EQ(cause.last_lines.size(), 4u);

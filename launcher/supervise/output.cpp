@@ -1,17 +1,17 @@
 #include "launcher/supervise/output.hpp"
 
+#include <cerrno>
+
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-#include <cerrno>
 
 namespace pitcrew::launcher {
 namespace {
 
 constexpr size_t kReadBytes = 32 * 1024;
-// A rank that has ended leaves at most a pipe full (pipe(7): 64 KiB unless it was asked for more); a descendant that holds the
-// pipe and writes on must not keep us here.
+// A rank that has ended leaves at most a pipe full (pipe(7): 64 KiB unless it was asked for more); a descendant that
+// holds the pipe and writes on must not keep us here.
 constexpr int kMostReadsAtEnd = 32;
 
 }  // namespace
@@ -120,7 +120,8 @@ bool Output::blocked(size_t local) const {
   const int fd = streams_[local]->pipe.get();
   int waiting = 0;
   const int capacity = fcntl(fd, F_GETPIPE_SZ);
-  // Each write that does not fit into the rest of a page takes a new one: a pipe can be full when half of its bytes are used.
+  // Each write that does not fit into the rest of a page takes a new one: a pipe can be full when half of its bytes are
+  // used.
   return ioctl(fd, FIONREAD, &waiting) == 0 && capacity > 0 && waiting >= capacity / 2;
 }
 

@@ -11,9 +11,9 @@
 
 namespace pitcrew::launcher {
 
-// Splits what a rank writes into lines and gives each its prefix. A line ends at a line feed, or at a carriage return as
-// progress bars write them. A line longer than the limit is passed on in pieces, those after the first marked `[rank N]+ `.
-// Nothing is lost and nothing changes its order within a rank.
+// Splits what a rank writes into lines and gives each its prefix. A line ends at a line feed, or at a carriage return
+// as progress bars write them. A line longer than the limit is passed on in pieces, those after the first marked `[rank
+// N]+ `. Nothing is lost and nothing changes its order within a rank.
 class LinePrefixer {
  public:
   explicit LinePrefixer(std::string name, size_t longest = 16 * 1024) : name_(std::move(name)), longest_(longest) {}
@@ -27,21 +27,21 @@ class LinePrefixer {
 
   std::string name_;
   size_t longest_;
-  std::string open_;         // the start of a line
-  bool continued_ = false;   // a piece of this line has gone already
+  std::string open_;        // the start of a line
+  bool continued_ = false;  // a piece of this line has gone already
 };
 
-// The output of the ranks of one epoch: read from their pipes, kept (the last 64 KiB of each), written to stdout with a prefix
-// and to a log file without. While whoever reads stdout is behind, nothing more is read, so that a rank that goes on writing
-// waits as it would on any pipe. On the loop.
+// The output of the ranks of one epoch: read from their pipes, kept (the last 64 KiB of each), written to stdout with a
+// prefix and to a log file without. While whoever reads stdout is behind, nothing more is read, so that a rank that
+// goes on writing waits as it would on any pipe. On the loop.
 class Output {
  public:
   Output(net::AsioLoop& loop, OutputWriter& writer) : loop_(loop), writer_(writer) {}
 
   // Adds the next local rank. `log_path`: empty for none; a file that can't be opened is an error and nothing is added.
   Status add(Rank rank, Descriptor pipe, const std::string& log_path);
-  // Reads what the rank has left in its pipe, whether or not the reader is behind (a pipe is bounded), and what of a line is
-  // still open. For a rank that has ended.
+  // Reads what the rank has left in its pipe, whether or not the reader is behind (a pipe is bounded), and what of a
+  // line is still open. For a rank that has ended.
   void finish(size_t local);
   // There is room again: reads go on.
   void resume();

@@ -130,7 +130,10 @@ TEST(Output, a_rank_waits_while_the_reader_is_behind_and_goes_on_after) {
       open_line.erase(0, static_cast<size_t>(wrote));
     }
   };
-  EXPECT_TRUE(wait(loop, [&] { write_more(); return output->blocked(0); }));
+  EXPECT_TRUE(wait(loop, [&] {
+    write_more();
+    return output->blocked(0);
+  }));
   write_more();
   const size_t stuck_at = sent.size();
   // The rank's pipe, our queue, and the reader's pipe: nothing else takes bytes while nobody reads.
@@ -140,7 +143,11 @@ TEST(Output, a_rank_waits_while_the_reader_is_behind_and_goes_on_after) {
   // The prefix is as long as nine bytes: what comes out is known.
   std::string got;
   fcntl(out.read.get(), F_SETFL, O_NONBLOCK);
-  EXPECT_TRUE(wait(loop, [&] { got += take(out.read.get(), 65536); write_more(); return got.size() > 2'000'000; }));
+  EXPECT_TRUE(wait(loop, [&] {
+    got += take(out.read.get(), 65536);
+    write_more();
+    return got.size() > 2'000'000;
+  }));
   EXPECT_FALSE(got.empty());
   uint64_t expected = 0;
   for (size_t at = 0; got.find('\n', at) != std::string::npos; ++expected) {

@@ -1,15 +1,15 @@
 #include "launcher/supervise/proc.hpp"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <map>
 #include <memory>
 #include <string_view>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "launcher/supervise/text.hpp"
 
@@ -72,7 +72,8 @@ std::string read_proc(const std::string& path) {
   if (fd < 0) return text;
   char buffer[4096];
   ssize_t got = 0;
-  while (text.size() < kMostBytes && (got = read(fd, buffer, sizeof buffer)) > 0) text.append(buffer, static_cast<size_t>(got));
+  while (text.size() < kMostBytes && (got = read(fd, buffer, sizeof buffer)) > 0)
+    text.append(buffer, static_cast<size_t>(got));
   close(fd);
   return text;
 }
@@ -126,8 +127,10 @@ std::string kernel_stacks(pid_t pid, size_t limit) {
     const std::string stat = read_proc(folder + "/stat");
     const std::string_view fields = after_name(stat);
     if (fields.empty()) continue;
-    text += "thread " + std::to_string(thread) + " " + first_line(folder + "/comm") + ": state " + std::string(fields.substr(0, 1));
-    if (const std::string place = first_line(folder + "/wchan"); !place.empty() && place != "0") text += ", waits in " + place;
+    text += "thread " + std::to_string(thread) + " " + first_line(folder + "/comm") + ": state " +
+            std::string(fields.substr(0, 1));
+    if (const std::string place = first_line(folder + "/wchan"); !place.empty() && place != "0")
+      text += ", waits in " + place;
     if (const std::string call = first_line(folder + "/syscall"); !call.empty()) text += ", system call " + call;
     text += "\n";
     const std::string stack = clean_text(read_proc(folder + "/stack"));

@@ -1,15 +1,15 @@
 #include "launcher/supervise/process.hpp"
 
+#include <cerrno>
+#include <csignal>
+#include <optional>
+#include <string_view>
+
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <csignal>
-#include <optional>
-#include <string_view>
 
 namespace pitcrew::launcher {
 namespace {
@@ -53,8 +53,8 @@ std::vector<std::string> candidates(const Program& program) {
 }
 
 // In the child, between fork and exec: system calls and nothing else, since other threads may have held locks.
-[[noreturn]] void run_child(const std::vector<std::string>& files, char* const* arguments, char* const* environment, int output,
-                            int error, int null, pid_t parent) {
+[[noreturn]] void run_child(const std::vector<std::string>& files, char* const* arguments, char* const* environment,
+                            int output, int error, int null, pid_t parent) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);
@@ -115,7 +115,8 @@ Result<Process> start_process(const Program& program) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const pid_t pid = fork();
-  if (pid == 0) run_child(files, arguments.data(), environment.data(), output.write.get(), error.write.get(), null.get(), self);
+  if (pid == 0)
+    run_child(files, arguments.data(), environment.data(), output.write.get(), error.write.get(), null.get(), self);
   const int number = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return errno_error("start '" + program.command[0] + "': fork", number);

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <sys/types.h>
 
 #include "lib/base/result.hpp"
 
@@ -38,9 +38,9 @@ struct Process {
   Descriptor exec_error;  // holds an errno once it is known that the program could not be started; not blocking
 };
 
-// Starts the program in a process group of its own; it dies with the thread that calls this (PR_SET_PDEATHSIG), which must be
-// the launcher's main one. Its stdin is /dev/null; no other descriptor of ours and no signal setting passes on. Returns before
-// the program is executed, so that a file system that hangs holds the child only.
+// Starts the program in a process group of its own; it dies with the thread that calls this (PR_SET_PDEATHSIG), which
+// must be the launcher's main one. Its stdin is /dev/null; no other descriptor of ours and no signal setting passes on.
+// Returns before the program is executed, so that a file system that hangs holds the child only.
 Result<Process> start_process(const Program& program);
 
 // The errno that the child left before it gave up, if it did.

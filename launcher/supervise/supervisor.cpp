@@ -1,12 +1,12 @@
 #include "launcher/supervise/supervisor.hpp"
 
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "launcher/supervise/proc.hpp"
 
@@ -26,7 +26,10 @@ constexpr int kBacktraceSignal = SIGUSR2;
 
 struct Supervisor::State {
   State(net::AsioLoop& l, Settings s, Handler h, Logger lg)
-      : loop(l), settings(std::move(s)), handler(std::move(h)), log(std::move(lg)),
+      : loop(l),
+        settings(std::move(s)),
+        handler(std::move(h)),
+        log(std::move(lg)),
         writer(loop, settings.stdout_fd, settings.output, [this] {
           if (output) output->resume();
         }) {}
@@ -78,8 +81,8 @@ struct Supervisor::State {
     return std::any_of(children.begin(), children.end(), [](const Child& child) { return child.alive; });
   }
 
-  // Whether there is still a child. As a sub-reaper (or PID 1) every orphan below us becomes ours: no child means that nothing
-  // is left at all.
+  // Whether there is still a child. As a sub-reaper (or PID 1) every orphan below us becomes ours: no child means that
+  // nothing is left at all.
   bool reap() {
     while (true) {
       int status = 0;
@@ -110,7 +113,8 @@ struct Supervisor::State {
     if (stopping && !(WIFEXITED(status) && WEXITSTATUS(status) == 0)) stopping->clean = false;
     // Told from the loop: whoever hears it may start the next epoch.
     loop.post([this, local, cause, pid = child.process.pid] {
-      if (local < children.size() && children[local].process.pid == pid && handler.on_exit) handler.on_exit(local, cause);
+      if (local < children.size() && children[local].process.pid == pid && handler.on_exit)
+        handler.on_exit(local, cause);
     });
     if (stopping && !any_alive()) finish_stop();
   }
@@ -165,12 +169,16 @@ struct Supervisor::State {
       for (const pid_t pid : descendants_of(getpid())) {
         if (++count <= kMostNamed) names += (names.empty() ? "" : ", ") + describe_process(pid);
       }
-      const std::string message = std::to_string(count) + " process(es) did not die within " + to_string(settings.not_clean_after) +
-                                  " of SIGKILL: " + names + "; a driver or a file system of this node holds them";
+      const std::string message = std::to_string(count) + " process(es) did not die within " +
+                                  to_string(settings.not_clean_after) + " of SIGKILL: " + names +
+                                  "; a driver or a file system of this node holds them";
       log.error(message);
       tell({false, message});
     }
-    ending_timer = loop.after(spent < seconds(1) ? kKillAgain : ending->told ? kKillLater : 5 * kKillAgain, [this] { step_ending(); });
+    ending_timer = loop.after(spent < seconds(1) ? kKillAgain
+                              : ending->told     ? kKillLater
+                                                 : 5 * kKillAgain,
+                              [this] { step_ending(); });
   }
 
   void on_child_signal() {
@@ -185,9 +193,8 @@ struct Supervisor::State {
   void finish_stop() {
     const bool clean = stopping->clean;
     auto done = std::move(stopping->done);
-    loop.post([this, clean, done] {
-      end_all([clean, done](const AbortResult& result) { done(clean && result.clean); });
-    });
+    loop.post(
+        [this, clean, done] { end_all([clean, done](const AbortResult& result) { done(clean && result.clean); }); });
     stopping.reset();
   }
 
@@ -196,7 +203,8 @@ struct Supervisor::State {
     const size_t each = request->limit / std::max<size_t>(1, request->kernel.size());
     for (size_t i = 0; i < request->kernel.size(); ++i) {
       if (i >= children.size()) break;
-      std::string part = "rank " + std::to_string(children[i].rank.value) + ", pid " + std::to_string(children[i].process.pid) + "\n";
+      std::string part =
+          "rank " + std::to_string(children[i].rank.value) + ", pid " + std::to_string(children[i].process.pid) + "\n";
       std::string own;
       if (request->asked_at[i]) own = clean_text(output->since(i, *request->asked_at[i]));
       if (!own.empty()) {
@@ -230,7 +238,8 @@ struct Supervisor::State {
   }
 };
 
-Result<std::unique_ptr<Supervisor>> Supervisor::create(net::AsioLoop& loop, Settings settings, Handler handler, Logger log) {
+Result<std::unique_ptr<Supervisor>> Supervisor::create(net::AsioLoop& loop, Settings settings, Handler handler,
+                                                       Logger log) {
   if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
     return errno_error("become a sub-reaper, so that orphans of the ranks are found", errno);
   }
@@ -268,7 +277,8 @@ Status Supervisor::start(std::vector<RankStart> ranks) {
       added = state.output->add(rank.rank, std::move(process->output), rank.log_path);
     }
     if (process && added) continue;
-    Error error = (process ? added.error() : process.error()).with_context("start rank " + std::to_string(rank.rank.value));
+    Error error =
+        (process ? added.error() : process.error()).with_context("start rank " + std::to_string(rank.rank.value));
     state.end_all([](const AbortResult&) {});
     return error;
   }
@@ -300,7 +310,9 @@ bool Supervisor::alive(size_t local) const { return local < state_->children.siz
 bool Supervisor::any_alive() const { return state_->any_alive(); }
 pid_t Supervisor::pid(size_t local) const { return state_->children.at(local).process.pid; }
 bool Supervisor::output_blocked(size_t local) const { return alive(local) && state_->output->blocked(local); }
-uint64_t Supervisor::output_pauses() const { return state_->pauses_before + (state_->output ? state_->output->pauses() : 0); }
+uint64_t Supervisor::output_pauses() const {
+  return state_->pauses_before + (state_->output ? state_->output->pauses() : 0);
+}
 std::string_view Supervisor::tail(size_t local) const { return state_->output->tail(local); }
 uint64_t Supervisor::reaped() const { return state_->reaped; }
 

@@ -1,15 +1,15 @@
 #include "launcher/supervise/supervisor.hpp"
 
+#include <cstdlib>
+#include <fstream>
+#include <map>
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cstdlib>
-#include <fstream>
-#include <map>
 
 #include "launcher/supervise/proc.hpp"
 
@@ -44,7 +44,8 @@ class SupervisorTest : public ::testing::Test {
       settings.stdout_fd = out_.get();
     }
     auto made = Supervisor::create(
-        loop_, settings, {.on_exit = [this](size_t local, const ExitCause& cause) { exits_.emplace(local, cause); }}, {});
+        loop_, settings, {.on_exit = [this](size_t local, const ExitCause& cause) { exits_.emplace(local, cause); }},
+        {});
     ASSERT_TRUE(made) << made.error().message;
     supervisor_ = *std::move(made);
   }
@@ -119,7 +120,8 @@ TEST_F(SupervisorTest, the_last_output_is_known_when_the_exit_is) {
   start({{"print-and-exit", "Traceback (most recent call last):\n  File \"t.py\"\nKeyError: 'x'\n", "1"}});
   ASSERT_TRUE(wait_for_exits(1));
   EXPECT_EQ(exits_.find(0)->second.exception, "KeyError: 'x'");
-  EXPECT_EQ(output(), "[rank 0] Traceback (most recent call last):\n[rank 0]   File \"t.py\"\n[rank 0] KeyError: 'x'\n");
+  EXPECT_EQ(output(),
+            "[rank 0] Traceback (most recent call last):\n[rank 0]   File \"t.py\"\n[rank 0] KeyError: 'x'\n");
 }
 
 TEST_F(SupervisorTest, a_kill_by_the_kernel_for_memory_is_named) {
@@ -182,7 +184,8 @@ TEST_F(SupervisorTest, an_orphan_of_a_rank_that_has_ended_is_found_too) {
 
 TEST_F(SupervisorTest, a_shell_and_its_children_die_together) {
   make();
-  ASSERT_TRUE(supervisor_->start({{Rank(0), {{"/bin/sh", "-c", "sleep 1000 & sleep 1000 & echo started; wait"}, environment_}, ""}}));
+  ASSERT_TRUE(supervisor_->start(
+      {{Rank(0), {{"/bin/sh", "-c", "sleep 1000 & sleep 1000 & echo started; wait"}, environment_}, ""}}));
   ASSERT_TRUE(wait([&] { return supervisor_->tail(0) == "started\n"; }));
   EXPECT_EQ(descendants_of(getpid()).size(), 3u);
   EXPECT_TRUE(abort().clean);

@@ -43,7 +43,8 @@ std::vector<std::string_view> split_lines(std::string_view text) {
 bool starts_with_name(std::string_view line) {
   if (line.empty() || !(std::isalpha(static_cast<unsigned char>(line[0])) || line[0] == '_')) return false;
   size_t i = 0;
-  while (i < line.size() && (std::isalnum(static_cast<unsigned char>(line[i])) || line[i] == '_' || line[i] == '.')) ++i;
+  while (i < line.size() && (std::isalnum(static_cast<unsigned char>(line[i])) || line[i] == '_' || line[i] == '.'))
+    ++i;
   return i == line.size() || line[i] == ':';
 }
 
@@ -51,7 +52,8 @@ bool starts_with_name(std::string_view line) {
 std::string without_addresses(std::string_view line) {
   std::string out;
   for (size_t i = 0; i < line.size();) {
-    if (line.substr(i).starts_with("0x") && i + 2 < line.size() && std::isxdigit(static_cast<unsigned char>(line[i + 2]))) {
+    if (line.substr(i).starts_with("0x") && i + 2 < line.size() &&
+        std::isxdigit(static_cast<unsigned char>(line[i + 2]))) {
       out += "0x…";
       i += 2;
       while (i < line.size() && std::isxdigit(static_cast<unsigned char>(line[i]))) ++i;
@@ -145,7 +147,8 @@ std::string last_exception(std::string_view text) {
       // Frames are indented; the first line that isn't names the exception.
       in_traceback = false;
       if (starts_with_name(line)) found = line;
-    } else if (constexpr std::string_view kThrown = "terminate called after throwing an instance of '"; line.starts_with(kThrown)) {
+    } else if (constexpr std::string_view kThrown = "terminate called after throwing an instance of '";
+               line.starts_with(kThrown)) {
       const std::string_view rest = line.substr(kThrown.size());
       thrown = std::string(rest.substr(0, rest.find('\'')));
     } else if (line.find("Assertion `") != std::string_view::npos && line.ends_with("failed.")) {

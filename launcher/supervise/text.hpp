@@ -24,8 +24,8 @@ class Tail {
   uint64_t total_ = 0;
 };
 
-// The text with every byte that isn't UTF-8, and every control character but tab and line feed, replaced by '?': messages and
-// logs are JSON.
+// The text with every byte that isn't UTF-8, and every control character but tab and line feed, replaced by '?':
+// messages and logs are JSON.
 std::string clean_text(std::string_view text);
 
 // At most `bytes` of the text, cut before a character, with a word that it was cut.
@@ -34,9 +34,9 @@ std::string shorten(std::string text, size_t bytes);
 // The last lines, at most `count` and `bytes` in all, clean.
 std::vector<std::string> last_lines(std::string_view text, size_t count = 20, size_t bytes = 4096);
 
-// The line that names the last exception in a program's output, or empty: a Python traceback's last line, what() of a C++
-// exception that nobody caught, a failed assertion, a Rust panic. Numbers that differ from run to run (addresses) are
-// replaced, so that the same failure reads the same.
+// The line that names the last exception in a program's output, or empty: a Python traceback's last line, what() of a
+// C++ exception that nobody caught, a failed assertion, a Rust panic. Numbers that differ from run to run (addresses)
+// are replaced, so that the same failure reads the same.
 std::string last_exception(std::string_view text);
 
 }  // namespace pitcrew::launcher

@@ -43,7 +43,8 @@ TEST(Text, is_shortened_between_characters) {
   const std::string cut = shorten(std::string(100, 'x'), 30);
   EXPECT_LE(cut.size(), 30u);
   EXPECT_TRUE(cut.ends_with("(cut)"));
-  for (size_t limit = 15; limit < 40; ++limit) EXPECT_EQ(clean_text(shorten("€€€€€€€€€€€€€€€€", limit)).find('?'), std::string::npos);
+  for (size_t limit = 15; limit < 40; ++limit)
+    EXPECT_EQ(clean_text(shorten("€€€€€€€€€€€€€€€€", limit)).find('?'), std::string::npos);
 }
 
 TEST(LastLines, are_bounded_by_count_and_bytes) {
@@ -60,20 +61,27 @@ TEST(LastException, is_the_line_that_names_it) {
   };
   const std::vector<Row> rows{
       {"step 1\nstep 2\n", ""},
-      {"Traceback (most recent call last):\n  File \"a.py\", line 3, in <module>\n    f()\nRuntimeError: CUDA out of memory\n",
+      {"Traceback (most recent call last):\n  File \"a.py\", line 3, in <module>\n    f()\nRuntimeError: CUDA out of "
+       "memory\n",
        "RuntimeError: CUDA out of memory"},
-      {"Traceback (most recent call last):\n  File \"a.py\", line 3\nKeyError: 'x'\n\nDuring handling of the above exception, another exception "
-       "occurred:\n\nTraceback (most recent call last):\n  File \"b.py\", line 1\nmy.module.CustomError: worse\nmore output\n",
+      {"Traceback (most recent call last):\n  File \"a.py\", line 3\nKeyError: 'x'\n\nDuring handling of the above "
+       "exception, another exception "
+       "occurred:\n\nTraceback (most recent call last):\n  File \"b.py\", line 1\nmy.module.CustomError: worse\nmore "
+       "output\n",
        "my.module.CustomError: worse"},
       {"Traceback (most recent call last):\n  File \"a.py\", line 3\nKeyboardInterrupt\n", "KeyboardInterrupt"},
       {"Traceback (most recent call last):\n  File \"a.py\"\n", ""},
-      {"terminate called after throwing an instance of 'std::runtime_error'\n  what():  no route\n", "std::runtime_error: no route"},
+      {"terminate called after throwing an instance of 'std::runtime_error'\n  what():  no route\n",
+       "std::runtime_error: no route"},
       {"terminate called after throwing an instance of 'int'\nAborted\n", "int"},
       {"terminate called after throwing an instance of 'int'", "int"},
-      {"train: model.cc:12: void f(): Assertion `x > 0' failed.\n", "train: model.cc:12: void f(): Assertion `x > 0' failed."},
+      {"train: model.cc:12: void f(): Assertion `x > 0' failed.\n",
+       "train: model.cc:12: void f(): Assertion `x > 0' failed."},
       {"thread 'main' panicked at src/main.rs:4:5:\nboom\n", "thread 'main' panicked at src/main.rs:4:5:"},
-      {"CUDA error: an illegal memory access was encountered\n", "CUDA error: an illegal memory access was encountered"},
-      {"Traceback (most recent call last):\n  File \"a.py\"\nValueError: <object at 0x7f31ab> is bad\n", "ValueError: <object at 0x…> is bad"},
+      {"CUDA error: an illegal memory access was encountered\n",
+       "CUDA error: an illegal memory access was encountered"},
+      {"Traceback (most recent call last):\n  File \"a.py\"\nValueError: <object at 0x7f31ab> is bad\n",
+       "ValueError: <object at 0x…> is bad"},
   };
   for (const Row& row : rows) EXPECT_EQ(last_exception(row.output), row.exception) << row.output;
 }

@@ -1,8 +1,8 @@
 #include "launcher/supervise/torch_environment.hpp"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 namespace pitcrew::launcher {
 namespace {
@@ -18,11 +18,21 @@ TEST(TorchEnvironment, has_torchruns_names) {
                                           .master_port = 29501,
                                           .run_id = "uid-1",
                                           .epoch = 4});
-  const std::map<std::string, std::string> expected{
-      {"RANK", "13"}, {"LOCAL_RANK", "5"}, {"WORLD_SIZE", "16"}, {"LOCAL_WORLD_SIZE", "8"}, {"GROUP_RANK", "1"},
-      {"GROUP_WORLD_SIZE", "2"}, {"ROLE_NAME", "default"}, {"ROLE_RANK", "13"}, {"ROLE_WORLD_SIZE", "16"},
-      {"MASTER_ADDR", "10.0.0.7"}, {"MASTER_PORT", "29501"}, {"TORCHELASTIC_RUN_ID", "uid-1"},
-      {"TORCHELASTIC_RESTART_COUNT", "3"}, {"TORCHELASTIC_MAX_RESTARTS", "2147483647"}, {"TORCHELASTIC_USE_AGENT_STORE", "False"}};
+  const std::map<std::string, std::string> expected{{"RANK", "13"},
+                                                    {"LOCAL_RANK", "5"},
+                                                    {"WORLD_SIZE", "16"},
+                                                    {"LOCAL_WORLD_SIZE", "8"},
+                                                    {"GROUP_RANK", "1"},
+                                                    {"GROUP_WORLD_SIZE", "2"},
+                                                    {"ROLE_NAME", "default"},
+                                                    {"ROLE_RANK", "13"},
+                                                    {"ROLE_WORLD_SIZE", "16"},
+                                                    {"MASTER_ADDR", "10.0.0.7"},
+                                                    {"MASTER_PORT", "29501"},
+                                                    {"TORCHELASTIC_RUN_ID", "uid-1"},
+                                                    {"TORCHELASTIC_RESTART_COUNT", "3"},
+                                                    {"TORCHELASTIC_MAX_RESTARTS", "2147483647"},
+                                                    {"TORCHELASTIC_USE_AGENT_STORE", "False"}};
   EXPECT_EQ(variables, expected);
 }
 

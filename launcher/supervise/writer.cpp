@@ -1,14 +1,14 @@
 #include "launcher/supervise/writer.hpp"
 
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <csignal>
 
 namespace pitcrew::launcher {
 namespace {
@@ -16,12 +16,13 @@ namespace {
 // A pipe that polls as writable takes at least so much without blocking (pipe(7): PIPE_BUF).
 constexpr size_t kPiece = 4096;
 
-// stdout as an open file of our own, for which "not blocking" does not change what others see of it. Only where opening it
-// again means the same: a regular file would be written from its start.
+// stdout as an open file of our own, for which "not blocking" does not change what others see of it. Only where opening
+// it again means the same: a regular file would be written from its start.
 Descriptor reopen(int fd) {
   struct stat st {};
   if (fstat(fd, &st) != 0 || !(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) return {};
-  return Descriptor(open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+  return Descriptor(
+      open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
 }
 
 }  // namespace
@@ -54,7 +55,9 @@ OutputWriter::~OutputWriter() {
 }
 
 void OutputWriter::to_stdout(std::string bytes) { push({nullptr, std::move(bytes)}); }
-void OutputWriter::to_log(std::shared_ptr<Descriptor> log, std::string bytes) { push({std::move(log), std::move(bytes)}); }
+void OutputWriter::to_log(std::shared_ptr<Descriptor> log, std::string bytes) {
+  push({std::move(log), std::move(bytes)});
+}
 
 void OutputWriter::push(Item item) {
   if (item.bytes.empty()) return;

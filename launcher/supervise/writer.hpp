@@ -10,17 +10,17 @@
 #include <string>
 #include <thread>
 
-#include "lib/base/loop.hpp"
 #include "launcher/supervise/process.hpp"
+#include "lib/base/loop.hpp"
 
 namespace pitcrew::launcher {
 
-// Writes to stdout, and to the ranks' log files, from a thread of its own, so that a slow reader or disk holds this thread
-// and never the loop. What waits is bounded by its users: they stop handing over while full() says so, and are told once
-// there is room again.
+// Writes to stdout, and to the ranks' log files, from a thread of its own, so that a slow reader or disk holds this
+// thread and never the loop. What waits is bounded by its users: they stop handing over while full() says so, and are
+// told once there is room again.
 //
-// Made, used and destroyed on the loop's thread. Its end waits for nobody: what a reader has not taken by then is dropped, so
-// drain() comes first where that matters.
+// Made, used and destroyed on the loop's thread. Its end waits for nobody: what a reader has not taken by then is
+// dropped, so drain() comes first where that matters.
 class OutputWriter {
  public:
   struct Settings {
@@ -38,8 +38,8 @@ class OutputWriter {
 
   bool full() const;
   size_t waiting() const;
-  uint64_t written() const { return written_; }          // bytes that stdout has taken
-  uint64_t lost_log_bytes() const { return lost_; }      // that a rank's log file refused (disk full)
+  uint64_t written() const { return written_; }      // bytes that stdout has taken
+  uint64_t lost_log_bytes() const { return lost_; }  // that a rank's log file refused (disk full)
   // Waits, on the calling thread, until all has been taken or the time is over; whether it has.
   bool drain(Duration at_most);
 

@@ -49,9 +49,10 @@ const std::vector<std::pair<std::string_view, ExitKind>>& exit_kinds() {
 // ---- launcher to operator ----
 
 Json write(const Hello& m) {
-  Json json{{"type", "hello"}, {"major", m.major}, {"minor", m.minor}, {"jobUid", m.job_uid}, {"pod", m.pod_name},
-            {"podUid", m.pod_uid}, {"node", m.node}, {"boot", m.boot}, {"address", m.address}, {"peerPort", m.peer_port},
-            {"gpus", m.gpus}, {"seen", write(m.seen)}, {"running", m.running}, {"held", Json::array()}};
+  Json json{{"type", "hello"},      {"major", m.major},        {"minor", m.minor}, {"jobUid", m.job_uid},
+            {"pod", m.pod_name},    {"podUid", m.pod_uid},     {"node", m.node},   {"boot", m.boot},
+            {"address", m.address}, {"peerPort", m.peer_port}, {"gpus", m.gpus},   {"seen", write(m.seen)},
+            {"running", m.running}, {"held", Json::array()}};
   for (const ResumePoint& held : m.held) json["held"].push_back(to_json(held));
   return json;
 }
@@ -77,8 +78,9 @@ Hello read_hello(ObjectReader& r) {
 }
 
 Json write(const Progress& m) {
-  Json json{{"type", "progress"}, {"epoch", write(m.epoch)}, {"step", m.step.value}, {"samples", m.samples}, {"phase", m.phase},
-            {"tokensPerSecond", m.tokens_per_second}, {"totalSteps", m.total_steps}};
+  Json json{{"type", "progress"},         {"epoch", write(m.epoch)}, {"step", m.step.value},
+            {"samples", m.samples},       {"phase", m.phase},        {"tokensPerSecond", m.tokens_per_second},
+            {"totalSteps", m.total_steps}};
   put(json, "loss", m.loss);
   put(json, "durableStep", m.durable_step);
   put(json, "memoryStep", m.memory_step);
@@ -108,8 +110,8 @@ Progress read_progress(ObjectReader& r) {
 }
 
 Json write(const Exited& m) {
-  Json json{{"type", "exited"}, {"epoch", write(m.epoch)}, {"rank", m.rank.value}, {"kind", to_string(m.kind)}, {"code", m.code},
-            {"reason", m.reason}, {"lastLines", m.last_lines}, {"step", m.step.value}};
+  Json json{{"type", "exited"}, {"epoch", write(m.epoch)}, {"rank", m.rank.value},      {"kind", to_string(m.kind)},
+            {"code", m.code},   {"reason", m.reason},      {"lastLines", m.last_lines}, {"step", m.step.value}};
   put(json, "exception", m.exception);
   if (m.done) json["done"] = true;
   return json;
@@ -130,10 +132,11 @@ Exited read_exited(ObjectReader& r) {
 }
 
 Json write(const Stalled& m) {
-  Json json{{"type", "stalled"}, {"epoch", write(m.epoch)}, {"step", m.step.value}, {"phase", m.phase}, {"seconds", m.seconds},
-            {"limitSeconds", m.limit_seconds}, {"ranks", Json::array()}};
+  Json json{{"type", "stalled"},    {"epoch", write(m.epoch)},         {"step", m.step.value},  {"phase", m.phase},
+            {"seconds", m.seconds}, {"limitSeconds", m.limit_seconds}, {"ranks", Json::array()}};
   for (const auto& rank : m.ranks) {
-    json["ranks"].push_back({{"rank", rank.rank.value}, {"collective", rank.collective}, {"inCollective", rank.in_collective}});
+    json["ranks"].push_back(
+        {{"rank", rank.rank.value}, {"collective", rank.collective}, {"inCollective", rank.in_collective}});
   }
   put(json, "stacks", m.stacks);
   return json;
@@ -170,7 +173,8 @@ Unreachable read_unreachable(ObjectReader& r) {
 }
 
 Json write(const Saved& m) {
-  Json json{{"type", "saved"}, {"epoch", write(m.epoch)}, {"step", m.step.value}, {"durable", m.durable}, {"bytes", m.bytes}};
+  Json json{
+      {"type", "saved"}, {"epoch", write(m.epoch)}, {"step", m.step.value}, {"durable", m.durable}, {"bytes", m.bytes}};
   put(json, "path", m.path);
   put(json, "request", m.request);
   return json;
@@ -211,7 +215,11 @@ Aborted read_aborted(ObjectReader& r) {
 }
 
 Json write(const Evidence& m) {
-  Json json{{"type", "evidence"}, {"epoch", write(m.epoch)}, {"rank", m.rank.value}, {"kind", m.kind}, {"message", m.message}};
+  Json json{{"type", "evidence"},
+            {"epoch", write(m.epoch)},
+            {"rank", m.rank.value},
+            {"kind", m.kind},
+            {"message", m.message}};
   put(json, "peer", m.peer);
   return json;
 }
@@ -238,13 +246,26 @@ Stacks read_stacks(ObjectReader& r) {
 // ---- operator to launcher ----
 
 Json write(const Epoch& m) {
-  Json json{{"type", "epoch"}, {"id", write(m.id)}, {"job", to_json(m.job)}, {"worldSize", m.world_size}, {"table", Json::array()},
-            {"masterAddress", m.master_address}, {"masterPort", m.master_port}, {"key", m.key},
-            {"checkpoint", to_json(m.checkpoint)}, {"startWithinMs", m.start_within / milliseconds(1)}, {"slowBelow", m.slow_below}};
+  Json json{{"type", "epoch"},
+            {"id", write(m.id)},
+            {"job", to_json(m.job)},
+            {"worldSize", m.world_size},
+            {"table", Json::array()},
+            {"masterAddress", m.master_address},
+            {"masterPort", m.master_port},
+            {"key", m.key},
+            {"checkpoint", to_json(m.checkpoint)},
+            {"startWithinMs", m.start_within / milliseconds(1)},
+            {"slowBelow", m.slow_below}};
   put(json, "slot", m.slot);
   for (const TableEntry& entry : m.table) {
-    json["table"].push_back({{"slot", entry.slot.value}, {"pod", entry.pod_name}, {"node", entry.node}, {"address", entry.address},
-                             {"peerPort", entry.peer_port}, {"firstRank", entry.first_rank.value}, {"ranks", entry.ranks}});
+    json["table"].push_back({{"slot", entry.slot.value},
+                             {"pod", entry.pod_name},
+                             {"node", entry.node},
+                             {"address", entry.address},
+                             {"peerPort", entry.peer_port},
+                             {"firstRank", entry.first_rank.value},
+                             {"ranks", entry.ranks}});
   }
   if (m.resume) json["resume"] = to_json(*m.resume);
   put(json, "resumeHint", m.resume_hint);
@@ -298,7 +319,11 @@ Epoch read_epoch(ObjectReader& r) {
 }
 
 Json write(const Stop& m) {
-  return {{"type", "stop"}, {"epoch", write(m.epoch)}, {"save", m.save}, {"graceMs", m.grace / milliseconds(1)}, {"reason", m.reason}};
+  return {{"type", "stop"},
+          {"epoch", write(m.epoch)},
+          {"save", m.save},
+          {"graceMs", m.grace / milliseconds(1)},
+          {"reason", m.reason}};
 }
 
 Stop read_stop(ObjectReader& r) {
@@ -341,15 +366,16 @@ Finish read_finish(ObjectReader& r) {
 template <typename Message>
 std::string encode_any(const Message& message) {
   // Output of a training program may hold anything; what isn't UTF-8 is replaced.
-  return std::visit([](const auto& m) { return write(m); }, message).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return std::visit([](const auto& m) { return write(m); }, message)
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 // Parses the envelope and hands the reader to `decode`, which answers whether it knew the type.
 template <typename Message, typename Decode>
 Result<Message> decode_any(std::string_view text, size_t limit, Decode decode) {
   if (text.size() > limit) {
-    return Error(Code::kInvalidArgument, "a channel message of " + std::to_string(text.size()) + " bytes is longer than " +
-                                             std::to_string(limit));
+    return Error(Code::kInvalidArgument, "a channel message of " + std::to_string(text.size()) +
+                                             " bytes is longer than " + std::to_string(limit));
   }
   PITCREW_ASSIGN(const Json json, parse_json(text));
   Problems problems;
@@ -375,34 +401,37 @@ std::string encode(const FromLauncher& message) { return encode_any(message); }
 std::string encode(const ToLauncher& message) { return encode_any(message); }
 
 Result<FromLauncher> decode_from_launcher(std::string_view text) {
-  return decode_any<FromLauncher>(text, kMaxFromLauncher, [](std::string_view type, ObjectReader& r) -> std::optional<FromLauncher> {
-    if (type == "hello") return read_hello(r);
-    if (type == "progress") return read_progress(r);
-    if (type == "exited") return read_exited(r);
-    if (type == "stalled") return read_stalled(r);
-    if (type == "unreachable") return read_unreachable(r);
-    if (type == "saved") return read_saved(r);
-    if (type == "stopped") return read_stopped(r);
-    if (type == "aborted") return read_aborted(r);
-    if (type == "evidence") return read_evidence(r);
-    if (type == "stacks") return read_stacks(r);
-    return std::nullopt;
-  });
+  return decode_any<FromLauncher>(text, kMaxFromLauncher,
+                                  [](std::string_view type, ObjectReader& r) -> std::optional<FromLauncher> {
+                                    if (type == "hello") return read_hello(r);
+                                    if (type == "progress") return read_progress(r);
+                                    if (type == "exited") return read_exited(r);
+                                    if (type == "stalled") return read_stalled(r);
+                                    if (type == "unreachable") return read_unreachable(r);
+                                    if (type == "saved") return read_saved(r);
+                                    if (type == "stopped") return read_stopped(r);
+                                    if (type == "aborted") return read_aborted(r);
+                                    if (type == "evidence") return read_evidence(r);
+                                    if (type == "stacks") return read_stacks(r);
+                                    return std::nullopt;
+                                  });
 }
 
 Result<ToLauncher> decode_to_launcher(std::string_view text) {
-  return decode_any<ToLauncher>(text, kMaxToLauncher, [](std::string_view type, ObjectReader& r) -> std::optional<ToLauncher> {
-    if (type == "epoch") return read_epoch(r);
-    if (type == "stop") return read_stop(r);
-    if (type == "save") return read_save(r);
-    if (type == "diagnose") return read_diagnose(r);
-    if (type == "finish") return read_finish(r);
-    return std::nullopt;
-  });
+  return decode_any<ToLauncher>(text, kMaxToLauncher,
+                                [](std::string_view type, ObjectReader& r) -> std::optional<ToLauncher> {
+                                  if (type == "epoch") return read_epoch(r);
+                                  if (type == "stop") return read_stop(r);
+                                  if (type == "save") return read_save(r);
+                                  if (type == "diagnose") return read_diagnose(r);
+                                  if (type == "finish") return read_finish(r);
+                                  return std::nullopt;
+                                });
 }
 
 std::string encode(const Config& config) {
-  return Json{{"addresses", config.addresses}, {"serverName", config.server_name}, {"caBundle", config.ca_bundle}}.dump();
+  return Json{{"addresses", config.addresses}, {"serverName", config.server_name}, {"caBundle", config.ca_bundle}}
+      .dump();
 }
 
 Result<Config> decode_config(std::string_view text) {

@@ -8,7 +8,8 @@
 #include "lib/base/environment.hpp"
 #include "lib/base/strong.hpp"
 
-// What launchers and the operator's leader say to one another over the control channel: one JSON object a WebSocket message,
+// What launchers and the operator's leader say to one another over the control channel: one JSON object a WebSocket
+// message,
 // {"type": "hello", …}. Unknown fields are passed over, so that two minor versions understand one another.
 namespace pitcrew::api::channel {
 
@@ -23,7 +24,7 @@ inline constexpr char kAudience[] = "pitcrew";
 struct Config {
   std::vector<std::string> addresses;  // "10.0.0.7:9443": numeric
   std::string server_name;
-  std::string ca_bundle;               // PEM, old and new root
+  std::string ca_bundle;  // PEM, old and new root
 };
 
 // ---- launcher to operator ----
@@ -36,12 +37,12 @@ struct Hello {
   std::string pod_name;
   std::string pod_uid;
   std::string node;
-  std::string boot;           // random, new at every start of the launcher's process
-  std::string address;        // numeric, where peers reach this launcher
+  std::string boot;     // random, new at every start of the launcher's process
+  std::string address;  // numeric, where peers reach this launcher
   uint32_t peer_port = 0;
   uint32_t gpus = 0;
-  EpochId seen;               // the highest term and epoch it has seen
-  bool running = false;       // whether ranks of `seen` are running now
+  EpochId seen;                   // the highest term and epoch it has seen
+  bool running = false;           // whether ranks of `seen` are running now
   std::vector<ResumePoint> held;  // memory checkpoints that count and of which it holds a part
 };
 
@@ -51,8 +52,8 @@ struct Progress {
   // Of the slowest local rank, unless said otherwise.
   Step step;
   uint64_t samples = 0;
-  std::string phase;                 // page::to_string(Phase)
-  std::optional<double> loss;        // rank 0's launcher alone
+  std::string phase;           // page::to_string(Phase)
+  std::optional<double> loss;  // rank 0's launcher alone
   double tokens_per_second = 0;
   uint64_t total_steps = 0;
   std::optional<Step> durable_step;
@@ -71,12 +72,12 @@ struct Exited {
   EpochId epoch;
   Rank rank;
   ExitKind kind = ExitKind::kExited;
-  int code = 0;        // exit code or signal
-  std::string reason;  // for people: "killed by SIGSEGV", "exit code 1: RuntimeError: …"
+  int code = 0;                         // exit code or signal
+  std::string reason;                   // for people: "killed by SIGSEGV", "exit code 1: RuntimeError: …"
   std::vector<std::string> last_lines;  // at most 20, 4 KiB
   std::string exception;  // its last exception's line, or empty: what makes a failure the same failure again
   Step step;
-  bool done = false;   // the page said phase done: trained to the end
+  bool done = false;  // the page said phase done: trained to the end
 };
 
 // A hang, as judged on this pod.
@@ -84,7 +85,7 @@ struct Stalled {
   EpochId epoch;
   Step step;
   std::string phase;
-  double seconds = 0;          // without progress
+  double seconds = 0;  // without progress
   double limit_seconds = 0;
   struct Suspect {
     Rank rank;
@@ -105,10 +106,10 @@ struct Unreachable {
 struct Saved {
   EpochId epoch;
   Step step;
-  bool durable = false;   // else: a memory checkpoint counts
+  bool durable = false;  // else: a memory checkpoint counts
   std::string path;
   uint64_t bytes = 0;
-  std::string request;    // the id of the request it answers, or empty
+  std::string request;  // the id of the request it answers, or empty
 };
 
 // A planned stop is over: every local rank has saved and exited 0, or was ended at the end of the grace.
@@ -138,7 +139,8 @@ struct Stacks {
   std::string text;  // at most 32 KiB
 };
 
-using FromLauncher = std::variant<Hello, Progress, Exited, Stalled, Unreachable, Saved, Stopped, Aborted, Evidence, Stacks>;
+using FromLauncher =
+    std::variant<Hello, Progress, Exited, Stalled, Unreachable, Saved, Stopped, Aborted, Evidence, Stacks>;
 
 // ---- operator to launcher ----
 
@@ -146,25 +148,25 @@ struct TableEntry {
   Slot slot;
   std::string pod_name;
   std::string node;
-  std::string address;       // of its launcher
+  std::string address;  // of its launcher
   uint32_t peer_port = 0;
   Rank first_rank;
   uint32_t ranks = 1;
 };
 
-// The table of an epoch: abort what runs of an older one, then start these ranks. A spare gets it too (`slot` unset), so
-// that it knows its peers and warms up.
+// The table of an epoch: abort what runs of an older one, then start these ranks. A spare gets it too (`slot` unset),
+// so that it knows its peers and warms up.
 struct Epoch {
   EpochId id;
   JobIdentity job;
-  std::optional<Slot> slot;        // the receiver's
+  std::optional<Slot> slot;  // the receiver's
   uint32_t world_size = 0;
   std::vector<TableEntry> table;
   std::string master_address;
   uint32_t master_port = 0;
-  std::string key;                 // base64 of 32 bytes: what launchers of this epoch prove to one another
+  std::string key;  // base64 of 32 bytes: what launchers of this epoch prove to one another
   std::optional<ResumePoint> resume;
-  std::string resume_hint;         // for logs
+  std::string resume_hint;  // for logs
   CheckpointSettings checkpoint;
   std::optional<Duration> stall_after;  // unset: learned
   Duration start_within{0};

@@ -19,12 +19,21 @@ TEST(Channel, every_message_of_a_launcher_survives_its_encoding) {
   hello.seen = epoch;
   hello.running = true;
   hello.held = {{Step(20), 2, Place::kMemory}};
-  Progress progress{epoch, Step(5), 40, "training", 2.5, 1000.5, 100, Step(1), Step(4), Step(2), "own memory", true, Rank(3)};
-  Exited exited{epoch, Rank(1), ExitKind::kSignaled, 11, "killed by SIGSEGV", {"a", "b"}, "ValueError: x", Step(9), true};
+  Progress progress{epoch,   Step(5), 40,      "training",   2.5,  1000.5, 100,
+                    Step(1), Step(4), Step(2), "own memory", true, Rank(3)};
+  Exited exited{epoch,   Rank(1), ExitKind::kSignaled, 11, "killed by SIGSEGV", {"a", "b"}, "ValueError: x",
+                Step(9), true};
   Stalled stalled{epoch, Step(9), "training", 16, 15, {{Rank(0), 12, true}, {Rank(1), 11, false}}, "stacks"};
-  const std::vector<FromLauncher> messages{hello, progress, exited, stalled, Unreachable{epoch, Slot(1), 4.5},
-                                           Saved{epoch, Step(9), true, "/c", 12, "r"}, Stopped{epoch, true}, Aborted{epoch, true, "m"},
-                                           Evidence{epoch, Rank(1), "nonfinite", "loss is NaN", Rank(2)}, Stacks{"r", "text"}};
+  const std::vector<FromLauncher> messages{hello,
+                                           progress,
+                                           exited,
+                                           stalled,
+                                           Unreachable{epoch, Slot(1), 4.5},
+                                           Saved{epoch, Step(9), true, "/c", 12, "r"},
+                                           Stopped{epoch, true},
+                                           Aborted{epoch, true, "m"},
+                                           Evidence{epoch, Rank(1), "nonfinite", "loss is NaN", Rank(2)},
+                                           Stacks{"r", "text"}};
   for (const FromLauncher& message : messages) {
     const std::string text = encode(message);
     const auto decoded = decode_from_launcher(text);
@@ -52,7 +61,8 @@ TEST(Channel, every_message_to_a_launcher_survives_its_encoding) {
   epoch.stall_after = seconds(20);
   epoch.start_within = minutes(10);
   epoch.slow_below = 0.7;
-  const std::vector<ToLauncher> messages{epoch, Stop{id, true, seconds(30), "suspended"}, Save{id, "r"}, Diagnose{id, "r"}, Finish{id, false}};
+  const std::vector<ToLauncher> messages{epoch, Stop{id, true, seconds(30), "suspended"}, Save{id, "r"},
+                                         Diagnose{id, "r"}, Finish{id, false}};
   for (const ToLauncher& message : messages) {
     const std::string text = encode(message);
     const auto decoded = decode_to_launcher(text);
@@ -62,7 +72,8 @@ TEST(Channel, every_message_to_a_launcher_survives_its_encoding) {
 }
 
 TEST(Channel, fields_of_a_newer_version_are_passed_over_and_missing_epochs_refused) {
-  EXPECT_TRUE(decode_from_launcher(R"({"type":"stopped","epoch":{"term":1,"number":2},"clean":true,"colour":"red"})").ok());
+  EXPECT_TRUE(
+      decode_from_launcher(R"({"type":"stopped","epoch":{"term":1,"number":2},"clean":true,"colour":"red"})").ok());
   EXPECT_FALSE(decode_from_launcher(R"({"type":"stopped","clean":true})").ok());
   EXPECT_FALSE(decode_from_launcher(R"({"type":"teleport"})").ok());
   EXPECT_FALSE(decode_from_launcher(std::string(kMaxFromLauncher + 1, ' ')).ok());

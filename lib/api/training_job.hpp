@@ -26,8 +26,8 @@ struct Interval {
 
 struct MemoryTier {
   uint64_t every_steps = 20;
-  uint32_t copies = 1;              // on other replicas' nodes
-  std::optional<uint64_t> size;     // bytes of PITCREW_MEMORY per pod; unset: auto
+  uint32_t copies = 1;           // on other replicas' nodes
+  std::optional<uint64_t> size;  // bytes of PITCREW_MEMORY per pod; unset: auto
   bool operator==(const MemoryTier&) const = default;
 };
 
@@ -58,10 +58,10 @@ struct Limit {
 
 struct RecoverySpec {
   Limit restarts{20, hours(6)};
-  Limit in_place{3, hours(1)};     // per cause and node; above it the next rung up
+  Limit in_place{3, hours(1)};  // per cause and node; above it the next rung up
   Duration wait_in_place = minutes(10);
   uint32_t avoid_after_failures = 2;
-  uint32_t avoid_limit = 4;        // at most so many nodes are avoided at a time
+  uint32_t avoid_limit = 4;  // at most so many nodes are avoided at a time
   std::vector<RecoveryRule> rules;
   bool operator==(const RecoverySpec&) const = default;
 };
@@ -69,7 +69,7 @@ struct RecoverySpec {
 struct MonitoringSpec {
   std::optional<Duration> stall_after;  // unset: auto, learned from the job's own steps
   Duration start_within = minutes(10);
-  double slow_below = 0.7;              // of the job's own best rate; reported, nothing is restarted
+  double slow_below = 0.7;  // of the job's own best rate; reported, nothing is restarted
   bool operator==(const MonitoringSpec&) const = default;
 };
 
@@ -120,10 +120,10 @@ std::string_view to_string(Rung rung);
 // One row of the epoch's table: which pod holds a slot.
 struct SlotStatus {
   Slot slot;
-  Serial serial;          // of the pod: names it
+  Serial serial;  // of the pod: names it
   std::string pod_uid;
   std::string node;
-  std::string address;    // of the launcher, once it said hello
+  std::string address;  // of the launcher, once it said hello
   Rank first_rank;
   bool operator==(const SlotStatus&) const = default;
 };
@@ -131,17 +131,17 @@ struct SlotStatus {
 // A pod serial that is reserved (its create may be repeated), as a replica of a slot or as a spare.
 struct PodRecord {
   Serial serial;
-  std::optional<Slot> slot;   // unset: a spare
-  std::string node;           // where it is pinned or bound; empty: not yet
+  std::optional<Slot> slot;  // unset: a spare
+  std::string node;          // where it is pinned or bound; empty: not yet
   bool operator==(const PodRecord&) const = default;
 };
 
 struct EpochStatus {
   EpochNumber number;
   Term term;
-  uint32_t port = 0;                    // MASTER_PORT
-  std::optional<Step> resume_step;      // the proposal; unset: from the beginning
-  std::string resume_place;             // memory or durable
+  uint32_t port = 0;                // MASTER_PORT
+  std::optional<Step> resume_step;  // the proposal; unset: from the beginning
+  std::string resume_place;         // memory or durable
   uint64_t resume_claim = 0;
   std::optional<Instant> committed;
   bool operator==(const EpochStatus&) const = default;
@@ -186,15 +186,15 @@ struct GoodputStatus {
 struct RestartsStatus {
   uint32_t total = 0;
   uint32_t in_place = 0;
-  uint32_t replaced = 0;    // SpareTaken, Relaunched
+  uint32_t replaced = 0;  // SpareTaken, Relaunched
   uint32_t recreated = 0;
   bool operator==(const RestartsStatus&) const = default;
 };
 
 struct RequestStatus {
   std::string id;
-  std::string verb;     // save, stacks
-  std::string state;    // Running, Done, Refused
+  std::string verb;   // save, stacks
+  std::string state;  // Running, Done, Refused
   std::string message;
   std::optional<Instant> time;
   bool operator==(const RequestStatus&) const = default;
@@ -207,14 +207,14 @@ struct Recovery {
   std::string node;
   std::optional<Rank> rank;
   Rung rung = Rung::kInPlace;
-  uint64_t epoch = 0;                   // that it led to
+  uint64_t epoch = 0;  // that it led to
   std::optional<uint64_t> steps_lost;
-  std::optional<Instant> happened;      // as near as it is known
+  std::optional<Instant> happened;  // as near as it is known
   std::optional<Instant> detected;
-  std::optional<Instant> decided;       // the epoch was committed
-  std::optional<Instant> ready;         // every slot bound and connected
-  std::optional<Instant> restored;      // checkpoint read
-  std::optional<Instant> first_step;    // training again
+  std::optional<Instant> decided;     // the epoch was committed
+  std::optional<Instant> ready;       // every slot bound and connected
+  std::optional<Instant> restored;    // checkpoint read
+  std::optional<Instant> first_step;  // training again
   bool operator==(const Recovery&) const = default;
 };
 
@@ -230,10 +230,10 @@ struct FailureRecord {
 
 struct TrainingJobStatus {
   Phase phase = Phase::kPending;
-  std::vector<Condition> conditions;   // Admitted, Running, Checkpointed, Succeeded, Failed
+  std::vector<Condition> conditions;  // Admitted, Running, Checkpointed, Succeeded, Failed
   EpochStatus epoch;
-  std::vector<SlotStatus> slots;       // the epoch's table
-  std::vector<PodRecord> pods;         // reserved serials whose pods are ours now
+  std::vector<SlotStatus> slots;  // the epoch's table
+  std::vector<PodRecord> pods;    // reserved serials whose pods are ours now
   Serial next_serial;
   uint32_t desired = 0;
   uint32_t ready = 0;
@@ -245,9 +245,9 @@ struct TrainingJobStatus {
   int64_t observed_generation = 0;
   std::optional<Instant> start_time;
   std::optional<Instant> completion_time;
-  std::vector<RequestStatus> requests;   // the last ten
-  std::vector<Recovery> recoveries;      // the last ten, newest first
-  std::vector<FailureRecord> failures;   // within the widest window, at most 256
+  std::vector<RequestStatus> requests;  // the last ten
+  std::vector<Recovery> recoveries;     // the last ten, newest first
+  std::vector<FailureRecord> failures;  // within the widest window, at most 256
   std::vector<std::string> avoided_nodes;
   // Room for what decide needs to remember across reconciles and leaders: "since when" marks by name, bounded.
   std::map<std::string, Instant> marks;
@@ -268,9 +268,11 @@ struct TrainingJob {
 
 // Decodes a manifest, fills defaults, and collects everything that is wrong with it.
 TrainingJob decode_training_job(const Json& json, Problems& problems);
-// What the spec says that can't be right, whatever way it came: ranges, contradictions, what this version refuses by name.
+// What the spec says that can't be right, whatever way it came: ranges, contradictions, what this version refuses by
+// name.
 void validate(const TrainingJob& job, Problems& problems);
-// What of `after` may not differ from `before`: template, container, processesPerReplica, checkpoint.path; replicas unless suspended.
+// What of `after` may not differ from `before`: template, container, processesPerReplica, checkpoint.path; replicas
+// unless suspended.
 void validate_update(const TrainingJob& before, const TrainingJob& after, Problems& problems);
 
 // Pods are <job>-<first 5 of the job's UID>-<serial>.
@@ -284,8 +286,8 @@ inline constexpr char kSerial[] = "pitcrew.dev/serial";
 inline constexpr char kManagedBy[] = "app.kubernetes.io/managed-by";  // "pitcrew"
 }  // namespace label
 namespace annotation {
-inline constexpr char kChannel[] = "pitcrew.dev/channel";        // channel.json
-inline constexpr char kRequest[] = "pitcrew.dev/request-";       // + verb
+inline constexpr char kChannel[] = "pitcrew.dev/channel";   // channel.json
+inline constexpr char kRequest[] = "pitcrew.dev/request-";  // + verb
 }  // namespace annotation
 
 }  // namespace pitcrew::api

@@ -3,7 +3,10 @@
 namespace pitcrew::api {
 
 Json TrainingJob::encode() const {
-  Json json{{"apiVersion", type().api_version()}, {"kind", type().kind}, {"metadata", to_json(metadata)}, {"spec", codec::write_spec(spec)}};
+  Json json{{"apiVersion", type().api_version()},
+            {"kind", type().kind},
+            {"metadata", to_json(metadata)},
+            {"spec", codec::write_spec(spec)}};
   if (status != TrainingJobStatus{}) json["status"] = codec::write_status(status);
   return json;
 }

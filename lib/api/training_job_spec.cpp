@@ -37,7 +37,7 @@ void read_memory(ObjectReader& reader, MemoryTier& memory) {
     } else if (size->is_string()) {
       const std::string& text = size->get_ref<const std::string&>();
       static constexpr std::pair<std::string_view, uint64_t> kSuffixes[] = {
-          {"Ki", 1ull << 10}, {"Mi", 1ull << 20}, {"Gi", 1ull << 30}, {"Ti", 1ull << 40},
+          {"Ki", 1ull << 10}, {"Mi", 1ull << 20},  {"Gi", 1ull << 30},      {"Ti", 1ull << 40},
           {"k", 1'000ull},    {"M", 1'000'000ull}, {"G", 1'000'000'000ull}, {"T", 1'000'000'000'000ull}};
       size_t digits = 0;
       uint64_t number = 0;
@@ -92,7 +92,8 @@ void read_rule(const Json& json, const std::string& path, RecoveryRule& rule, Pr
     match->read("log", rule.log);
     match->finish();
   }
-  if (!reader.read_enum("action", rule.action, {{"Restart", RuleAction::kRestart}, {"Fail", RuleAction::kFail}}) && !reader.has("action")) {
+  if (!reader.read_enum("action", rule.action, {{"Restart", RuleAction::kRestart}, {"Fail", RuleAction::kFail}}) &&
+      !reader.has("action")) {
     reader.problem("action", "is missing; say Restart or Fail");
   }
   reader.finish();
@@ -142,7 +143,8 @@ void read_monitoring(ObjectReader& reader, MonitoringSpec& monitoring) {
     read_share(*progress, "slowBelow", monitoring.slow_below);
     progress->finish();
   }
-  refuse(reader, "rules", "remove it; hangs are found from the progress page, and recovery.rules match log lines of a failure");
+  refuse(reader, "rules",
+         "remove it; hangs are found from the progress page, and recovery.rules match log lines of a failure");
   reader.finish();
 }
 
@@ -180,7 +182,9 @@ std::string write_share(double share) {
   return text;
 }
 
-Json write_limit(const char* count_key, const Limit& limit) { return {{count_key, limit.count}, {"window", to_string(limit.window)}}; }
+Json write_limit(const char* count_key, const Limit& limit) {
+  return {{count_key, limit.count}, {"window", to_string(limit.window)}};
+}
 
 // The name of a pod template's first container; empty where there is none, which validate() complains about.
 std::string first_container(const Json& pod_template) {
@@ -256,7 +260,10 @@ void read_spec(const Json& json, TrainingJobSpec& spec, Problems& problems) {
 }
 
 Json write_spec(const TrainingJobSpec& spec) {
-  Json json{{"replicas", spec.replicas}, {"spares", spec.spares}, {"template", spec.pod_template}, {"recovery", write_recovery(spec.recovery)},
+  Json json{{"replicas", spec.replicas},
+            {"spares", spec.spares},
+            {"template", spec.pod_template},
+            {"recovery", write_recovery(spec.recovery)},
             {"lifecycle", write_lifecycle(spec.lifecycle)}};
   if (spec.processes_per_replica) {
     json["processesPerReplica"] = *spec.processes_per_replica;
@@ -266,9 +273,10 @@ Json write_spec(const TrainingJobSpec& spec) {
   if (!spec.container.empty()) json["container"] = spec.container;
   if (spec.checkpoint) json["checkpoint"] = write_checkpoint(*spec.checkpoint);
   const MonitoringSpec& monitoring = spec.monitoring;
-  json["monitoring"]["progress"] = {{"stallAfter", monitoring.stall_after ? to_string(*monitoring.stall_after) : "auto"},
-                                    {"startWithin", to_string(monitoring.start_within)},
-                                    {"slowBelow", write_share(monitoring.slow_below)}};
+  json["monitoring"]["progress"] = {
+      {"stallAfter", monitoring.stall_after ? to_string(*monitoring.stall_after) : "auto"},
+      {"startWithin", to_string(monitoring.start_within)},
+      {"slowBelow", write_share(monitoring.slow_below)}};
   json["placement"] = {{"capacity", {{"mode", "Existing"}}}, {"gangTimeout", to_string(spec.placement.gang_timeout)}};
   if (!spec.placement.priority_class.empty()) json["placement"]["priorityClassName"] = spec.placement.priority_class;
   return json;

@@ -13,18 +13,19 @@ std::vector<std::pair<std::string_view, Enum>> words(const std::array<Enum, N>& 
 }
 
 const auto& phases() {
-  static const auto all = words(std::array{Phase::kPending, Phase::kStarting, Phase::kRunning, Phase::kRecovering, Phase::kSuspended,
-                                           Phase::kSucceeded, Phase::kFailed});
+  static const auto all = words(std::array{Phase::kPending, Phase::kStarting, Phase::kRunning, Phase::kRecovering,
+                                           Phase::kSuspended, Phase::kSucceeded, Phase::kFailed});
   return all;
 }
 const auto& causes() {
-  static const auto all = words(std::array{Cause::kRankCrash, Cause::kLauncherDeath, Cause::kHang, Cause::kGpuFault, Cause::kEfaFault,
-                                           Cause::kNodeLoss, Cause::kPlanned, Cause::kProgram, Cause::kUnknown});
+  static const auto all =
+      words(std::array{Cause::kRankCrash, Cause::kLauncherDeath, Cause::kHang, Cause::kGpuFault, Cause::kEfaFault,
+                       Cause::kNodeLoss, Cause::kPlanned, Cause::kProgram, Cause::kUnknown});
   return all;
 }
 const auto& rungs() {
-  static const auto all = words(std::array{Rung::kInPlace, Rung::kRelaunched, Rung::kSpareTaken, Rung::kRecreated, Rung::kShrunk,
-                                           Rung::kReleased, Rung::kFailed});
+  static const auto all = words(std::array{Rung::kInPlace, Rung::kRelaunched, Rung::kSpareTaken, Rung::kRecreated,
+                                           Rung::kShrunk, Rung::kReleased, Rung::kFailed});
   return all;
 }
 
@@ -145,8 +146,9 @@ void read(ObjectReader& r, CheckpointStatus& checkpoint) {
 }
 
 Json write(const GoodputStatus& goodput) {
-  return {{"ratio", goodput.ratio()},       {"training", goodput.training}, {"starting", goodput.starting}, {"restoring", goodput.restoring},
-          {"stalled", goodput.stalled}, {"redone", goodput.redone},     {"queued", goodput.queued}};
+  return {{"ratio", goodput.ratio()},       {"training", goodput.training}, {"starting", goodput.starting},
+          {"restoring", goodput.restoring}, {"stalled", goodput.stalled},   {"redone", goodput.redone},
+          {"queued", goodput.queued}};
 }
 
 void read(ObjectReader& r, GoodputStatus& goodput) {
@@ -159,7 +161,10 @@ void read(ObjectReader& r, GoodputStatus& goodput) {
 }
 
 Json write(const RestartsStatus& restarts) {
-  return {{"total", restarts.total}, {"inPlace", restarts.in_place}, {"replaced", restarts.replaced}, {"recreated", restarts.recreated}};
+  return {{"total", restarts.total},
+          {"inPlace", restarts.in_place},
+          {"replaced", restarts.replaced},
+          {"recreated", restarts.recreated}};
 }
 
 void read(ObjectReader& r, RestartsStatus& restarts) {
@@ -216,7 +221,8 @@ void read(ObjectReader& r, Recovery& recovery) {
 }
 
 Json write(const FailureRecord& failure) {
-  Json json{{"time", to_rfc3339(failure.time, 6)}, {"cause", to_string(failure.cause)}, {"rung", to_string(failure.rung)}};
+  Json json{
+      {"time", to_rfc3339(failure.time, 6)}, {"cause", to_string(failure.cause)}, {"rung", to_string(failure.rung)}};
   put(json, "node", failure.node);
   put(json, "fingerprint", failure.fingerprint);
   return json;
@@ -303,7 +309,8 @@ void read_status(const Json& json, TrainingJobStatus& status, Problems& problems
   r.read("avoidedNodes", status.avoided_nodes);
   if (const Json* marks = r.raw("marks"); marks != nullptr && marks->is_object()) {
     for (const auto& [name, value] : marks->items()) {
-      const auto time = value.is_string() ? parse_rfc3339(value.get_ref<const std::string&>()) : Result<Instant>(Error(Code::kInvalidArgument, ""));
+      const auto time = value.is_string() ? parse_rfc3339(value.get_ref<const std::string&>())
+                                          : Result<Instant>(Error(Code::kInvalidArgument, ""));
       if (time) status.marks[name] = *time;
     }
   }

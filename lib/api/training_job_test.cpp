@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-
 #include "lib/base/yaml.hpp"
 
 namespace pitcrew::api {
@@ -105,7 +104,8 @@ TEST(TrainingJob, encoding_and_decoding_again_changes_nothing_and_the_template_s
   status.goodput = {100, 5, 2, 1, 0.5, 30};
   status.restarts = {3, 1, 1, 1};
   status.requests = {{"r1", "save", "Done", "saved step 1000", time}};
-  status.recoveries = {{Cause::kNodeLoss, "silent for 5 s; slot 1 can't reach it", "n1", Rank(8), Rung::kSpareTaken, 7, 12, time, time, time, time, time, time}};
+  status.recoveries = {{Cause::kNodeLoss, "silent for 5 s; slot 1 can't reach it", "n1", Rank(8), Rung::kSpareTaken, 7,
+                        12, time, time, time, time, time, time}};
   status.failures = {{time, Cause::kRankCrash, Rung::kInPlace, "n2", "ValueError@12"}};
   status.avoided_nodes = {"n2"};
   status.marks = {{"incompleteSince", time}};
@@ -150,7 +150,6 @@ TEST(TrainingJob, what_is_immutable_says_so) {
   ASSERT_EQ(problems.size(), 1u);
   EXPECT_EQ(problems[0].path, "spec.replicas");
 }
-
 
 }  // namespace
 }  // namespace pitcrew::api

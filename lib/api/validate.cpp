@@ -29,7 +29,8 @@ class Checker {
 
 bool dns_label(std::string_view name) {
   if (name.empty() || name.front() == '-' || name.back() == '-') return false;
-  return std::all_of(name.begin(), name.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
+  return std::all_of(name.begin(), name.end(),
+                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 // The member of an object, or null where either isn't there.
@@ -41,13 +42,16 @@ const Json* member(const Json* json, std::string_view key) {
 
 std::string text_of(const Json* json) { return json != nullptr && json->is_string() ? json->get<std::string>() : ""; }
 
-std::string indexed(std::string_view path, size_t index) { return std::string(path) + "[" + std::to_string(index) + "]"; }
+std::string indexed(std::string_view path, size_t index) {
+  return std::string(path) + "[" + std::to_string(index) + "]";
+}
 
 void check_metadata(const ObjectMeta& metadata, Checker& check) {
   check.require(!metadata.name.empty(), "metadata.name", "is missing; give the job a name");
   if (metadata.name.empty()) return;
   check.require(dns_label(metadata.name), "metadata.name",
-                "'" + metadata.name + "' must be lower-case letters, digits and '-', beginning and ending with a letter or digit");
+                "'" + metadata.name +
+                    "' must be lower-case letters, digits and '-', beginning and ending with a letter or digit");
   check.require(metadata.name.size() <= kMaxName, "metadata.name",
                 "is longer than " + std::to_string(kMaxName) + " characters; pod names are made from it, shorten it");
 }
@@ -67,17 +71,23 @@ void check_checkpoint(const TrainingJobSpec& spec, Checker& check) {
   const CheckpointSpec& checkpoint = *spec.checkpoint;
   const std::string at = "spec.checkpoint";
   if (checkpoint.path.starts_with("s3://")) {
-    check.problem(at + ".path", "s3:// is not supported by this version of Pitcrew; use a folder on a shared file system");
+    check.problem(at + ".path",
+                  "s3:// is not supported by this version of Pitcrew; use a folder on a shared file system");
   } else if (!checkpoint.path.empty()) {
-    check.require(checkpoint.path.front() == '/', at + ".path", "must be absolute, as the container sees it: /checkpoints/name");
-    check.require(checkpoint.path.find("/../") == std::string::npos && !checkpoint.path.ends_with("/.."), at + ".path", "must not contain '..'");
+    check.require(checkpoint.path.front() == '/', at + ".path",
+                  "must be absolute, as the container sees it: /checkpoints/name");
+    check.require(checkpoint.path.find("/../") == std::string::npos && !checkpoint.path.ends_with("/.."), at + ".path",
+                  "must not contain '..'");
   }
   if (checkpoint.every) {
-    check.require(!(checkpoint.every->steps && checkpoint.every->time), at + ".every", "has steps and time; keep one of the two");
+    check.require(!(checkpoint.every->steps && checkpoint.every->time), at + ".every",
+                  "has steps and time; keep one of the two");
     check.require(!checkpoint.every->steps || *checkpoint.every->steps >= 1, at + ".every.steps", "must be at least 1");
-    check.require(!checkpoint.every->time || *checkpoint.every->time >= seconds(10), at + ".every.time", "must be at least 10s");
+    check.require(!checkpoint.every->time || *checkpoint.every->time >= seconds(10), at + ".every.time",
+                  "must be at least 10s");
   }
-  check.require(checkpoint.keep >= 1, at + ".keep", "must be at least 1; the newest checkpoint is what a restart needs");
+  check.require(checkpoint.keep >= 1, at + ".keep",
+                "must be at least 1; the newest checkpoint is what a restart needs");
   if (checkpoint.memory) {
     const MemoryTier& memory = *checkpoint.memory;
     check.require(memory.every_steps >= 1, at + ".memory.every.steps", "must be at least 1");
@@ -88,17 +98,20 @@ void check_checkpoint(const TrainingJobSpec& spec, Checker& check) {
 }
 
 void check_rules(const RecoverySpec& recovery, Checker& check) {
-  check.require(recovery.rules.size() <= kMaxRules, "spec.recovery.rules", "must be at most " + std::to_string(kMaxRules) + " rules");
+  check.require(recovery.rules.size() <= kMaxRules, "spec.recovery.rules",
+                "must be at most " + std::to_string(kMaxRules) + " rules");
   for (size_t i = 0; i < recovery.rules.size(); ++i) {
     const RecoveryRule& rule = recovery.rules[i];
     const std::string at = indexed("spec.recovery.rules", i);
-    check.require(!rule.exit_codes.empty() || !rule.log.empty(), at + ".match", "matches nothing; give exitCodes or log");
+    check.require(!rule.exit_codes.empty() || !rule.log.empty(), at + ".match",
+                  "matches nothing; give exitCodes or log");
     for (size_t k = 0; k < rule.exit_codes.size(); ++k) {
       check.require(rule.exit_codes[k] >= 1 && rule.exit_codes[k] <= 255, indexed(at + ".match.exitCodes", k),
                     std::to_string(rule.exit_codes[k]) + " is no exit code of a failure; use 1 to 255");
     }
     if (rule.log.empty()) continue;
-    check.require(rule.log.size() <= kMaxPattern, at + ".match.log", "is longer than " + std::to_string(kMaxPattern) + " characters");
+    check.require(rule.log.size() <= kMaxPattern, at + ".match.log",
+                  "is longer than " + std::to_string(kMaxPattern) + " characters");
     const RE2 pattern(rule.log, RE2::Quiet);
     check.require(pattern.ok(), at + ".match.log", "is not a regular expression (RE2): " + pattern.error());
   }
@@ -117,24 +130,29 @@ void check_recovery(const RecoverySpec& recovery, Checker& check) {
 
 void check_times(const TrainingJobSpec& spec, Checker& check) {
   const MonitoringSpec& monitoring = spec.monitoring;
-  check.require(!monitoring.stall_after || *monitoring.stall_after >= seconds(5), "spec.monitoring.progress.stallAfter", "must be auto or at least 5s");
+  check.require(!monitoring.stall_after || *monitoring.stall_after >= seconds(5), "spec.monitoring.progress.stallAfter",
+                "must be auto or at least 5s");
   check.require(monitoring.start_within >= seconds(10), "spec.monitoring.progress.startWithin", "must be at least 10s");
-  check.require(monitoring.slow_below > 0 && monitoring.slow_below < 1, "spec.monitoring.progress.slowBelow", "must be between 0% and 100%");
+  check.require(monitoring.slow_below > 0 && monitoring.slow_below < 1, "spec.monitoring.progress.slowBelow",
+                "must be between 0% and 100%");
   check.require(spec.placement.gang_timeout >= seconds(10), "spec.placement.gangTimeout", "must be at least 10s");
   const LifecycleSpec& lifecycle = spec.lifecycle;
   const std::string at = "spec.lifecycle";
   if (lifecycle.active_deadline) {
     check.require(*lifecycle.active_deadline >= minutes(1), at + ".activeDeadline", "must be at least 1m");
     check.require(lifecycle.warn_before < *lifecycle.active_deadline, at + ".warnBefore",
-                  "must be below activeDeadline (" + to_string(*lifecycle.active_deadline) + "): the job saves that long before its end");
+                  "must be below activeDeadline (" + to_string(*lifecycle.active_deadline) +
+                      "): the job saves that long before its end");
   }
-  check.require(!lifecycle.start_deadline || *lifecycle.start_deadline >= seconds(10), at + ".startDeadline", "must be at least 10s");
+  check.require(!lifecycle.start_deadline || *lifecycle.start_deadline >= seconds(10), at + ".startDeadline",
+                "must be at least 10s");
 }
 
 // The environment that the launcher sets itself; a template that sets it too would be overridden silently.
 bool launcher_sets(std::string_view name) {
-  static const std::set<std::string_view> names{"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE",
-                                                "MASTER_ADDR", "MASTER_PORT", "ROLE_RANK", "ROLE_WORLD_SIZE"};
+  static const std::set<std::string_view> names{"RANK",       "LOCAL_RANK",       "WORLD_SIZE",  "LOCAL_WORLD_SIZE",
+                                                "GROUP_RANK", "GROUP_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+                                                "ROLE_RANK",  "ROLE_WORLD_SIZE"};
   return names.contains(name) || name.starts_with("PITCREW_");
 }
 
@@ -146,20 +164,23 @@ void check_container(const Json& container, const std::string& at, Checker& chec
   if (env != nullptr && env->is_array()) {
     for (size_t i = 0; i < env->size(); ++i) {
       const std::string name = text_of(member(&(*env)[i], "name"));
-      check.require(!launcher_sets(name), indexed(at + ".env", i) + ".name", name + " is set by the launcher; remove it");
+      check.require(!launcher_sets(name), indexed(at + ".env", i) + ".name",
+                    name + " is set by the launcher; remove it");
     }
   }
   const Json* mounts = member(&container, "volumeMounts");
   if (mounts != nullptr && mounts->is_array()) {
     for (size_t i = 0; i < mounts->size(); ++i) {
       const std::string path = text_of(member(&(*mounts)[i], "mountPath"));
-      check.require(path != "/pitcrew" && !path.starts_with("/pitcrew/"), indexed(at + ".volumeMounts", i) + ".mountPath",
+      check.require(path != "/pitcrew" && !path.starts_with("/pitcrew/"),
+                    indexed(at + ".volumeMounts", i) + ".mountPath",
                     "/pitcrew is where the launcher lives; mount elsewhere");
     }
   }
 }
 
-// The name of the volume that is mounted at, or above, a path; empty where the path lies in the container's own file system.
+// The name of the volume that is mounted at, or above, a path; empty where the path lies in the container's own file
+// system.
 std::string volume_of(const Json& container, const std::string& path) {
   std::string best_mount, volume;
   const Json* mounts = member(&container, "volumeMounts");
@@ -180,7 +201,9 @@ void check_checkpoint_volume(const TrainingJobSpec& spec, const Json& pod, const
   if (!spec.checkpoint || spec.checkpoint->path.empty() || spec.checkpoint->path.front() != '/') return;
   const std::string name = volume_of(container, spec.checkpoint->path);
   if (name.empty()) {
-    check.problem("spec.checkpoint.path", "lies on no volume of the container; mount one that all replicas share, or checkpoints die with the pod");
+    check.problem(
+        "spec.checkpoint.path",
+        "lies on no volume of the container; mount one that all replicas share, or checkpoints die with the pod");
     return;
   }
   const Json* volumes = member(&pod, "volumes");
@@ -203,13 +226,16 @@ void check_template(const TrainingJobSpec& spec, Checker& check) {
     return;
   }
   const std::string restart = text_of(member(pod, "restartPolicy"));
-  check.require(restart.empty() || restart == "OnFailure", at + ".restartPolicy",
-                "must be OnFailure (or left out): a launcher that dies comes back in its pod, anything else is Pitcrew's work");
+  check.require(
+      restart.empty() || restart == "OnFailure", at + ".restartPolicy",
+      "must be OnFailure (or left out): a launcher that dies comes back in its pod, anything else is Pitcrew's work");
   for (const char* field : {"hostPID", "shareProcessNamespace"}) {
     const Json* value = member(pod, field);
-    check.require(value == nullptr || *value == false, at + "." + field, "must not be set: the launcher must be PID 1 to see every process of its container");
+    check.require(value == nullptr || *value == false, at + "." + field,
+                  "must not be set: the launcher must be PID 1 to see every process of its container");
   }
-  check.require(member(pod, "nodeName") == nullptr, at + ".nodeName", "must not be set: Pitcrew chooses the node; use nodeSelector or affinity");
+  check.require(member(pod, "nodeName") == nullptr, at + ".nodeName",
+                "must not be set: Pitcrew chooses the node; use nodeSelector or affinity");
   const Json* containers = member(pod, "containers");
   if (containers == nullptr || !containers->is_array() || containers->empty()) {
     check.problem(at + ".containers", "needs at least the training container");

@@ -35,8 +35,10 @@ Result<JobIdentity> parse_job_identity(std::string_view text) {
 
 std::string_view to_string(Place place) {
   switch (place) {
-    case Place::kMemory: return "memory";
-    case Place::kDurable: return "durable";
+    case Place::kMemory:
+      return "memory";
+    case Place::kDurable:
+      return "durable";
   }
   return "durable";
 }

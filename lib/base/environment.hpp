@@ -9,16 +9,17 @@
 
 namespace pitcrew {
 
-// What the launcher tells a training process through its environment, beside torchrun's variables. docs/training-programs.md
-// describes it for programs in any language.
+// What the launcher tells a training process through its environment, beside torchrun's variables.
+// docs/training-programs.md describes it for programs in any language.
 namespace environment {
-inline constexpr char kJob[] = "PITCREW_JOB";                // {uid, namespace, name, term} as JSON
-inline constexpr char kEpoch[] = "PITCREW_EPOCH";            // the epoch's number
-inline constexpr char kCheckpoint[] = "PITCREW_CHECKPOINT";  // the spec's `checkpoint` as JSON, path as the container sees it
-inline constexpr char kResume[] = "PITCREW_RESUME";          // ResumePoint as JSON; unset: nothing to resume from
-inline constexpr char kMemory[] = "PITCREW_MEMORY";          // a folder in memory for checkpoints; unset: tier is off
-inline constexpr char kProgress[] = "PITCREW_PROGRESS";      // the progress page, a file to map
-inline constexpr char kLauncher[] = "PITCREW_LAUNCHER";      // the launcher's Unix socket
+inline constexpr char kJob[] = "PITCREW_JOB";      // {uid, namespace, name, term} as JSON
+inline constexpr char kEpoch[] = "PITCREW_EPOCH";  // the epoch's number
+inline constexpr char kCheckpoint[] =
+    "PITCREW_CHECKPOINT";                            // the spec's `checkpoint` as JSON, path as the container sees it
+inline constexpr char kResume[] = "PITCREW_RESUME";  // ResumePoint as JSON; unset: nothing to resume from
+inline constexpr char kMemory[] = "PITCREW_MEMORY";  // a folder in memory for checkpoints; unset: tier is off
+inline constexpr char kProgress[] = "PITCREW_PROGRESS";  // the progress page, a file to map
+inline constexpr char kLauncher[] = "PITCREW_LAUNCHER";  // the launcher's Unix socket
 }  // namespace environment
 
 // PITCREW_JOB.
@@ -47,12 +48,12 @@ Result<ResumePoint> parse_resume_point(const Json& json);
 
 // PITCREW_CHECKPOINT: spec.checkpoint after defaults.
 struct CheckpointSettings {
-  std::string path;                        // empty: nothing durable is kept
-  std::optional<uint64_t> every_steps;     // durable
-  std::optional<Duration> every_time;      // durable
-  std::optional<uint64_t> memory_steps;    // memory tier; unset: off
-  uint32_t memory_copies = 1;              // on peers
-  uint32_t keep = 3;                       // durable checkpoints kept
+  std::string path;                      // empty: nothing durable is kept
+  std::optional<uint64_t> every_steps;   // durable
+  std::optional<Duration> every_time;    // durable
+  std::optional<uint64_t> memory_steps;  // memory tier; unset: off
+  uint32_t memory_copies = 1;            // on peers
+  uint32_t keep = 3;                     // durable checkpoints kept
 };
 Json to_json(const CheckpointSettings& settings);
 Result<CheckpointSettings> parse_checkpoint_settings(std::string_view text);

@@ -14,7 +14,8 @@ namespace pitcrew {
 
 using Json = nlohmann::json;
 
-// Parses text from outside. Nesting is bounded (128 levels), a repeated key is an error; the message names the byte offset.
+// Parses text from outside. Nesting is bounded (128 levels), a repeated key is an error; the message names the byte
+// offset.
 Result<Json> parse_json(std::string_view text);
 
 // One thing wrong with a document: where (spec.checkpoint.every.steps), and what, with the remedy.
@@ -28,8 +29,8 @@ using Problems = std::vector<Problem>;
 // "path: message; path: message"
 std::string join(const Problems& problems);
 
-// Reads one JSON object field by field into typed values and collects everything that is wrong with it, so that a person
-// sees all of it at once. Every reader returns whether the field was there and of the right type.
+// Reads one JSON object field by field into typed values and collects everything that is wrong with it, so that a
+// person sees all of it at once. Every reader returns whether the field was there and of the right type.
 //
 //   ObjectReader spec(json, "spec", problems);
 //   spec.read("replicas", replicas);

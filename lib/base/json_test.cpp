@@ -42,7 +42,9 @@ TEST(ParseJson, numbers_that_do_not_fit_are_problems_not_wrapped) {
   reader.read("a", a);
   reader.read("b", b);
   reader.read("c", c);
-  EXPECT_EQ(problems, (Problems{{"a", "4294967296 is too large"}, {"b", "must be a whole number, is a number"}, {"c", "9223372036854775808 is too large"}}));
+  EXPECT_EQ(problems, (Problems{{"a", "4294967296 is too large"},
+                                {"b", "must be a whole number, is a number"},
+                                {"c", "9223372036854775808 is too large"}}));
 }
 
 }  // namespace

@@ -8,22 +8,39 @@ namespace {
 Json write(const Request& request) {
   return std::visit(
       Overloaded{
-          [](const Push& push) { return Json{{"op", "push"}, {"checkpoint", push.checkpoint}, {"files", push.files}}; },
-          [](const List&) { return Json{{"op", "list"}}; },
+          [](const Push& push) {
+            return Json{{"op", "push"}, {"checkpoint", push.checkpoint}, {"files", push.files}};
+          },
+          [](const List&) {
+            return Json{{"op", "list"}};
+          },
           [](const Fetch& fetch) {
             Json ranges = Json::array();
             for (const auto& range : fetch.ranges) ranges.push_back({range.offset, range.length});
-            return Json{{"op", "fetch"}, {"slot", fetch.slot.value}, {"path", fetch.path}, {"ranges", ranges}, {"into", fetch.into}};
+            return Json{{"op", "fetch"},
+                        {"slot", fetch.slot.value},
+                        {"path", fetch.path},
+                        {"ranges", ranges},
+                        {"into", fetch.into}};
           },
           [](const Counted& counted) {
             return Json{{"op", "counted"}, {"checkpoint", counted.checkpoint}, {"step", counted.step.value}};
           },
-          [](const Drop& drop) { return Json{{"op", "drop"}, {"checkpoint", drop.checkpoint}}; },
+          [](const Drop& drop) {
+            return Json{{"op", "drop"}, {"checkpoint", drop.checkpoint}};
+          },
           [](const Saved& saved) {
-            return Json{{"op", "saved"}, {"step", saved.step.value}, {"path", saved.path}, {"bytes", saved.bytes}, {"request", saved.request}};
+            return Json{{"op", "saved"},
+                        {"step", saved.step.value},
+                        {"path", saved.path},
+                        {"bytes", saved.bytes},
+                        {"request", saved.request}};
           },
           [](const Evidence& evidence) {
-            Json json{{"op", "evidence"}, {"rank", evidence.rank.value}, {"kind", evidence.kind}, {"message", evidence.message}};
+            Json json{{"op", "evidence"},
+                      {"rank", evidence.rank.value},
+                      {"kind", evidence.kind},
+                      {"message", evidence.message}};
             if (evidence.peer) json["peer"] = evidence.peer->value;
             return json;
           },
@@ -88,8 +105,8 @@ Result<Request> read(ObjectReader& reader) {
 
 Result<Json> parse_line(std::string_view line) {
   if (line.size() > kMaxLine) {
-    return Error(Code::kInvalidArgument, "a launcher socket line of " + std::to_string(line.size()) + " bytes is longer than " +
-                                             std::to_string(kMaxLine));
+    return Error(Code::kInvalidArgument, "a launcher socket line of " + std::to_string(line.size()) +
+                                             " bytes is longer than " + std::to_string(kMaxLine));
   }
   return parse_json(line);
 }
@@ -109,7 +126,11 @@ std::string encode(const Answer& answer) {
     for (const Slot slot : answer.copies) json["copies"].push_back(slot.value);
   }
   for (const Held& held : answer.held) {
-    Json entry{{"slot", held.slot.value}, {"self", held.self}, {"own", held.own}, {"counted", held.counted}, {"peer", Json::array()}};
+    Json entry{{"slot", held.slot.value},
+               {"self", held.self},
+               {"own", held.own},
+               {"counted", held.counted},
+               {"peer", Json::array()}};
     for (const auto& copy : held.peer) entry["peer"].push_back({{"of", copy.of.value}, {"files", copy.files}});
     json["held"].push_back(std::move(entry));
   }
@@ -153,7 +174,9 @@ Result<Answer> decode_answer(std::string_view line) {
       problems.push_back({path, "must be a slot number"});
     }
   };
-  reader.each("copies", [&](const Json& value, const std::string& path) { read_slot(value, path, answer.copies.emplace_back()); });
+  reader.each("copies", [&](const Json& value, const std::string& path) {
+    read_slot(value, path, answer.copies.emplace_back());
+  });
   reader.each("held", [&](const Json& value, const std::string& path) {
     ObjectReader entry(value, path, problems);
     Held& held = answer.held.emplace_back();

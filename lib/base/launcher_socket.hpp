@@ -24,8 +24,9 @@ namespace launcher_socket {
 
 inline constexpr size_t kMaxLine = 64 * 1024;
 
-// Copy these files of own/<checkpoint>/ to the peers that keep this replica's copies. Answered when every peer has them all,
-// or with the error of the first that can't. Files of one checkpoint may be pushed by several requests (one per local rank).
+// Copy these files of own/<checkpoint>/ to the peers that keep this replica's copies. Answered when every peer has them
+// all, or with the error of the first that can't. Files of one checkpoint may be pushed by several requests (one per
+// local rank).
 struct Push {
   std::string checkpoint;
   std::vector<std::string> files;  // names inside own/<checkpoint>/
@@ -46,8 +47,8 @@ struct Fetch {
   std::string into;  // below fetch/
 };
 
-// This memory checkpoint counts: every slice of every replica and every copy is complete. Older ones of own/ and peer/ may be
-// dropped by `drop`.
+// This memory checkpoint counts: every slice of every replica and every copy is complete. Older ones of own/ and peer/
+// may be dropped by `drop`.
 struct Counted {
   std::string checkpoint;
   Step step;
@@ -78,9 +79,9 @@ using Request = std::variant<Push, List, Fetch, Counted, Drop, Saved, Evidence>;
 
 // What one launcher holds.
 struct Held {
-  Slot slot;                       // whose launcher this is
+  Slot slot;  // whose launcher this is
   bool self = false;
-  std::vector<std::string> own;    // <checkpoint>/<file>
+  std::vector<std::string> own;  // <checkpoint>/<file>
   struct Copy {
     Slot of;
     std::vector<std::string> files;  // <checkpoint>/<file>
@@ -92,8 +93,8 @@ struct Held {
 struct Answer {
   uint64_t id = 0;
   std::optional<Error> error;
-  std::vector<Held> held;     // List
-  std::vector<Slot> copies;   // Push: who holds the copies now
+  std::vector<Held> held;    // List
+  std::vector<Slot> copies;  // Push: who holds the copies now
 };
 
 std::string encode(uint64_t id, const Request& request);  // one line with its line feed

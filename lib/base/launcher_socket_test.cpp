@@ -6,13 +6,14 @@ namespace pitcrew::launcher_socket {
 namespace {
 
 TEST(LauncherSocket, every_request_survives_its_line) {
-  const std::vector<Request> requests{Push{"step-20-c3", {"slice-0.safetensors", "slice-0.json"}},
-                                      List{},
-                                      Fetch{Slot(2), "own/step-20-c3/slice-1.safetensors", {{0, 8}, {4096, 1048576}}, "x"},
-                                      Counted{"step-20-c3", Step(20)},
-                                      Drop{"step-10-c3"},
-                                      Saved{Step(500), "/checkpoints/step-500-c3", 1234, 2},
-                                      Evidence{Rank(3), "lost-peer", "connection reset", Rank(5)}};
+  const std::vector<Request> requests{
+      Push{"step-20-c3", {"slice-0.safetensors", "slice-0.json"}},
+      List{},
+      Fetch{Slot(2), "own/step-20-c3/slice-1.safetensors", {{0, 8}, {4096, 1048576}}, "x"},
+      Counted{"step-20-c3", Step(20)},
+      Drop{"step-10-c3"},
+      Saved{Step(500), "/checkpoints/step-500-c3", 1234, 2},
+      Evidence{Rank(3), "lost-peer", "connection reset", Rank(5)}};
   uint64_t id = 1;
   for (const Request& request : requests) {
     const std::string line = encode(id, request);
@@ -31,7 +32,8 @@ TEST(LauncherSocket, an_answer_carries_its_error_and_what_is_held) {
   answer.id = 9;
   answer.error = Error(Code::kUnavailable, "slot 1 can't be reached");
   answer.copies = {Slot(1)};
-  answer.held = {{Slot(0), true, {"step-20-c3/slice-0.json"}, {{Slot(1), {"step-20-c3/slice-1.json"}}}, {"step-20-c3"}}};
+  answer.held = {
+      {Slot(0), true, {"step-20-c3/slice-0.json"}, {{Slot(1), {"step-20-c3/slice-1.json"}}}, {"step-20-c3"}}};
   const auto decoded = decode_answer(encode(answer));
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   EXPECT_EQ(decoded->error->code, Code::kUnavailable);

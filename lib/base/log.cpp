@@ -14,18 +14,22 @@ namespace pitcrew {
 struct Logger::State {
   LogFormat format;
   LogLevel level;
-  Sink sink;                                 // where set
-  std::shared_ptr<spdlog::logger> spdlog;    // else
+  Sink sink;                               // where set
+  std::shared_ptr<spdlog::logger> spdlog;  // else
 };
 
 namespace {
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarning: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -39,8 +43,9 @@ std::shared_ptr<spdlog::logger> make(spdlog::sink_ptr sink, LogFormat format) {
   logger->set_level(spdlog::level::debug);
   logger->flush_on(spdlog::level::info);
   // %v is already JSON without its braces where the format asks for it.
-  logger->set_pattern(format == LogFormat::kJson ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})" : "%H:%M:%S.%e %l %v",
-                      spdlog::pattern_time_type::utc);
+  logger->set_pattern(
+      format == LogFormat::kJson ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})" : "%H:%M:%S.%e %l %v",
+      spdlog::pattern_time_type::utc);
   return logger;
 }
 

@@ -33,8 +33,8 @@ class LogField {
 };
 using LogFields = std::initializer_list<LogField>;
 
-// Writes log lines: JSON in a cluster, plain text on a terminal. A copy shares its sink; with() adds fields to every line.
-// Thread-safe. The default-constructed logger drops everything, which is what most tests want.
+// Writes log lines: JSON in a cluster, plain text on a terminal. A copy shares its sink; with() adds fields to every
+// line. Thread-safe. The default-constructed logger drops everything, which is what most tests want.
 //
 //   log.info("epoch committed", {{"job", name}, {"epoch", number}});
 class Logger {

@@ -42,7 +42,9 @@ VirtualLoop::~VirtualLoop() {
 
 Instant VirtualLoop::now() const { return state_->now; }
 
-void VirtualLoop::post(Task task) { state_->tasks.emplace(State::Key{state_->now, state_->next_sequence++}, std::move(task)); }
+void VirtualLoop::post(Task task) {
+  state_->tasks.emplace(State::Key{state_->now, state_->next_sequence++}, std::move(task));
+}
 
 Loop::TimerPtr VirtualLoop::after(Duration delay, Task task) {
   const State::Key key{state_->now + std::max(delay, Duration(0)), state_->next_sequence++};

@@ -9,9 +9,9 @@ namespace pitcrew {
 
 // The event loop that everything asynchronous of ours runs on: the one seam between logic and real time.
 //
-// All functions handed to one Loop run one at a time, on whichever thread runs it, in the order of their times and, at the
-// same time, in the order in which they were handed over. Objects that live on a loop need no locks and are created,
-// used and destroyed on it. `post` alone may be called from any thread.
+// All functions handed to one Loop run one at a time, on whichever thread runs it, in the order of their times and, at
+// the same time, in the order in which they were handed over. Objects that live on a loop need no locks and are
+// created, used and destroyed on it. `post` alone may be called from any thread.
 //
 // Implementations: VirtualLoop below for the simulation, net::AsioLoop for the programs.
 class Loop : public Clock {
@@ -31,8 +31,8 @@ class Loop : public Clock {
   [[nodiscard]] virtual TimerPtr after(Duration delay, Task task) = 0;
 };
 
-// A Loop whose time jumps from one task to the next: hours pass in milliseconds, and every run with the same tasks takes
-// the same order. Single-threaded; used by the simulation and by unit tests.
+// A Loop whose time jumps from one task to the next: hours pass in milliseconds, and every run with the same tasks
+// takes the same order. Single-threaded; used by the simulation and by unit tests.
 class VirtualLoop final : public Loop {
  public:
   explicit VirtualLoop(Instant start = Instant(seconds(1'700'000'000)));

@@ -1,8 +1,8 @@
 #include "lib/base/loop.hpp"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace pitcrew {
 namespace {

@@ -41,7 +41,8 @@ Json to_json(const ObjectMeta& meta) {
   if (!meta.labels.empty()) json["labels"] = meta.labels;
   if (!meta.annotations.empty()) json["annotations"] = meta.annotations;
   for (const OwnerReference& owner : meta.owners) {
-    Json reference = {{"apiVersion", owner.api_version}, {"kind", owner.kind}, {"name", owner.name}, {"uid", owner.uid}};
+    Json reference = {
+        {"apiVersion", owner.api_version}, {"kind", owner.kind}, {"name", owner.name}, {"uid", owner.uid}};
     if (owner.controller) reference["controller"] = true;
     if (owner.block_owner_deletion) reference["blockOwnerDeletion"] = true;
     json["ownerReferences"].push_back(std::move(reference));
@@ -98,7 +99,8 @@ void read_condition(const Json& json, const std::string& path, Condition& condit
 }
 
 bool set_condition(std::vector<Condition>& conditions, Condition condition) {
-  const auto found = std::find_if(conditions.begin(), conditions.end(), [&](const Condition& c) { return c.type == condition.type; });
+  const auto found =
+      std::find_if(conditions.begin(), conditions.end(), [&](const Condition& c) { return c.type == condition.type; });
   if (found == conditions.end()) {
     conditions.push_back(std::move(condition));
     return true;
@@ -110,7 +112,8 @@ bool set_condition(std::vector<Condition>& conditions, Condition condition) {
 }
 
 const Condition* find_condition(const std::vector<Condition>& conditions, std::string_view type) {
-  const auto found = std::find_if(conditions.begin(), conditions.end(), [&](const Condition& c) { return c.type == type; });
+  const auto found =
+      std::find_if(conditions.begin(), conditions.end(), [&](const Condition& c) { return c.type == type; });
   return found == conditions.end() ? nullptr : &*found;
 }
 

@@ -66,7 +66,7 @@ void read_object_meta(const Json& object, ObjectMeta& meta, Problems& problems);
 struct Condition {
   std::string type;
   bool status = false;
-  std::string reason;   // CamelCase
+  std::string reason;  // CamelCase
   std::string message;
   int64_t observed_generation = 0;
   Instant last_transition;

@@ -1,16 +1,16 @@
 #include "lib/base/progress_page.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <mutex>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 namespace pitcrew::page {
 namespace {
@@ -43,9 +43,7 @@ struct Map {
     if (data != nullptr) munmap(data, size);
   }
   Header* header() const { return static_cast<Header*>(data); }
-  Line* line(uint32_t rank) const {
-    return reinterpret_cast<Line*>(static_cast<char*>(data) + sizeof(Header)) + rank;
-  }
+  Line* line(uint32_t rank) const { return reinterpret_cast<Line*>(static_cast<char*>(data) + sizeof(Header)) + rank; }
   Gauge* gauges(uint32_t rank) const {
     char* first = static_cast<char*>(data) + sizeof(Header) + header()->local_ranks * sizeof(Line);
     return reinterpret_cast<Gauge*>(first) + rank * kGaugesPerRank;
@@ -78,25 +76,38 @@ Status map_file(const std::string& path, int flags, std::optional<size_t> create
 
 std::string_view to_string(Phase phase) {
   switch (phase) {
-    case Phase::kStarting: return "starting";
-    case Phase::kRestoring: return "restoring";
-    case Phase::kFirstStep: return "first step";
-    case Phase::kTraining: return "training";
-    case Phase::kEvaluating: return "evaluating";
-    case Phase::kSaving: return "saving";
-    case Phase::kLostPeer: return "lost peer";
-    case Phase::kDone: return "done";
+    case Phase::kStarting:
+      return "starting";
+    case Phase::kRestoring:
+      return "restoring";
+    case Phase::kFirstStep:
+      return "first step";
+    case Phase::kTraining:
+      return "training";
+    case Phase::kEvaluating:
+      return "evaluating";
+    case Phase::kSaving:
+      return "saving";
+    case Phase::kLostPeer:
+      return "lost peer";
+    case Phase::kDone:
+      return "done";
   }
   return "unknown";
 }
 
 std::string_view to_string(Source source) {
   switch (source) {
-    case Source::kNone: return "none";
-    case Source::kOwnMemory: return "own memory";
-    case Source::kPeerMemory: return "peer memory";
-    case Source::kFileSystem: return "file system";
-    case Source::kObjectStorage: return "object storage";
+    case Source::kNone:
+      return "none";
+    case Source::kOwnMemory:
+      return "own memory";
+    case Source::kPeerMemory:
+      return "peer memory";
+    case Source::kFileSystem:
+      return "file system";
+    case Source::kObjectStorage:
+      return "object storage";
   }
   return "unknown";
 }
@@ -165,8 +176,7 @@ std::vector<std::pair<std::string, double>> Watcher::gauges(uint32_t local_rank)
   for (size_t i = 0; i < kGaugesPerRank; ++i) {
     const size_t length = strnlen(gauges[i].name, sizeof gauges[i].name);
     if (length == 0) continue;
-    all.emplace_back(std::string(gauges[i].name, length),
-                     get(gauges[i].value));
+    all.emplace_back(std::string(gauges[i].name, length), get(gauges[i].value));
   }
   return all;
 }
@@ -191,10 +201,12 @@ Result<Writer> Writer::open(const std::string& path, uint32_t local_rank) {
   PITCREW_TRY(map_file(path, O_RDWR, std::nullopt, *mapping));
   const Header& header = *mapping->header();
   if (get(header.magic) != kMagic || header.layout_version != kLayoutVersion) {
-    return Error(Code::kInvalidArgument, "progress page " + path + " has another layout; use the launcher of this version");
+    return Error(Code::kInvalidArgument,
+                 "progress page " + path + " has another layout; use the launcher of this version");
   }
   if (local_rank >= header.local_ranks || mapping->size < file_size(header.local_ranks)) {
-    return Error(Code::kInvalidArgument, "progress page " + path + " has no line for local rank " + std::to_string(local_rank));
+    return Error(Code::kInvalidArgument,
+                 "progress page " + path + " has no line for local rank " + std::to_string(local_rank));
   }
   mapping->rank = local_rank;
   return Writer(std::move(mapping));

@@ -11,9 +11,9 @@
 
 namespace pitcrew {
 
-// The progress page: a small file that the launcher makes, maps and watches, and into which every rank of the pod writes
-// where it is. The layout is public and fixed; docs/training-programs.md describes it for other languages. All numbers are
-// little-endian. Offsets in bytes:
+// The progress page: a small file that the launcher makes, maps and watches, and into which every rank of the pod
+// writes where it is. The layout is public and fixed; docs/training-programs.md describes it for other languages. All
+// numbers are little-endian. Offsets in bytes:
 //
 //   0    header, 128 bytes
 //   128  one line of 64 bytes per local rank
@@ -26,14 +26,14 @@ inline constexpr uint64_t kNone = ~uint64_t{0};  // a step that does not exist
 
 // What a rank is doing. Each phase has a limit of its own; only kTraining has a learned one.
 enum class Phase : uint16_t {
-  kStarting = 0,     // process start to the first collective
-  kRestoring = 1,    // reading a checkpoint, voting
-  kFirstStep = 2,    // plans are made, kernels are compiled
+  kStarting = 0,   // process start to the first collective
+  kRestoring = 1,  // reading a checkpoint, voting
+  kFirstStep = 2,  // plans are made, kernels are compiled
   kTraining = 3,
   kEvaluating = 4,
-  kSaving = 5,       // the step waits for a save (a save in the background is kTraining)
-  kLostPeer = 6,     // a peer is gone; waiting to be told what to do
-  kDone = 7,         // trained to the end
+  kSaving = 5,    // the step waits for a save (a save in the background is kTraining)
+  kLostPeer = 6,  // a peer is gone; waiting to be told what to do
+  kDone = 7,      // trained to the end
 };
 std::string_view to_string(Phase phase);
 
@@ -65,16 +65,16 @@ struct Header {
 static_assert(sizeof(Header) == 128);
 
 struct Line {
-  uint64_t updates;     // grows by one with each update, written last
-  uint64_t step;        // optimizer steps done
-  uint64_t samples;     // samples consumed by the whole job
-  uint16_t phase;       // Phase
+  uint64_t updates;  // grows by one with each update, written last
+  uint64_t step;     // optimizer steps done
+  uint64_t samples;  // samples consumed by the whole job
+  uint16_t phase;    // Phase
   uint16_t flags;
   uint32_t reserved;
-  double loss;          // of the last step done; NaN: none yet
-  uint64_t collective;  // sequence number of the last collective entered
-  uint64_t gpu_counter; // moved on by the device; 0 on CPUs
-  uint64_t time_ns;     // CLOCK_MONOTONIC of the last update
+  double loss;           // of the last step done; NaN: none yet
+  uint64_t collective;   // sequence number of the last collective entered
+  uint64_t gpu_counter;  // moved on by the device; 0 on CPUs
+  uint64_t time_ns;      // CLOCK_MONOTONIC of the last update
 };
 static_assert(sizeof(Line) == 64);
 

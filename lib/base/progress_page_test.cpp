@@ -1,10 +1,10 @@
 #include "lib/base/progress_page.hpp"
 
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <cmath>
 #include <thread>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
 
 namespace pitcrew::page {
 namespace {

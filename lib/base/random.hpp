@@ -5,8 +5,8 @@
 
 namespace pitcrew {
 
-// A seeded generator (xoshiro256**, Blackman and Vigna 2018, seeded by SplitMix64): the same numbers on every machine and
-// with every standard library. Not for secrets. Not thread-safe.
+// A seeded generator (xoshiro256**, Blackman and Vigna 2018, seeded by SplitMix64): the same numbers on every machine
+// and with every standard library. Not for secrets. Not thread-safe.
 class Random {
  public:
   using result_type = uint64_t;

@@ -9,22 +9,38 @@ namespace pitcrew {
 
 std::string_view to_string(Code code) {
   switch (code) {
-    case Code::kInvalidArgument: return "invalid argument";
-    case Code::kNotFound: return "not found";
-    case Code::kAlreadyExists: return "already exists";
-    case Code::kConflict: return "conflict";
-    case Code::kGone: return "gone";
-    case Code::kPreconditionFailed: return "precondition failed";
-    case Code::kUnauthenticated: return "unauthenticated";
-    case Code::kForbidden: return "forbidden";
-    case Code::kTooManyRequests: return "too many requests";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kDeadlineExceeded: return "deadline exceeded";
-    case Code::kCancelled: return "cancelled";
-    case Code::kResourceExhausted: return "resource exhausted";
-    case Code::kDataLoss: return "data loss";
-    case Code::kUnsupported: return "unsupported";
-    case Code::kInternal: return "internal";
+    case Code::kInvalidArgument:
+      return "invalid argument";
+    case Code::kNotFound:
+      return "not found";
+    case Code::kAlreadyExists:
+      return "already exists";
+    case Code::kConflict:
+      return "conflict";
+    case Code::kGone:
+      return "gone";
+    case Code::kPreconditionFailed:
+      return "precondition failed";
+    case Code::kUnauthenticated:
+      return "unauthenticated";
+    case Code::kForbidden:
+      return "forbidden";
+    case Code::kTooManyRequests:
+      return "too many requests";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kDeadlineExceeded:
+      return "deadline exceeded";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kResourceExhausted:
+      return "resource exhausted";
+    case Code::kDataLoss:
+      return "data loss";
+    case Code::kUnsupported:
+      return "unsupported";
+    case Code::kInternal:
+      return "internal";
   }
   return "internal";
 }
@@ -41,7 +57,8 @@ bool Error::retryable() const {
     case Code::kTooManyRequests:
     case Code::kUnavailable:
     case Code::kDeadlineExceeded:
-    case Code::kGone: return true;
+    case Code::kGone:
+      return true;
     case Code::kInvalidArgument:
     case Code::kNotFound:
     case Code::kAlreadyExists:
@@ -52,7 +69,8 @@ bool Error::retryable() const {
     case Code::kResourceExhausted:
     case Code::kDataLoss:
     case Code::kUnsupported:
-    case Code::kInternal: return false;
+    case Code::kInternal:
+      return false;
   }
   return false;
 }
@@ -61,25 +79,34 @@ namespace {
 
 Code code_of_errno(int number) {
   switch (number) {
-    case ENOENT: return Code::kNotFound;
-    case EEXIST: return Code::kAlreadyExists;
+    case ENOENT:
+      return Code::kNotFound;
+    case EEXIST:
+      return Code::kAlreadyExists;
     case EACCES:
-    case EPERM: return Code::kForbidden;
+    case EPERM:
+      return Code::kForbidden;
     case ENOSPC:
     case EDQUOT:
     case ENOMEM:
     case EMFILE:
-    case ENFILE: return Code::kResourceExhausted;
-    case EIO: return Code::kDataLoss;
-    case EINVAL: return Code::kInvalidArgument;
-    case ETIMEDOUT: return Code::kDeadlineExceeded;
+    case ENFILE:
+      return Code::kResourceExhausted;
+    case EIO:
+      return Code::kDataLoss;
+    case EINVAL:
+      return Code::kInvalidArgument;
+    case ETIMEDOUT:
+      return Code::kDeadlineExceeded;
     case ECONNREFUSED:
     case ECONNRESET:
     case EPIPE:
     case EHOSTUNREACH:
     case ENETUNREACH:
-    case EAGAIN: return Code::kUnavailable;
-    default: return Code::kInternal;
+    case EAGAIN:
+      return Code::kUnavailable;
+    default:
+      return Code::kInternal;
   }
 }
 

@@ -11,7 +11,7 @@ namespace pitcrew {
 
 // What kind of failure an Error is: what a caller may branch on. The message is for people.
 enum class Code {
-  kInvalidArgument,     // the caller's input is wrong; retrying won't help
+  kInvalidArgument,  // the caller's input is wrong; retrying won't help
   kNotFound,
   kAlreadyExists,
   kConflict,            // the object changed since it was read
@@ -99,11 +99,11 @@ using Status = Result<void>;
 Error errno_error(std::string_view what, int number);
 
 // Returns the error of `expression` from the enclosing function, if it has one.
-#define PITCREW_TRY(expression)                                   \
-  do {                                                            \
-    if (auto pitcrew_try_ = (expression); !pitcrew_try_.ok()) {   \
-      return std::move(pitcrew_try_).error();                     \
-    }                                                             \
+#define PITCREW_TRY(expression)                                 \
+  do {                                                          \
+    if (auto pitcrew_try_ = (expression); !pitcrew_try_.ok()) { \
+      return std::move(pitcrew_try_).error();                   \
+    }                                                           \
   } while (false)
 
 // PITCREW_ASSIGN(auto x, f()): x becomes the value of f(), or f()'s error is returned.
@@ -118,8 +118,8 @@ Error errno_error(std::string_view what, int number);
 
 // An invariant of ours that does not hold: says so with its place and ends the process.
 [[noreturn]] void fail_invariant(const char* condition, const char* file, int line, std::string_view message);
-#define PITCREW_INVARIANT(condition, message)                                   \
-  do {                                                                          \
+#define PITCREW_INVARIANT(condition, message)                                             \
+  do {                                                                                    \
     if (!(condition)) ::pitcrew::fail_invariant(#condition, __FILE__, __LINE__, message); \
   } while (false)
 

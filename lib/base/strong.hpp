@@ -20,11 +20,11 @@ struct Strong {
   friend std::ostream& operator<<(std::ostream& out, Strong s) { return out << +s.value; }
 };
 
-using Step = Strong<struct StepTag, uint64_t>;        // optimizer steps done
-using Rank = Strong<struct RankTag, uint32_t>;        // of a process, 0 .. world size - 1
-using Slot = Strong<struct SlotTag, uint32_t>;        // of a replica, 0 .. replicas - 1
-using Serial = Strong<struct SerialTag, uint32_t>;    // of a pod, counted over the job's life
-using Term = Strong<struct TermTag, uint64_t>;        // of a leader
+using Step = Strong<struct StepTag, uint64_t>;          // optimizer steps done
+using Rank = Strong<struct RankTag, uint32_t>;          // of a process, 0 .. world size - 1
+using Slot = Strong<struct SlotTag, uint32_t>;          // of a replica, 0 .. replicas - 1
+using Serial = Strong<struct SerialTag, uint32_t>;      // of a pod, counted over the job's life
+using Term = Strong<struct TermTag, uint64_t>;          // of a leader
 using EpochNumber = Strong<struct EpochTag, uint64_t>;  // of a (re)start of the job
 using Bytes = Strong<struct BytesTag, uint64_t>;
 

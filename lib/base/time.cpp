@@ -41,13 +41,8 @@ Error bad_time(std::string_view text) {
 
 // The unit at `at`, in nanoseconds, and how many characters it takes; 0 where there is none.
 std::pair<double, size_t> unit_at(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, double>, 7> kUnits{{{"ns", 1.0},
-                                                                              {"us", 1e3},
-                                                                              {"ms", 1e6},
-                                                                              {"s", 1e9},
-                                                                              {"m", 60e9},
-                                                                              {"h", 3600e9},
-                                                                              {"d", 86400e9}}};
+  static constexpr std::array<std::pair<std::string_view, double>, 7> kUnits{
+      {{"ns", 1.0}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"d", 86400e9}}};
   for (const auto& [name, nanoseconds] : kUnits) {
     if (text.substr(0, name.size()) == name) return {nanoseconds, name.size()};
   }

@@ -16,8 +16,9 @@ using std::chrono::milliseconds;
 using std::chrono::minutes;
 using std::chrono::seconds;
 
-// A point in time: nanoseconds since the Unix epoch, counted on from the start of the process by a steady clock. It never
-// jumps when the machine's clock is set, and it can be compared with the times that were written into a job's status.
+// A point in time: nanoseconds since the Unix epoch, counted on from the start of the process by a steady clock. It
+// never jumps when the machine's clock is set, and it can be compared with the times that were written into a job's
+// status.
 class Instant {
  public:
   constexpr Instant() = default;
@@ -47,6 +48,8 @@ Result<Duration> parse_duration(std::string_view text);
 std::string to_string(Duration duration);
 
 inline double to_seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-inline Duration from_seconds(double s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)); }
+inline Duration from_seconds(double s) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
+}
 
 }  // namespace pitcrew

@@ -15,7 +15,8 @@ TEST(Time, rfc3339_is_read_and_written_back) {
 }
 
 TEST(Time, what_is_no_time_is_refused) {
-  for (const char* text : {"", "2026-03-01", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-03-01T25:00:00Z", "2026-03-01T00:00:00", "2026-03-01T00:00:00Zx"}) {
+  for (const char* text : {"", "2026-03-01", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-03-01T25:00:00Z",
+                           "2026-03-01T00:00:00", "2026-03-01T00:00:00Zx"}) {
     EXPECT_FALSE(parse_rfc3339(text).ok()) << text;
   }
 }
@@ -26,7 +27,8 @@ TEST(Time, durations_are_read_as_go_writes_them) {
   EXPECT_EQ(*parse_duration("250ms"), milliseconds(250));
   EXPECT_EQ(*parse_duration("1.5s"), milliseconds(1500));
   EXPECT_EQ(*parse_duration("0"), Duration(0));
-  for (const char* text : {"", "10", "m", "10x", "-5s", "1h 30m", ".s", "99999999999h"}) EXPECT_FALSE(parse_duration(text).ok()) << text;
+  for (const char* text : {"", "10", "m", "10x", "-5s", "1h 30m", ".s", "99999999999h"})
+    EXPECT_FALSE(parse_duration(text).ok()) << text;
 }
 
 TEST(Time, durations_are_written_as_people_read_them) {

@@ -74,15 +74,18 @@ class Builder final : public YAML::EventHandler {
     count(mark, found->second.second);
     put(mark, found->second.first, 0);
   }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
     if (!frames_.empty() && frames_.back().value.is_object() && !frames_.back().key) return put_key(mark, value);
     put(mark, tag == "!" ? Json(value) : plain_scalar(value), anchor);
   }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
     open(mark, Json::array(), anchor);
   }
   void OnSequenceEnd() override { close(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
     open(mark, Json::object(), anchor);
   }
   void OnMapEnd() override { close(); }
@@ -96,7 +99,9 @@ class Builder final : public YAML::EventHandler {
     size_t nodes_before;
   };
 
-  [[noreturn]] static void refuse(const YAML::Mark& mark, std::string message) { throw Refused{mark.line + 1, std::move(message)}; }
+  [[noreturn]] static void refuse(const YAML::Mark& mark, std::string message) {
+    throw Refused{mark.line + 1, std::move(message)};
+  }
 
   void count(const YAML::Mark& mark, size_t nodes) {
     nodes_ += nodes;
@@ -111,7 +116,9 @@ class Builder final : public YAML::EventHandler {
     if (!frame.key) refuse(mark, "a key must be text");
     return child(frame, *frame.key);
   }
-  static std::string child(const Frame& frame, const std::string& key) { return frame.path.empty() ? key : frame.path + "." + key; }
+  static std::string child(const Frame& frame, const std::string& key) {
+    return frame.path.empty() ? key : frame.path + "." + key;
+  }
 
   void put_key(const YAML::Mark& mark, const std::string& key) {
     Frame& frame = frames_.back();
@@ -185,7 +192,8 @@ Result<std::vector<YamlDocument>> parse_yaml(std::string_view text) {
     Builder builder;
     // yaml-cpp 0.7 finds empty documents without end in a stray ',' or ']'.
     for (size_t count = 0; parser.HandleNextDocument(builder); ++count) {
-      if (count >= kMaxDocuments) return bad(1, "not valid YAML: more than " + std::to_string(kMaxDocuments) + " documents");
+      if (count >= kMaxDocuments)
+        return bad(1, "not valid YAML: more than " + std::to_string(kMaxDocuments) + " documents");
       auto document = builder.take();
       if (document && !document->json.is_null()) documents.push_back(*std::move(document));
     }

@@ -8,7 +8,8 @@ namespace {
 TEST(Yaml, plain_scalars_get_the_types_of_the_core_schema) {
   const auto documents = parse_yaml("a: 1\nb: -2\nc: 1.5\nd: true\ne: ~\nf: '1'\ng: 10m\nh: 0x10\ni: \"true\"\n");
   ASSERT_TRUE(documents.ok()) << documents.error().message;
-  EXPECT_EQ((*documents)[0].json, Json::parse(R"({"a":1,"b":-2,"c":1.5,"d":true,"e":null,"f":"1","g":"10m","h":16,"i":"true"})"));
+  EXPECT_EQ((*documents)[0].json,
+            Json::parse(R"({"a":1,"b":-2,"c":1.5,"d":true,"e":null,"f":"1","g":"10m","h":16,"i":"true"})"));
 }
 
 TEST(Yaml, every_path_knows_its_line_and_an_absent_one_its_parents) {

@@ -82,8 +82,8 @@ void Client::send(Attempts::iterator attempt) {
   ++metrics_.requests;
   if (!reads((*attempt)->request.verb)) ++metrics_.writes;
   ++(*attempt)->tries;
-  (*attempt)->call =
-      transport_.send((*attempt)->request, [this, attempt](Result<Response> response) { answered(attempt, std::move(response)); });
+  (*attempt)->call = transport_.send(
+      (*attempt)->request, [this, attempt](Result<Response> response) { answered(attempt, std::move(response)); });
 }
 
 void Client::answered(Attempts::iterator attempt, Result<Response> response) {
@@ -182,7 +182,8 @@ void Client::update_raw(const ResourceType& type, Json object, const std::string
 
 void Client::patch_raw(const ResourceType& type, const ObjectKey& key, Patch patch, Callback<Payload> done) {
   add_preconditions(patch);
-  Request request{.verb = Verb::kPatch, .type = type, .key = key, .subresource = patch.subresource, .patch = patch.kind};
+  Request request{
+      .verb = Verb::kPatch, .type = type, .key = key, .subresource = patch.subresource, .patch = patch.kind};
   request.query.emplace_back("fieldManager", settings_.field_manager);
   request.body = Payload::of(std::move(patch.body));
   object_call(std::move(request), std::move(done));
@@ -203,8 +204,8 @@ void Client::remove_raw(const ResourceType& type, const ObjectKey& key, const Re
   });
 }
 
-void Client::create_subresource(const ResourceType& type, const ObjectKey& key, const std::string& subresource, Json body,
-                                Callback<Payload> done) {
+void Client::create_subresource(const ResourceType& type, const ObjectKey& key, const std::string& subresource,
+                                Json body, Callback<Payload> done) {
   Request request{.verb = Verb::kCreate, .type = type, .key = key, .subresource = subresource};
   request.query.emplace_back("fieldManager", settings_.field_manager);
   request.body = Payload::of(std::move(body));

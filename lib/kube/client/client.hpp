@@ -53,9 +53,9 @@ struct Patch {
 struct ClientSettings {
   double rate = 200;  // requests a second, over all verbs
   double burst = 400;
-  Duration timeout = seconds(30);          // of one attempt
-  int attempts = 10;                       // where the server says Retry-After
-  int read_attempts = 3;                   // of a get or list that got no answer; writes are never repeated blindly
+  Duration timeout = seconds(30);  // of one attempt
+  int attempts = 10;               // where the server says Retry-After
+  int read_attempts = 3;           // of a get or list that got no answer; writes are never repeated blindly
   Duration read_backoff = milliseconds(200);
   std::string field_manager = "pitcrew";
 };
@@ -72,8 +72,8 @@ struct ClientMetrics {
 // destroying the client drops every callback that has not run. Give leases a client of their own, so that a busy
 // reconcile can't starve a renewal.
 //
-// A T is a struct with `static const ResourceType& type()`, `static Result<T> decode(const Json&)`, `Json encode() const`
-// and `ObjectMeta metadata`.
+// A T is a struct with `static const ResourceType& type()`, `static Result<T> decode(const Json&)`, `Json encode()
+// const` and `ObjectMeta metadata`.
 class Client {
  public:
   Client(Loop& loop, Transport& transport, uint64_t seed, ClientSettings settings = {});
@@ -138,7 +138,8 @@ class Client {
   void create_subresource(const ResourceType& type, const ObjectKey& key, const std::string& subresource, Json body,
                           Callback<Payload> done);
   // Binds a pod to a node, as a scheduler does.
-  void bind(const ObjectKey& pod, const std::string& pod_uid, const std::string& node, std::function<void(Status)> done);
+  void bind(const ObjectKey& pod, const std::string& pod_uid, const std::string& node,
+            std::function<void(Status)> done);
 
   // Any request, with the client's limiter and retries.
   void call(Request request, Callback<Response> done);

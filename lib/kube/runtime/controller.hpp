@@ -50,8 +50,9 @@ struct ControllerMetrics {
   uint64_t terminal = 0;
 };
 
-// Runs a level-based reconcile(key) for every key that is enqueued, once all caches have synced. Lives on a Loop; destroying
-// it drops what runs (late answers are ignored). The reconcile calls `done` exactly once, now or later, on the loop.
+// Runs a level-based reconcile(key) for every key that is enqueued, once all caches have synced. Lives on a Loop;
+// destroying it drops what runs (late answers are ignored). The reconcile calls `done` exactly once, now or later, on
+// the loop.
 class Controller {
  public:
   using Done = std::function<void(Reconciled)>;
@@ -88,8 +89,8 @@ class Controller {
   WorkQueue queue_;
   ControllerMetrics metrics_;
   std::vector<std::function<bool()>> waits_;
-  bool started_ = false;   // start() was called
-  bool running_ = false;   // and the caches have synced
+  bool started_ = false;  // start() was called
+  bool running_ = false;  // and the caches have synced
   bool scheduled_ = false;
   std::function<void()> drained_;
   Loop::TimerPtr timer_;

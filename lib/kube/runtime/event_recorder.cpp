@@ -11,9 +11,9 @@ struct EventRecorder::Series {
   std::string key;
   Event event;
   int64_t count = 1;
-  int64_t written = 0;       // the count that the API knows
+  int64_t written = 0;  // the count that the API knows
   bool created = false;
-  bool queued = false;       // in the queue, being written or waiting for a retry
+  bool queued = false;  // in the queue, being written or waiting for a retry
   int attempts = 0;
   Instant last_written;
   Loop::TimerPtr timer;
@@ -32,7 +32,11 @@ std::string truncated(const std::string& text, size_t limit) {
 }  // namespace
 
 EventRecorder::EventRecorder(Loop& loop, Client& client, uint64_t seed, EventRecorderSettings settings, Logger log)
-    : loop_(loop), client_(client), random_(seed), settings_(std::move(settings)), log_(std::move(log)),
+    : loop_(loop),
+      client_(client),
+      random_(seed),
+      settings_(std::move(settings)),
+      log_(std::move(log)),
       alive_(std::make_shared<bool>(true)) {}
 
 EventRecorder::~EventRecorder() = default;
@@ -41,7 +45,8 @@ void EventRecorder::record(const ObjectReference& regarding, const std::string& 
                            const std::string& action, const std::string& note) {
   ++metrics_.recorded;
   const Instant now = loop_.now();
-  const std::string object = regarding.uid.empty() ? regarding.kind + "/" + regarding.ns + "/" + regarding.name : regarding.uid;
+  const std::string object =
+      regarding.uid.empty() ? regarding.kind + "/" + regarding.ns + "/" + regarding.name : regarding.uid;
   const std::string key = object + "|" + type + "|" + reason + "|" + action;
   if (const auto known = series_.find(key); known != series_.end()) {
     const auto series = known->second;

@@ -16,28 +16,28 @@ namespace pitcrew::kube {
 
 struct EventRecorderSettings {
   std::string controller = "pitcrew.dev/operator";
-  std::string instance;                    // pod name
-  Duration refresh = minutes(30);          // of a series that goes on
-  Duration finish = minutes(6);            // of silence ends a series
-  size_t queue = 1000;                     // events waiting to be written; beyond it they are dropped and counted
-  size_t series = 1000;                    // series remembered
+  std::string instance;            // pod name
+  Duration refresh = minutes(30);  // of a series that goes on
+  Duration finish = minutes(6);    // of silence ends a series
+  size_t queue = 1000;             // events waiting to be written; beyond it they are dropped and counted
+  size_t series = 1000;            // series remembered
   size_t writers = 8;
   int attempts = 12;
   Duration retry = seconds(10);
-  double object_burst = 25;                // events of one object at once,
-  double object_rate = 1.0 / 30;           // and a second from then on
-  size_t note_limit = 1024;                // bytes (the API's limit)
+  double object_burst = 25;       // events of one object at once,
+  double object_rate = 1.0 / 30;  // and a second from then on
+  size_t note_limit = 1024;       // bytes (the API's limit)
 };
 
 struct EventMetrics {
   uint64_t recorded = 0;
   uint64_t written = 0;
-  uint64_t counted = 0;   // went into a series without a write
-  uint64_t dropped = 0;   // queue full, too many of one object, or refused too often
+  uint64_t counted = 0;  // went into a series without a write
+  uint64_t dropped = 0;  // queue full, too many of one object, or refused too often
 };
 
-// Writes events.k8s.io/v1 events: the first of a kind is created, the second turns it into a series, the rest are counted
-// until the series is refreshed or falls silent. Never blocks and never fails its caller. Lives on a Loop.
+// Writes events.k8s.io/v1 events: the first of a kind is created, the second turns it into a series, the rest are
+// counted until the series is refreshed or falls silent. Never blocks and never fails its caller. Lives on a Loop.
 class EventRecorder {
  public:
   EventRecorder(Loop& loop, Client& client, uint64_t seed, EventRecorderSettings settings, Logger log = {});

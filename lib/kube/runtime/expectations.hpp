@@ -9,8 +9,8 @@
 
 namespace pitcrew::kube {
 
-// What a reconcile has done that its cache has not shown yet: while any of it is outstanding, a difference computed from
-// the cache would do it again. Pure, over a Clock.
+// What a reconcile has done that its cache has not shown yet: while any of it is outstanding, a difference computed
+// from the cache would do it again. Pure, over a Clock.
 class Expectations {
  public:
   enum class State {
@@ -35,8 +35,8 @@ class Expectations {
   std::map<ObjectKey, std::map<std::string, Instant>> expected_;
 };
 
-// Read-your-writes: the highest version written per key. A cached object below it is stale, and a reconcile that reads it
-// would decide on the past (KEP-5647).
+// Read-your-writes: the highest version written per key. A cached object below it is stale, and a reconcile that reads
+// it would decide on the past (KEP-5647).
 class WrittenVersions {
  public:
   void wrote(const ObjectKey& key, const std::string& resource_version);

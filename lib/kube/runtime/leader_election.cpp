@@ -20,15 +20,20 @@ bool same_record(const Lease& a, const Lease& b) {
 }  // namespace
 
 Status LeaderElectionSettings::validate() const {
-  if (lease.name.empty() || lease.ns.empty()) return Error(Code::kInvalidArgument, "leader election: the lease needs a namespace and a name");
-  if (identity.empty()) return Error(Code::kInvalidArgument, "leader election: the identity is empty; use the pod's name and a random suffix");
+  if (lease.name.empty() || lease.ns.empty())
+    return Error(Code::kInvalidArgument, "leader election: the lease needs a namespace and a name");
+  if (identity.empty())
+    return Error(Code::kInvalidArgument,
+                 "leader election: the identity is empty; use the pod's name and a random suffix");
   if (lease_duration <= renew_deadline) {
     return Error(Code::kInvalidArgument, "leader election: the lease duration must be longer than the renew deadline");
   }
   if (to_seconds(renew_deadline) <= 1.2 * to_seconds(retry_period)) {
-    return Error(Code::kInvalidArgument, "leader election: the renew deadline must be longer than 1.2 times the retry period");
+    return Error(Code::kInvalidArgument,
+                 "leader election: the renew deadline must be longer than 1.2 times the retry period");
   }
-  if (lease_duration < seconds(1)) return Error(Code::kInvalidArgument, "leader election: the lease duration must be at least 1s");
+  if (lease_duration < seconds(1))
+    return Error(Code::kInvalidArgument, "leader election: the lease duration must be at least 1s");
   return {};
 }
 
@@ -125,7 +130,8 @@ LeaderElection::Actions LeaderElection::on_read(const Read& read, Instant now, d
     return renew(now);
   }
   if (!observed_ || holder_.empty() || holder_ == settings_.identity) return acquire(now);
-  const Duration patience = observed_->duration_seconds > 0 ? Duration(seconds(observed_->duration_seconds)) : settings_.lease_duration;
+  const Duration patience =
+      observed_->duration_seconds > 0 ? Duration(seconds(observed_->duration_seconds)) : settings_.lease_duration;
   if (now - observed_at_ >= patience) return acquire(now);
   return retry(chance);
 }
@@ -152,7 +158,8 @@ LeaderElection::Actions LeaderElection::on_written(const Written& written, Insta
     if (!leading_ || term > term_) actions.push_back(StartLeading{term});
     leading_ = true;
     term_ = term;
-    for (Action& action : watch_deadline(settings_.retry_period - (now - sent_), now)) actions.push_back(std::move(action));
+    for (Action& action : watch_deadline(settings_.retry_period - (now - sent_), now))
+      actions.push_back(std::move(action));
     return actions;
   }
   if (!leading_) return retry(chance);

@@ -13,18 +13,18 @@ namespace pitcrew::kube {
 
 struct LeaderElectionSettings {
   ObjectKey lease;
-  std::string identity;  // unique to this process
-  Duration lease_duration = seconds(10);      // how long others wait for a silent holder
-  Duration renew_deadline = seconds(7);       // how long the holder goes on without a renewal
+  std::string identity;                   // unique to this process
+  Duration lease_duration = seconds(10);  // how long others wait for a silent holder
+  Duration renew_deadline = seconds(7);   // how long the holder goes on without a renewal
   Duration retry_period = milliseconds(1500);
 
   // The holder must give up before anybody takes over: duration > deadline > 1.2 × retry.
   Status validate() const;
 };
 
-// Leader election by a Lease as a step function. Another holder is judged only by how long, on the local clock, its record
-// has not changed; its own times are never looked at. The term is the lease's `leaseTransitions`; it grows with every
-// acquisition, also by the same identity, so that it fences.
+// Leader election by a Lease as a step function. Another holder is judged only by how long, on the local clock, its
+// record has not changed; its own times are never looked at. The term is the lease's `leaseTransitions`; it grows with
+// every acquisition, also by the same identity, so that it fences.
 class LeaderElection {
  public:
   // ---- what happened ----
@@ -63,7 +63,8 @@ class LeaderElection {
   // `chance` is uniform in [0, 1): the jitter of a follower's retry.
   std::vector<Action> step(const Input& input, Instant now, double chance);
 
-  // Whether this process may act as the leader now: also false when the deadline has passed and nothing has woken it yet.
+  // Whether this process may act as the leader now: also false when the deadline has passed and nothing has woken it
+  // yet.
   bool leading(Instant now) const { return leading_ && now - renewed_ < settings_.renew_deadline; }
   Term term() const { return term_; }
   const std::string& holder() const { return holder_; }
@@ -92,9 +93,9 @@ class LeaderElection {
   bool writing_ = false;
   bool released_ = false;
   std::optional<Lease> observed_;
-  Instant observed_at_;   // when its record last changed, by the local clock
-  Instant sent_;          // when the write under way was sent
-  Instant renewed_;       // when the last successful write was sent
+  Instant observed_at_;  // when its record last changed, by the local clock
+  Instant sent_;         // when the write under way was sent
+  Instant renewed_;      // when the last successful write was sent
   Term term_;
   Term floor_;
   std::string holder_;

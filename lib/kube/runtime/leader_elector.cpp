@@ -65,7 +65,8 @@ void LeaderElector::carry_out(const LeaderElection::Action& action) {
                  [&](const LeaderElection::Get&) {
                    client_.get<Lease>(settings_.lease, [this](const Result<Ptr<Lease>>& lease) {
                      if (lease) return step(LeaderElection::Read{std::optional<Lease>(**lease)});
-                     if (lease.error().code == Code::kNotFound) return step(LeaderElection::Read{std::optional<Lease>()});
+                     if (lease.error().code == Code::kNotFound)
+                       return step(LeaderElection::Read{std::optional<Lease>()});
                      step(LeaderElection::Read{lease.error()});
                    });
                  },

@@ -12,8 +12,8 @@
 
 namespace pitcrew::kube {
 
-// Carries out LeaderElection with a Client of its own. Lives on a Loop; destroying it stops renewing without a word, as a
-// crash would: release() is the clean way.
+// Carries out LeaderElection with a Client of its own. Lives on a Loop; destroying it stops renewing without a word, as
+// a crash would: release() is the clean way.
 class LeaderElector {
  public:
   struct Callbacks {

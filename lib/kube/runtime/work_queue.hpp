@@ -15,7 +15,7 @@ namespace pitcrew::kube {
 namespace priority {
 inline constexpr int kInitial = -100;  // the first list after a start: must not delay what a user just made
 inline constexpr int kNormal = 0;
-inline constexpr int kUrgent = 100;    // a node or a launcher has failed
+inline constexpr int kUrgent = 100;  // a node or a launcher has failed
 }  // namespace priority
 
 struct WorkQueueSettings {
@@ -27,12 +27,13 @@ struct WorkQueueMetrics {
   uint64_t adds = 0;
   uint64_t retries = 0;
   uint64_t processed = 0;
-  Duration queued{0};   // summed over what was taken out
-  Duration worked{0};   // summed over what was done
+  Duration queued{0};  // summed over what was taken out
+  Duration worked{0};  // summed over what was done
 };
 
-// Keys to reconcile. No key is worked on twice at once, none is lost, many adds of one key are one run, and of many waits
-// the earliest counts (client-go's queue with controller-runtime's priorities). Pure: the owner asks when to look again.
+// Keys to reconcile. No key is worked on twice at once, none is lost, many adds of one key are one run, and of many
+// waits the earliest counts (client-go's queue with controller-runtime's priorities). Pure: the owner asks when to look
+// again.
 class WorkQueue {
  public:
   explicit WorkQueue(const Clock& clock, WorkQueueSettings settings = {}) : clock_(clock), settings_(settings) {}

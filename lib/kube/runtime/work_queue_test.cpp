@@ -146,7 +146,8 @@ TEST_F(WorkQueueTest, guarantees_hold_under_random_use) {
           working.erase(working.begin());
         }
         break;
-      default: clock.advance(milliseconds(random.below(10)));
+      default:
+        clock.advance(milliseconds(random.below(10)));
     }
   }
   for (const std::string& name : working) queue.done(key(name));

@@ -33,19 +33,31 @@ Code code_of(int status) {
     case 405:
     case 406:
     case 415:
-    case 422: return Code::kInvalidArgument;
-    case 401: return Code::kUnauthenticated;
-    case 403: return Code::kForbidden;
-    case 404: return Code::kNotFound;
+    case 422:
+      return Code::kInvalidArgument;
+    case 401:
+      return Code::kUnauthenticated;
+    case 403:
+      return Code::kForbidden;
+    case 404:
+      return Code::kNotFound;
     case 408:
-    case 504: return Code::kDeadlineExceeded;
-    case 409: return Code::kConflict;
-    case 410: return Code::kGone;
-    case 413: return Code::kResourceExhausted;
-    case 429: return Code::kTooManyRequests;
-    case 501: return Code::kUnsupported;
-    case 500: return Code::kInternal;
-    default: return status >= 500 ? Code::kUnavailable : Code::kInvalidArgument;
+    case 504:
+      return Code::kDeadlineExceeded;
+    case 409:
+      return Code::kConflict;
+    case 410:
+      return Code::kGone;
+    case 413:
+      return Code::kResourceExhausted;
+    case 429:
+      return Code::kTooManyRequests;
+    case 501:
+      return Code::kUnsupported;
+    case 500:
+      return Code::kInternal;
+    default:
+      return status >= 500 ? Code::kUnavailable : Code::kInvalidArgument;
   }
 }
 
@@ -83,13 +95,20 @@ bool failed_test(const Request& request, const Response& response, const Json* s
 
 std::string_view to_string(Verb verb) {
   switch (verb) {
-    case Verb::kGet: return "get";
-    case Verb::kList: return "list";
-    case Verb::kWatch: return "watch";
-    case Verb::kCreate: return "create";
-    case Verb::kUpdate: return "update";
-    case Verb::kPatch: return "patch";
-    case Verb::kDelete: return "delete";
+    case Verb::kGet:
+      return "get";
+    case Verb::kList:
+      return "list";
+    case Verb::kWatch:
+      return "watch";
+    case Verb::kCreate:
+      return "create";
+    case Verb::kUpdate:
+      return "update";
+    case Verb::kPatch:
+      return "patch";
+    case Verb::kDelete:
+      return "delete";
   }
   return "get";
 }
@@ -106,11 +125,16 @@ std::string_view method(const Request& request) {
   switch (request.verb) {
     case Verb::kGet:
     case Verb::kList:
-    case Verb::kWatch: return "GET";
-    case Verb::kCreate: return "POST";
-    case Verb::kUpdate: return "PUT";
-    case Verb::kPatch: return "PATCH";
-    case Verb::kDelete: return "DELETE";
+    case Verb::kWatch:
+      return "GET";
+    case Verb::kCreate:
+      return "POST";
+    case Verb::kUpdate:
+      return "PUT";
+    case Verb::kPatch:
+      return "PATCH";
+    case Verb::kDelete:
+      return "DELETE";
   }
   return "GET";
 }
@@ -140,9 +164,12 @@ std::string target(const Request& request) {
 std::string_view content_type(const Request& request) {
   if (request.verb != Verb::kPatch) return "application/json";
   switch (request.patch) {
-    case PatchKind::kMerge: return "application/merge-patch+json";
-    case PatchKind::kJson: return "application/json-patch+json";
-    case PatchKind::kStrategic: return "application/strategic-merge-patch+json";
+    case PatchKind::kMerge:
+      return "application/merge-patch+json";
+    case PatchKind::kJson:
+      return "application/json-patch+json";
+    case PatchKind::kStrategic:
+      return "application/strategic-merge-patch+json";
   }
   return "application/json";
 }
@@ -158,12 +185,18 @@ std::string describe(const Request& request) {
 
 std::string_view to_string(WatchEventType type) {
   switch (type) {
-    case WatchEventType::kAdded: return "ADDED";
-    case WatchEventType::kModified: return "MODIFIED";
-    case WatchEventType::kDeleted: return "DELETED";
-    case WatchEventType::kBookmark: return "BOOKMARK";
-    case WatchEventType::kError: return "ERROR";
-    case WatchEventType::kUnknown: return "UNKNOWN";
+    case WatchEventType::kAdded:
+      return "ADDED";
+    case WatchEventType::kModified:
+      return "MODIFIED";
+    case WatchEventType::kDeleted:
+      return "DELETED";
+    case WatchEventType::kBookmark:
+      return "BOOKMARK";
+    case WatchEventType::kError:
+      return "ERROR";
+    case WatchEventType::kUnknown:
+      return "UNKNOWN";
   }
   return "UNKNOWN";
 }

@@ -17,8 +17,8 @@ std::string_view to_string(Verb verb);
 
 enum class PatchKind { kMerge, kJson, kStrategic };
 
-// What is asked of an API server. Network transports send method(), target() and content_type(); the one in memory reads
-// the fields.
+// What is asked of an API server. Network transports send method(), target() and content_type(); the one in memory
+// reads the fields.
 struct Request {
   Verb verb = Verb::kGet;
   ResourceType type;
@@ -55,8 +55,8 @@ struct WatchEvent {
   Payload object;  // of kError: a Status
 };
 
-// A request or a watch under way. Destroying it cancels: its callbacks are not called any more. A write that was already
-// sent may take effect all the same.
+// A request or a watch under way. Destroying it cancels: its callbacks are not called any more. A write that was
+// already sent may take effect all the same.
 class Call {
  public:
   virtual ~Call() = default;
@@ -73,8 +73,8 @@ class Transport {
 
   struct WatchSink {
     std::function<void(WatchEvent)> on_event;
-    // Once, the last thing said: success where the server closed the stream, an error where the status wasn't 200 or the
-    // connection broke.
+    // Once, the last thing said: success where the server closed the stream, an error where the status wasn't 200 or
+    // the connection broke.
     std::function<void(Status)> on_end;
   };
 
@@ -83,8 +83,8 @@ class Transport {
   [[nodiscard]] virtual CallPtr watch(Request request, WatchSink sink) = 0;
 };
 
-// The error that an answer means: nothing where its status is below 400. The API's Status body decides before the number:
-// AlreadyExists and Conflict share 409.
+// The error that an answer means: nothing where its status is below 400. The API's Status body decides before the
+// number: AlreadyExists and Conflict share 409.
 std::optional<Error> error_of(const Request& request, const Response& response);
 // The error that an ERROR event's Status object means.
 Error error_of_status(const Json& status, std::string_view what);

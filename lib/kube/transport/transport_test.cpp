@@ -17,8 +17,10 @@ TEST(Target, names_the_core_group_other_groups_subresources_and_escapes_queries)
   Request list = request(Verb::kList, {"team a", ""});
   list.query = {{"labelSelector", "a=b,c in (d)"}, {"limit", "5"}};
   EXPECT_EQ(target(list), "/api/v1/namespaces/team%20a/pods?labelSelector=a%3Db%2Cc%20in%20%28d%29&limit=5");
-  Request update{.verb = Verb::kUpdate, .type = {"pitcrew.dev", "v1alpha1", "TrainingJob", "trainingjobs", true},
-                 .key = {"ns", "j"}, .subresource = "status"};
+  Request update{.verb = Verb::kUpdate,
+                 .type = {"pitcrew.dev", "v1alpha1", "TrainingJob", "trainingjobs", true},
+                 .key = {"ns", "j"},
+                 .subresource = "status"};
   EXPECT_EQ(target(update), "/apis/pitcrew.dev/v1alpha1/namespaces/ns/trainingjobs/j/status");
   EXPECT_EQ(method(update), "PUT");
   EXPECT_EQ(describe(update), "update trainingjobs/status ns/j");
@@ -28,8 +30,10 @@ TEST(ErrorOf, conflict_and_already_exists_share_a_number_and_not_a_code) {
   const Request create = request(Verb::kCreate, {"ns", "p"});
   EXPECT_EQ(error_of(create, status(409, "AlreadyExists", "x"))->code, Code::kAlreadyExists);
   EXPECT_EQ(error_of(create, status(409, "Conflict", "x"))->code, Code::kConflict);
-  EXPECT_EQ(error_of(create, status(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b"))->code,
-            Code::kPreconditionFailed);
+  EXPECT_EQ(
+      error_of(create, status(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b"))
+          ->code,
+      Code::kPreconditionFailed);
 }
 
 TEST(ErrorOf, numbers_alone_have_a_meaning) {

@@ -35,7 +35,9 @@ Result<Event> Event::decode(const Json& json) {
 
 Json Event::encode() const {
   Json json = fields::envelope(type(), metadata);
-  json["regarding"] = {{"apiVersion", regarding.api_version}, {"kind", regarding.kind}, {"name", regarding.name},
+  json["regarding"] = {{"apiVersion", regarding.api_version},
+                       {"kind", regarding.kind},
+                       {"name", regarding.name},
                        {"uid", regarding.uid}};
   if (!regarding.ns.empty()) json["regarding"]["namespace"] = regarding.ns;
   json["type"] = event_type;

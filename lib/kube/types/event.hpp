@@ -22,7 +22,7 @@ struct Event {
   std::string event_type;  // Normal, Warning
   std::string reason;      // CamelCase
   std::string action;
-  std::string note;        // at most 1 KiB
+  std::string note;  // at most 1 KiB
   std::string reporting_controller;
   std::string reporting_instance;
   std::optional<Instant> time;

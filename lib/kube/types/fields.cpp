@@ -82,7 +82,8 @@ Status read_meta(const Json& object, const ResourceType& type, ObjectMeta& meta)
   }
   const Json* metadata = find(object, "metadata");
   if (metadata == nullptr || !metadata->is_object()) {
-    return Error(Code::kDataLoss, "a " + type.kind + " without metadata; the server's answer is not one of the Kubernetes API");
+    return Error(Code::kDataLoss,
+                 "a " + type.kind + " without metadata; the server's answer is not one of the Kubernetes API");
   }
   read(*metadata, "name", meta.name);
   if (meta.name.empty()) return Error(Code::kDataLoss, "a " + type.kind + " without metadata.name");

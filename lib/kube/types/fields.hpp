@@ -8,8 +8,8 @@
 
 #include "lib/base/object_meta.hpp"
 
-// Tolerant reading of what the API sends: a field that is absent or of another type leaves its default, since servers are
-// newer and older than we are. Meant for the hot path of watches; what people write is read with ObjectReader.
+// Tolerant reading of what the API sends: a field that is absent or of another type leaves its default, since servers
+// are newer and older than we are. Meant for the hot path of watches; what people write is read with ObjectReader.
 namespace pitcrew::kube::fields {
 
 // The member, or null where `json` isn't an object, has no such member or it is JSON null.

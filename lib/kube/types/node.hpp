@@ -17,7 +17,7 @@ struct Taint {
 };
 
 struct NodeCondition {
-  std::string type;  // Ready, MemoryPressure, PitcrewHealthy …
+  std::string type;    // Ready, MemoryPressure, PitcrewHealthy …
   std::string status;  // True, False, Unknown
   std::string reason;
   std::string message;

@@ -85,7 +85,8 @@ Resources pod_requests(const Json& spec) {
     }
   });
   Resources total = sidecars;
-  fields::each(fields::find(spec, "containers"), [&](const Json& container) { add(total, container_requests(container)); });
+  fields::each(fields::find(spec, "containers"),
+               [&](const Json& container) { add(total, container_requests(container)); });
   raise_to(total, starting);
   if (const Json* overhead = fields::find(spec, "overhead")) add_quantities(*overhead, total);
   return total;
@@ -205,7 +206,8 @@ Json status_json(const Pod& pod) {
     scheduled["reason"] = "Unschedulable";
     scheduled["message"] = pod.unschedulable_message;
   }
-  status["conditions"] = Json::array({std::move(scheduled), {{"type", "Ready"}, {"status", pod.ready ? "True" : "False"}}});
+  status["conditions"] =
+      Json::array({std::move(scheduled), {{"type", "Ready"}, {"status", pod.ready ? "True" : "False"}}});
   return status;
 }
 
@@ -213,11 +215,16 @@ Json status_json(const Pod& pod) {
 
 std::string_view to_string(PodPhase phase) {
   switch (phase) {
-    case PodPhase::kPending: return "Pending";
-    case PodPhase::kRunning: return "Running";
-    case PodPhase::kSucceeded: return "Succeeded";
-    case PodPhase::kFailed: return "Failed";
-    case PodPhase::kUnknown: return "Unknown";
+    case PodPhase::kPending:
+      return "Pending";
+    case PodPhase::kRunning:
+      return "Running";
+    case PodPhase::kSucceeded:
+      return "Succeeded";
+    case PodPhase::kFailed:
+      return "Failed";
+    case PodPhase::kUnknown:
+      return "Unknown";
   }
   return "Unknown";
 }

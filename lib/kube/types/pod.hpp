@@ -10,17 +10,17 @@
 
 namespace pitcrew::kube {
 
-// Amounts of resources by name ("cpu", "memory", "nvidia.com/gpu"), in thousandths of the unit: 1500 is 1.5 CPUs; memory
-// is in thousandths of a byte.
+// Amounts of resources by name ("cpu", "memory", "nvidia.com/gpu"), in thousandths of the unit: 1500 is 1.5 CPUs;
+// memory is in thousandths of a byte.
 using Resources = std::map<std::string, int64_t>;
 // "1500m", "16Gi", "8" and so on.
 Result<int64_t> parse_quantity(std::string_view text);
 
 struct Toleration {
-  std::string key;       // empty with Exists: all
-  std::string operation; // Exists or Equal
+  std::string key;        // empty with Exists: all
+  std::string operation;  // Exists or Equal
   std::string value;
-  std::string effect;    // empty: all
+  std::string effect;  // empty: all
   bool operator==(const Toleration&) const = default;
 };
 
@@ -41,15 +41,15 @@ struct ContainerStatus {
   bool running = false;
   bool ready = false;
   int restarts = 0;
-  std::string waiting_reason;   // ImagePullBackOff, CrashLoopBackOff …
+  std::string waiting_reason;  // ImagePullBackOff, CrashLoopBackOff …
   std::string waiting_message;
   std::optional<Termination> terminated;       // how it ended, where it has
   std::optional<Termination> last_terminated;  // how the one before this one ended
   bool operator==(const ContainerStatus&) const = default;
 };
 
-// A pod as the operator sees it: what it decides by, never the whole object. Creating one sends the JSON that the operator
-// built from the job's template, so nothing of a template is lost by this type.
+// A pod as the operator sees it: what it decides by, never the whole object. Creating one sends the JSON that the
+// operator built from the job's template, so nothing of a template is lost by this type.
 struct Pod {
   ObjectMeta metadata;
   // spec
@@ -67,9 +67,9 @@ struct Pod {
   std::string pod_ip;
   std::optional<Instant> start_time;
   std::vector<ContainerStatus> containers;
-  bool scheduled = false;               // condition PodScheduled
-  std::string unschedulable_message;    // its message where it is False
-  bool ready = false;                   // condition Ready
+  bool scheduled = false;             // condition PodScheduled
+  std::string unschedulable_message;  // its message where it is False
+  bool ready = false;                 // condition Ready
 
   bool deleting() const { return metadata.deletion_time.has_value(); }
   bool ended() const { return phase == PodPhase::kSucceeded || phase == PodPhase::kFailed; }

@@ -10,7 +10,7 @@ __extension__ using Wide = __int128;
 
 struct Suffix {
   std::string_view name;
-  int64_t numerator;    // of thousandths
+  int64_t numerator;  // of thousandths
   int64_t denominator;
 };
 

@@ -91,7 +91,8 @@ Reflector::Actions Reflector::on_list_failed(const Error& error, Instant now, do
   if (state_ != State::kListing) return {};
   const bool too_old = error.code == Code::kGone;
   // A server whose cache is behind what we have seen, or another server after a restore.
-  const bool too_new = error.code == Code::kDeadlineExceeded && error.message.find("Too large resource version") != std::string::npos;
+  const bool too_new =
+      error.code == Code::kDeadlineExceeded && error.message.find("Too large resource version") != std::string::npos;
   if ((too_old || too_new) && !paging_restarted_) {
     Actions actions = list(true);
     paging_restarted_ = true;  // at once, but once
@@ -125,12 +126,14 @@ Reflector::Actions Reflector::on_event(const Event& event, Instant now, double c
     case WatchEventType::kError: {
       Actions actions{CloseWatch{}};
       const Error error = event.error.value_or(Error(Code::kInternal, "the watch failed without a reason"));
-      Actions next = error.code == Code::kGone ? expired(now, chance)
-                                               : back_off(error.code != Code::kTooManyRequests, error.retry_after, now, chance);
+      Actions next = error.code == Code::kGone
+                         ? expired(now, chance)
+                         : back_off(error.code != Code::kTooManyRequests, error.retry_after, now, chance);
       for (Action& action : next) actions.push_back(std::move(action));
       return actions;
     }
-    case WatchEventType::kUnknown: return {};
+    case WatchEventType::kUnknown:
+      return {};
   }
   return {};
 }
@@ -152,7 +155,8 @@ Reflector::Actions Reflector::on_watch_ended(const Status& status, Instant now, 
 
 Reflector::Actions Reflector::on_woken(Instant now, double chance) {
   switch (state_) {
-    case State::kBackingOff: return relist_ ? list(false) : watch(now, chance);
+    case State::kBackingOff:
+      return relist_ ? list(false) : watch(now, chance);
     case State::kWatching: {
       const Duration silent = now - last_heard_;
       if (silent < settings_.idle_limit) return {Sleep{settings_.idle_limit - silent}};
@@ -162,7 +166,8 @@ Reflector::Actions Reflector::on_woken(Instant now, double chance) {
       return actions;
     }
     case State::kIdle:
-    case State::kListing: return {};
+    case State::kListing:
+      return {};
   }
   return {};
 }

@@ -15,17 +15,18 @@ struct ReflectorSettings {
   uint32_t page_size = 500;
   Duration watch_timeout_min = seconds(300);  // the server is asked to end a watch after a random time between the two
   Duration watch_timeout_max = seconds(600);
-  Duration idle_limit = seconds(90);      // silence on a watch beyond its bookmarks: the connection is taken for dead
-  Duration short_watch = seconds(1);      // a watch that ends sooner, without an event, is an error
+  Duration idle_limit = seconds(90);  // silence on a watch beyond its bookmarks: the connection is taken for dead
+  Duration short_watch = seconds(1);  // a watch that ends sooner, without an event, is an error
   Duration backoff_first = milliseconds(800);
   Duration backoff_limit = seconds(30);
-  Duration backoff_reset = minutes(2);    // of health
+  Duration backoff_reset = minutes(2);  // of health
 };
 
-// The list-and-watch loop as a step function: what happened goes in, what to do comes out; no I/O, clock or chance inside
-// (client-go's policies, kube-rs's shape).
+// The list-and-watch loop as a step function: what happened goes in, what to do comes out; no I/O, clock or chance
+// inside (client-go's policies, kube-rs's shape).
 //
-//   kListing → pages arrive → kWatching → the stream ends → kWatching again from the last version, or kListing after a 410
+//   kListing → pages arrive → kWatching → the stream ends → kWatching again from the last version, or kListing after a
+//   410
 class Reflector {
  public:
   // ---- what happened ----
@@ -53,7 +54,7 @@ class Reflector {
   struct SendList {
     std::string resource_version;  // "0": any; "": the newest; else not older than this
     std::string continue_token;
-    uint32_t limit = 0;  // 0: no paging
+    uint32_t limit = 0;    // 0: no paging
     bool restart = false;  // the first page of a list: forget the pages before
   };
   struct FinishList {};  // all pages are there: put them in the place of what was known, what vanished is deleted
@@ -94,15 +95,15 @@ class Reflector {
 
   ReflectorSettings settings_;
   State state_ = State::kIdle;
-  bool listed_ = false;         // a whole list has been delivered
-  bool relist_ = true;          // after backing off: list, else watch
-  bool newest_ = false;         // the next list asks for the newest version: older ones have expired
+  bool listed_ = false;  // a whole list has been delivered
+  bool relist_ = true;   // after backing off: list, else watch
+  bool newest_ = false;  // the next list asks for the newest version: older ones have expired
   bool paging_restarted_ = false;
-  std::string list_version_;    // that the running list asked for
+  std::string list_version_;  // that the running list asked for
   std::string resource_version_;
   Instant watch_opened_;
   Instant last_heard_;
-  bool heard_ = false;          // an event on this watch
+  bool heard_ = false;  // an event on this watch
   int failures_ = 0;
   std::optional<Instant> healthy_since_;
 };

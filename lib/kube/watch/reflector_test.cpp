@@ -31,8 +31,12 @@ class ReflectorTest : public testing::Test {
     return text;
   }
   std::string started() { return step(Reflector::Started{}); }
-  std::string page(const std::string& version, const std::string& next = "") { return step(Reflector::Page{version, next}); }
-  std::string event(WatchEventType type, const std::string& version) { return step(Reflector::Event{type, version, {}}); }
+  std::string page(const std::string& version, const std::string& next = "") {
+    return step(Reflector::Page{version, next});
+  }
+  std::string event(WatchEventType type, const std::string& version) {
+    return step(Reflector::Event{type, version, {}});
+  }
   std::string error_event(Code code) { return step(Reflector::Event{WatchEventType::kError, "", Error(code, "x")}); }
   std::string ended(Status status = {}) { return step(Reflector::WatchEnded{std::move(status)}); }
   std::string woken() {
@@ -89,7 +93,8 @@ TEST_F(ReflectorTest, bug_02_410_as_an_error_event_inside_a_200_is_listed_again)
 
 TEST_F(ReflectorTest, bug_02_429_as_an_error_event_backs_off_and_keeps_the_version) {
   watching();
-  EXPECT_EQ(step(Reflector::Event{WatchEventType::kError, "", Error(Code::kTooManyRequests, "busy", seconds(9))}), "close sleep");
+  EXPECT_EQ(step(Reflector::Event{WatchEventType::kError, "", Error(Code::kTooManyRequests, "busy", seconds(9))}),
+            "close sleep");
   EXPECT_EQ(slept, seconds(9));
   EXPECT_EQ(woken(), "watch(10) sleep");
 }
@@ -120,7 +125,8 @@ TEST_F(ReflectorTest, an_expired_list_is_asked_for_the_newest_at_once_and_once) 
 TEST_F(ReflectorTest, a_server_that_is_behind_what_was_seen_is_asked_for_its_newest) {
   watching("10");
   ended(Error(Code::kGone, "410"));
-  EXPECT_EQ(step(Reflector::ListFailed{Error(Code::kDeadlineExceeded, "Too large resource version: 10, current: 3")}), "list(,,500)");
+  EXPECT_EQ(step(Reflector::ListFailed{Error(Code::kDeadlineExceeded, "Too large resource version: 10, current: 3")}),
+            "list(,,500)");
 }
 
 TEST_F(ReflectorTest, a_continue_token_that_expires_starts_the_list_again) {

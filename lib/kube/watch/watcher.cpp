@@ -105,7 +105,8 @@ void Watcher::carry_out(const Reflector::OpenWatch& watch) {
   Request stream = request(Verb::kWatch);
   stream.query.emplace_back("watch", "1");
   stream.query.emplace_back("allowWatchBookmarks", "true");
-  stream.query.emplace_back("timeoutSeconds", std::to_string(std::chrono::duration_cast<seconds>(watch.timeout).count()));
+  stream.query.emplace_back("timeoutSeconds",
+                            std::to_string(std::chrono::duration_cast<seconds>(watch.timeout).count()));
   stream.query.emplace_back("resourceVersion", watch.resource_version);
   add_scope(stream, scope_);
   call_ = transport_.watch(std::move(stream), {[this](WatchEvent event) { on_watch_event(event); },

@@ -25,8 +25,8 @@ struct WatchMetrics {
   uint64_t watches = 0;
   uint64_t events = 0;
   uint64_t bookmarks = 0;
-  uint64_t errors = 0;        // failed lists and watches
-  uint64_t expired = 0;       // 410, in either form
+  uint64_t errors = 0;   // failed lists and watches
+  uint64_t expired = 0;  // 410, in either form
   uint64_t undecodable = 0;
 };
 

@@ -10,7 +10,7 @@ std::string quoted(const ResourceType& type, const ObjectKey& key) {
 }  // namespace
 
 Json status_json(int code, std::string_view reason, const std::string& message) {
-  return {{"kind", "Status"},  {"apiVersion", "v1"}, {"status", code < 400 ? "Success" : "Failure"},
+  return {{"kind", "Status"}, {"apiVersion", "v1"}, {"status", code < 400 ? "Success" : "Failure"},
           {"reason", reason}, {"message", message}, {"code", code}};
 }
 
@@ -20,22 +20,36 @@ kube::Response status(int code, std::string_view reason, const std::string& mess
 
 kube::Response refused(const Error& error) {
   switch (error.code) {
-    case Code::kNotFound: return status(404, "NotFound", error.message);
-    case Code::kAlreadyExists: return status(409, "AlreadyExists", error.message);
-    case Code::kConflict: return status(409, "Conflict", error.message);
-    case Code::kPreconditionFailed: return status(409, "Conflict", "Precondition failed: " + error.message);
-    case Code::kGone: return status(410, "Expired", error.message);
-    case Code::kUnauthenticated: return status(401, "Unauthorized", error.message);
-    case Code::kForbidden: return status(403, "Forbidden", error.message);
-    case Code::kTooManyRequests: return status(429, "TooManyRequests", error.message);
-    case Code::kUnavailable: return status(503, "ServiceUnavailable", error.message);
-    case Code::kDeadlineExceeded: return status(504, "Timeout", error.message);
-    case Code::kResourceExhausted: return status(413, "RequestEntityTooLarge", error.message);
-    case Code::kUnsupported: return status(405, "MethodNotAllowed", error.message);
-    case Code::kInvalidArgument: return status(422, "Invalid", error.message);
+    case Code::kNotFound:
+      return status(404, "NotFound", error.message);
+    case Code::kAlreadyExists:
+      return status(409, "AlreadyExists", error.message);
+    case Code::kConflict:
+      return status(409, "Conflict", error.message);
+    case Code::kPreconditionFailed:
+      return status(409, "Conflict", "Precondition failed: " + error.message);
+    case Code::kGone:
+      return status(410, "Expired", error.message);
+    case Code::kUnauthenticated:
+      return status(401, "Unauthorized", error.message);
+    case Code::kForbidden:
+      return status(403, "Forbidden", error.message);
+    case Code::kTooManyRequests:
+      return status(429, "TooManyRequests", error.message);
+    case Code::kUnavailable:
+      return status(503, "ServiceUnavailable", error.message);
+    case Code::kDeadlineExceeded:
+      return status(504, "Timeout", error.message);
+    case Code::kResourceExhausted:
+      return status(413, "RequestEntityTooLarge", error.message);
+    case Code::kUnsupported:
+      return status(405, "MethodNotAllowed", error.message);
+    case Code::kInvalidArgument:
+      return status(422, "Invalid", error.message);
     case Code::kCancelled:
     case Code::kDataLoss:
-    case Code::kInternal: return status(500, "InternalError", error.message);
+    case Code::kInternal:
+      return status(500, "InternalError", error.message);
   }
   return status(500, "InternalError", error.message);
 }

@@ -57,10 +57,11 @@ std::string random_uid(Random& random) {
 bool dry_run(const Request& request) { return request.parameter("dryRun") == "All"; }
 
 Response too_large_version(uint64_t asked, uint64_t current) {
-  Json body = answers::status_json(504, "Timeout", "Too large resource version: " + std::to_string(asked) +
-                                                       ", current: " + std::to_string(current));
-  body["details"] = {{"retryAfterSeconds", 1},
-                     {"causes", Json::array({{{"reason", "ResourceVersionTooLarge"}, {"message", "Too large resource version"}}})}};
+  Json body = answers::status_json(
+      504, "Timeout", "Too large resource version: " + std::to_string(asked) + ", current: " + std::to_string(current));
+  body["details"] = {
+      {"retryAfterSeconds", 1},
+      {"causes", Json::array({{{"reason", "ResourceVersionTooLarge"}, {"message", "Too large resource version"}}})}};
   return {.status = 504, .body = Payload::of(std::move(body)), .retry_after = seconds(1)};
 }
 
@@ -107,7 +108,8 @@ class ApiServer::Impl {
     type.resource = resource;
     type.options = std::move(options);
     type.number = types_.size() - 1;
-    type.watches = std::make_unique<WatchHub>(loop_, type.resource, settings_.history, settings_.bookmark_every, version_);
+    type.watches =
+        std::make_unique<WatchHub>(loop_, type.resource, settings_.history, settings_.bookmark_every, version_);
   }
 
   Type* find(const ResourceType& resource) {
@@ -129,13 +131,20 @@ class ApiServer::Impl {
       return answers::status(404, "NotFound", "the server could not find the requested resource");
     }
     switch (request.verb) {
-      case Verb::kGet: return get(*type, request);
-      case Verb::kList: return list(*type, request);
-      case Verb::kWatch: return answers::bad_request("a watch is a stream; open it with watch()");
-      case Verb::kCreate: return request.subresource == "binding" ? bind(*type, request) : create(*type, request);
-      case Verb::kUpdate: return update(*type, request);
-      case Verb::kPatch: return patch(*type, request);
-      case Verb::kDelete: return remove(*type, request);
+      case Verb::kGet:
+        return get(*type, request);
+      case Verb::kList:
+        return list(*type, request);
+      case Verb::kWatch:
+        return answers::bad_request("a watch is a stream; open it with watch()");
+      case Verb::kCreate:
+        return request.subresource == "binding" ? bind(*type, request) : create(*type, request);
+      case Verb::kUpdate:
+        return update(*type, request);
+      case Verb::kPatch:
+        return patch(*type, request);
+      case Verb::kDelete:
+        return remove(*type, request);
     }
     return answers::bad_request("unknown verb");
   }
@@ -151,7 +160,8 @@ class ApiServer::Impl {
   }
   Status restore(const Json& snapshot);
 
-  std::string issue_token(const std::string& audience, const ObjectKey& pod, const std::string& pod_uid, Duration lifetime) {
+  std::string issue_token(const std::string& audience, const ObjectKey& pod, const std::string& pod_uid,
+                          Duration lifetime) {
     Tokens::Grant grant{audience, pod, pod_uid, "default", loop_.now() + lifetime};
     Type& pods = *find(kube::Pod::type());
     if (const auto found = pods.objects.find(pod); found != pods.objects.end()) {
@@ -183,8 +193,9 @@ class ApiServer::Impl {
   static bool is_pods(const Type& type) { return type.resource.plural == "pods" && type.resource.group.empty(); }
 
   static Response no_such_type(const Request& request) {
-    return answers::status(404, "NotFound", "the server could not find the requested resource (" +
-                                                request.type.plural + "." + request.type.group + ")");
+    return answers::status(
+        404, "NotFound",
+        "the server could not find the requested resource (" + request.type.plural + "." + request.type.group + ")");
   }
 
   Response get(Type& type, const Request& request) {
@@ -211,7 +222,8 @@ class ApiServer::Impl {
   std::vector<Payload> matching(const Type& type, const WatchHub::Interest& interest) {
     std::vector<Payload> items;
     in_namespace(type, interest.ns, [&](const Payload& body) {
-      if (interest.labels.matches_labels(**body.json()) && interest.fields.matches_fields(**body.json())) items.push_back(body);
+      if (interest.labels.matches_labels(**body.json()) && interest.fields.matches_fields(**body.json()))
+        items.push_back(body);
     });
     return items;
   }
@@ -240,8 +252,9 @@ class ApiServer::Impl {
     drop_expired_pages();
     const auto found = pages_.find(*id);
     if (found == pages_.end() || *offset > found->second.items.size()) {
-      return answers::status(410, "Expired", "The provided continue parameter is too old to display a consistent list result. "
-                                             "You can start a new list without the continue parameter.");
+      return answers::status(410, "Expired",
+                             "The provided continue parameter is too old to display a consistent list result. "
+                             "You can start a new list without the continue parameter.");
     }
     return page_of(type, *id, found->second, *offset, limit == 0 ? found->second.items.size() : limit);
   }
@@ -249,8 +262,9 @@ class ApiServer::Impl {
   Response page_of(Type& type, uint64_t id, const Pages& pages, uint64_t offset, uint64_t limit) {
     const uint64_t end = std::min<uint64_t>(pages.items.size(), offset + limit);
     const bool last = end == pages.items.size();
-    return page(type, {pages.items.begin() + static_cast<ptrdiff_t>(offset), pages.items.begin() + static_cast<ptrdiff_t>(end)},
-                pages.version, last ? "" : std::to_string(id) + "." + std::to_string(end));
+    return page(
+        type, {pages.items.begin() + static_cast<ptrdiff_t>(offset), pages.items.begin() + static_cast<ptrdiff_t>(end)},
+        pages.version, last ? "" : std::to_string(id) + "." + std::to_string(end));
   }
 
   static Response page(Type& type, std::vector<Payload> items, uint64_t version, const std::string& token) {
@@ -288,20 +302,24 @@ class ApiServer::Impl {
     }
     ObjectKey key{type.resource.namespaced ? request.key.ns : "", ""};
     if (const std::string* ns = text_at(object, "metadata.namespace"); ns != nullptr && *ns != key.ns) {
-      return answers::bad_request("the namespace of the object (" + *ns + ") does not match the request's (" + key.ns + ")");
+      return answers::bad_request("the namespace of the object (" + *ns + ") does not match the request's (" + key.ns +
+                                  ")");
     }
-    if (type.resource.namespaced && key.ns.empty()) return answers::bad_request("an empty namespace may not be set during creation");
+    if (type.resource.namespaced && key.ns.empty())
+      return answers::bad_request("an empty namespace may not be set during creation");
     if (const std::string* name = text_at(object, "metadata.name")) key.name = *name;
     if (const std::string* prefix = text_at(object, "metadata.generateName"); key.name.empty() && prefix != nullptr) {
       key.name = *prefix + random_text(random_, 5);
     }
     if (!rules::valid_name(key.name)) {
-      return answers::status(422, "Invalid", "metadata.name: '" + key.name + "' is not a lower-case RFC 1123 subdomain");
+      return answers::status(422, "Invalid",
+                             "metadata.name: '" + key.name + "' is not a lower-case RFC 1123 subdomain");
     }
     if (type.objects.count(key) > 0) {
       return answers::status(409, "AlreadyExists", type.resource.plural + " \"" + key.name + "\" already exists");
     }
-    for (const char* field : {"managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"}) meta.erase(field);
+    for (const char* field : {"managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"})
+      meta.erase(field);
     object["apiVersion"] = type.resource.api_version();
     object["kind"] = type.resource.kind;
     meta["name"] = key.name;
@@ -313,7 +331,8 @@ class ApiServer::Impl {
     if (type.options.status_subresource && type.resource.kind != "Node") object.erase("status");
     if (is_pods(type)) object["status"] = {{"phase", "Pending"}};
     if (type.options.admission) {
-      if (Status admitted = type.options.admission(nullptr, object); !admitted) return answers::refused(admitted.error());
+      if (Status admitted = type.options.admission(nullptr, object); !admitted)
+        return answers::refused(admitted.error());
     }
     if (dry_run(request)) return answers::object(Payload::of(std::move(object)), 201);
     const Payload created = commit(type, key, std::move(object), {});
@@ -333,12 +352,14 @@ class ApiServer::Impl {
   }
 
   static Response uid_conflict(const Type& type, const ObjectKey& key, const std::string& uid, const Json& old) {
-    return answers::conflict(type.resource, key, "Precondition failed: UID in precondition: " + uid +
-                                                     ", UID in object meta: " + rules::uid_of(old));
+    return answers::conflict(
+        type.resource, key,
+        "Precondition failed: UID in precondition: " + uid + ", UID in object meta: " + rules::uid_of(old));
   }
   static Response version_conflict(const Type& type, const ObjectKey& key) {
-    return answers::conflict(type.resource, key,
-                             "the object has been modified; please apply your changes to the latest version and try again");
+    return answers::conflict(
+        type.resource, key,
+        "the object has been modified; please apply your changes to the latest version and try again");
   }
 
   Response update(Type& type, const Request& request) {
@@ -347,7 +368,8 @@ class ApiServer::Impl {
     const auto found = type.objects.find(request.key);
     if (found == type.objects.end()) return answers::not_found(type.resource, request.key);
     if (const std::string* name = text_at(*body, "metadata.name"); name == nullptr || *name != request.key.name) {
-      return answers::bad_request("the name of the object does not match the name on the URL (" + request.key.name + ")");
+      return answers::bad_request("the name of the object does not match the name on the URL (" + request.key.name +
+                                  ")");
     }
     if (auto refused = stale(type, request.key, *body, **found->second.json())) return *std::move(refused);
     return replace(type, request, found->second, *std::move(body));
@@ -417,7 +439,8 @@ class ApiServer::Impl {
       const std::string* kind = text_at(condition, "type");
       if (kind == nullptr || *kind != "PodScheduled") conditions.push_back(condition);
     });
-    conditions.push_back({{"type", "PodScheduled"}, {"status", "True"}, {"lastTransitionTime", to_rfc3339(loop_.now())}});
+    conditions.push_back(
+        {{"type", "PodScheduled"}, {"status", "True"}, {"lastTransitionTime", to_rfc3339(loop_.now())}});
     next["status"]["conditions"] = std::move(conditions);
     if (!dry_run(request)) commit(type, request.key, std::move(next), Payload(found->second));
     return answers::status(201, "", "bound");
@@ -434,21 +457,24 @@ class ApiServer::Impl {
       options = *body;
     }
     if (options != nullptr) {
-      if (const std::string* uid = text_at(*options, "preconditions.uid"); uid != nullptr && *uid != rules::uid_of(old)) {
+      if (const std::string* uid = text_at(*options, "preconditions.uid");
+          uid != nullptr && *uid != rules::uid_of(old)) {
         return uid_conflict(type, request.key, *uid, old);
       }
       const std::string* version = text_at(*options, "preconditions.resourceVersion");
       if (version != nullptr && *version != rules::version_of(old)) return version_conflict(type, request.key);
       const std::string* propagation = text_at(*options, "propagationPolicy");
       if (propagation != nullptr && *propagation != "Background") {
-        return answers::status(422, "Invalid", "propagationPolicy: this server deletes dependents in the background only");
+        return answers::status(422, "Invalid",
+                               "propagationPolicy: this server deletes dependents in the background only");
       }
     }
     if (dry_run(request)) return answers::object(found->second);
     const int64_t grace = is_pods(type) ? rules::pod_grace(old, options) : 0;
     if (grace == 0 && !rules::has_finalizers(old)) return answers::object(erase(type, request.key));
     const bool again = rules::being_deleted(old);
-    if (again && grace >= old["metadata"].value("deletionGracePeriodSeconds", int64_t{0})) return answers::object(found->second);
+    if (again && grace >= old["metadata"].value("deletionGracePeriodSeconds", int64_t{0}))
+      return answers::object(found->second);
     Json next = old;
     next["metadata"]["deletionTimestamp"] = to_rfc3339(loop_.now() + seconds(grace));
     next["metadata"]["deletionGracePeriodSeconds"] = grace;
@@ -457,7 +483,8 @@ class ApiServer::Impl {
   }
 
   Response review(const Request& request) {
-    if (request.verb != Verb::kCreate) return answers::status(405, "MethodNotAllowed", "a TokenReview can only be created");
+    if (request.verb != Verb::kCreate)
+      return answers::status(405, "MethodNotAllowed", "a TokenReview can only be created");
     auto body = body_of(request);
     if (!body) return answers::bad_request(body.error().message);
     const Type& pods = *find(kube::Pod::type());
@@ -524,10 +551,12 @@ class ApiServer::Impl {
       if (found == type.objects.end()) continue;
       const Json& object = **found->second.json();
       const auto owners = Owners::owners_of(object);
-      const bool orphaned = std::none_of(owners.begin(), owners.end(), [&](const std::string& uid) { return owners_.alive(uid); });
+      const bool orphaned =
+          std::none_of(owners.begin(), owners.end(), [&](const std::string& uid) { return owners_.alive(uid); });
       if (orphaned) {
         Json options = {{"preconditions", {{"uid", rules::uid_of(object)}}}};
-        remove(type, {.verb = Verb::kDelete, .type = type.resource, .key = key, .body = Payload::of(std::move(options))});
+        remove(type,
+               {.verb = Verb::kDelete, .type = type.resource, .key = key, .body = Payload::of(std::move(options))});
         continue;
       }
       Json next = object;
@@ -552,7 +581,8 @@ Result<kube::CallPtr> ApiServer::Impl::watch(const Request& request, kube::Trans
   if (type == nullptr) return *kube::error_of(request, no_such_type(request));
   auto wanted = interest(request);
   if (!wanted) return wanted.error();
-  if (!request.key.name.empty()) return Error(Code::kInvalidArgument, "watch one object by fieldSelector=metadata.name=…");
+  if (!request.key.name.empty())
+    return Error(Code::kInvalidArgument, "watch one object by fieldSelector=metadata.name=…");
   wanted->bookmarks = request.parameter("allowWatchBookmarks") == "true";
   const auto timeout = number(request.parameter("timeoutSeconds"));
   wanted->timeout = timeout ? Duration(seconds(*timeout)) : settings_.watch_timeout;
@@ -576,7 +606,8 @@ Result<kube::CallPtr> ApiServer::Impl::watch(const Request& request, kube::Trans
 
 Status ApiServer::Impl::restore(const Json& snapshot) {
   for (const Type& type : types_) {
-    if (!type.objects.empty()) return Error(Code::kInvalidArgument, "restore: the server already has objects; restore into an empty one");
+    if (!type.objects.empty())
+      return Error(Code::kInvalidArgument, "restore: the server already has objects; restore into an empty one");
   }
   std::string version;
   kube::fields::read(snapshot, "resourceVersion", version);
@@ -597,7 +628,8 @@ Status ApiServer::Impl::restore(const Json& snapshot) {
       return candidate.resource.kind == *kind && candidate.resource.api_version() == *api_version;
     });
     if (type == types_.end()) {
-      return Error(Code::kInvalidArgument, "restore: type " + *api_version + " " + *kind + " is not known; register it first");
+      return Error(Code::kInvalidArgument,
+                   "restore: type " + *api_version + " " + *kind + " is not known; register it first");
     }
     const std::string* ns = text_at(object, "metadata.namespace");
     found.emplace_back(&*type, ObjectKey{ns == nullptr ? "" : *ns, *name}, Payload::of(object));
@@ -616,7 +648,8 @@ Status ApiServer::Impl::restore(const Json& snapshot) {
   return {};
 }
 
-ApiServer::ApiServer(Loop& loop, ApiServerSettings settings) : impl_(std::make_unique<Impl>(loop, std::move(settings))) {}
+ApiServer::ApiServer(Loop& loop, ApiServerSettings settings)
+    : impl_(std::make_unique<Impl>(loop, std::move(settings))) {}
 ApiServer::~ApiServer() = default;
 
 void ApiServer::register_type(const ResourceType& type, TypeOptions options) { impl_->add(type, std::move(options)); }

@@ -12,13 +12,13 @@
 namespace pitcrew::local {
 
 struct ApiServerSettings {
-  uint64_t seed = 1;                       // of UIDs and generated names
-  size_t history = 4096;                   // events kept per type for watches that start in the past
+  uint64_t seed = 1;      // of UIDs and generated names
+  size_t history = 4096;  // events kept per type for watches that start in the past
   Duration bookmark_every = seconds(60);
-  Duration watch_timeout = minutes(30);    // where a watch names none
+  Duration watch_timeout = minutes(30);  // where a watch names none
   Duration continue_lifetime = minutes(5);
-  Duration gc_delay{0};                    // from an owner's end to its dependents'
-  bool gone_as_status = false;             // a watch from a lost version: HTTP 410 instead of an ERROR event
+  Duration gc_delay{0};         // from an owner's end to its dependents'
+  bool gone_as_status = false;  // a watch from a lost version: HTTP 410 instead of an ERROR event
   // Unguessable text for service-account tokens; unset: from the seed, which is for simulations alone.
   std::function<std::string()> token_source;
 };
@@ -34,12 +34,12 @@ struct Change {
 };
 
 // A Kubernetes API server in memory: storage with resource versions, generations and UIDs, optimistic concurrency, the
-// status subresource, selectors, paging, watches with bookmarks and expiry, graceful deletion of pods, finalizers, owner
-// garbage collection, bindings, and service-account tokens. `pitcrew run` and the simulation stand on it.
+// status subresource, selectors, paging, watches with bookmarks and expiry, graceful deletion of pods, finalizers,
+// owner garbage collection, bindings, and service-account tokens. `pitcrew run` and the simulation stand on it.
 //
-// Lives on a Loop; time comes from it. Requests are answered at once; MemoryTransport puts it behind the loop. Registered
-// from the start: pods, nodes, leases, events, secrets, configmaps, services, priorityclasses, poddisruptionbudgets,
-// serviceaccounts, tokenreviews.
+// Lives on a Loop; time comes from it. Requests are answered at once; MemoryTransport puts it behind the loop.
+// Registered from the start: pods, nodes, leases, events, secrets, configmaps, services, priorityclasses,
+// poddisruptionbudgets, serviceaccounts, tokenreviews.
 class ApiServer {
  public:
   // Changes the object (defaults) or refuses it. `old` is null for a create. Not called for status updates and deletes.
@@ -82,8 +82,8 @@ class ApiServer {
   // Ends every open watch, as a restart of the server would.
   void close_watches();
 
-  // A token of a pod's service account, as the kubelet projects it; TokenReview knows it until it expires, the pod is gone
-  // or its UID differs.
+  // A token of a pod's service account, as the kubelet projects it; TokenReview knows it until it expires, the pod is
+  // gone or its UID differs.
   std::string issue_token(const std::string& audience, const ObjectKey& pod, const std::string& pod_uid,
                           Duration lifetime);
 

@@ -31,7 +31,8 @@ BENCHMARK(lease_renewal);
 
 Json large_pod() {
   Json container = {{"name", "train"}, {"image", "registry/train:1"}, {"command", {"python", "train.py"}}};
-  for (int i = 0; i < 20; ++i) container["env"].push_back({{"name", "VARIABLE_" + std::to_string(i)}, {"value", "some value"}});
+  for (int i = 0; i < 20; ++i)
+    container["env"].push_back({{"name", "VARIABLE_" + std::to_string(i)}, {"value", "some value"}});
   container["resources"] = {{"requests", {{"cpu", "8"}, {"memory", "64Gi"}, {"nvidia.com/gpu", "8"}}}};
   return {{"metadata", {{"name", "p"}, {"namespace", "ns"}, {"labels", {{"pitcrew.dev/job", "a"}, {"app", "b"}}}}},
           {"spec", {{"containers", Json::array({container})}, {"nodeName", "n1"}}}};
@@ -70,7 +71,8 @@ void quiet_hour(benchmark::State& state) {
     std::vector<kube::Lease> leases(12);
     for (size_t i = 0; i < leases.size(); ++i) {
       leases[i].metadata = {.name = "n" + std::to_string(i), .ns = "kube-node-lease"};
-      client.create<kube::Lease>(leases[i], [&, i](const Result<kube::Ptr<kube::Lease>>& created) { leases[i] = **created; });
+      client.create<kube::Lease>(leases[i],
+                                 [&, i](const Result<kube::Ptr<kube::Lease>>& created) { leases[i] = **created; });
     }
     std::vector<std::unique_ptr<kube::Informer<kube::Pod>>> informers;
     for (int i = 0; i < 15; ++i) {

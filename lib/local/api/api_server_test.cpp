@@ -30,11 +30,16 @@ const ResourceType& config_maps() {
 class ApiServerTest : public testing::Test {
  protected:
   ApiServerTest() : ApiServerTest(ApiServerSettings{.history = 8}) {}
-  explicit ApiServerTest(ApiServerSettings settings) : server(loop, std::move(settings)) { server.register_type(jobs(), {}); }
+  explicit ApiServerTest(ApiServerSettings settings) : server(loop, std::move(settings)) {
+    server.register_type(jobs(), {});
+  }
 
   Response ask(Verb verb, const ResourceType& type, const std::string& name, Json body = nullptr,
                std::vector<std::pair<std::string, std::string>> query = {}, const std::string& subresource = "") {
-    Request request{.verb = verb, .type = type, .key = {type.namespaced ? "ns" : "", name}, .subresource = subresource,
+    Request request{.verb = verb,
+                    .type = type,
+                    .key = {type.namespaced ? "ns" : "", name},
+                    .subresource = subresource,
                     .query = std::move(query)};
     if (!body.is_null()) request.body = Payload::of(std::move(body));
     return server.handle(request);
@@ -56,8 +61,10 @@ class ApiServerTest : public testing::Test {
     if (!version.empty()) request.query.emplace_back("resourceVersion", version);
     return server.watch(request, {[&seen](const WatchEvent& event) {
                                     const Json& object = **event.object.json();
-                                    const Json* named = event.type == WatchEventType::kError ? &object["reason"] : nullptr;
-                                    if (named == nullptr && object["metadata"].contains("name")) named = &object["metadata"]["name"];
+                                    const Json* named =
+                                        event.type == WatchEventType::kError ? &object["reason"] : nullptr;
+                                    if (named == nullptr && object["metadata"].contains("name"))
+                                      named = &object["metadata"]["name"];
                                     seen.events.push_back(std::string(to_string(event.type)) +
                                                           (named == nullptr ? "" : " " + named->get<std::string>()));
                                   },
@@ -225,8 +232,10 @@ TEST_F(ApiServerTest, nodes_register_with_their_status) {
 
 TEST_F(ApiServerTest, a_pod_of_a_deleted_job_terminates_and_one_that_was_never_bound_is_gone) {
   const Json job = create(jobs(), "j");
-  const Json owners = Json::array({{{"apiVersion", "pitcrew.dev/v1alpha1"}, {"kind", "TrainingJob"}, {"name", "j"}, {"uid", uid(job)}}});
-  for (const char* name : {"bound", "waiting"}) create(Pod::type(), name, {{"metadata", {{"ownerReferences", owners}}}});
+  const Json owners = Json::array(
+      {{{"apiVersion", "pitcrew.dev/v1alpha1"}, {"kind", "TrainingJob"}, {"name", "j"}, {"uid", uid(job)}}});
+  for (const char* name : {"bound", "waiting"})
+    create(Pod::type(), name, {{"metadata", {{"ownerReferences", owners}}}});
   ask(Verb::kCreate, Pod::type(), "bound", {{"target", {{"name", "n1"}}}}, {}, "binding");
   ask(Verb::kDelete, jobs(), "j");
   loop.run_ready();
@@ -237,15 +246,17 @@ TEST_F(ApiServerTest, a_pod_of_a_deleted_job_terminates_and_one_that_was_never_b
 TEST_F(ApiServerTest, observers_see_every_commit_in_order) {
   std::vector<std::string> seen;
   server.add_observer([&](const Change& change) {
-    seen.push_back(std::string(to_string(change.type)) + " " + change.key.name + " " + std::to_string(change.resource_version));
+    seen.push_back(std::string(to_string(change.type)) + " " + change.key.name + " " +
+                   std::to_string(change.resource_version));
   });
   const uint64_t start = server.resource_version();
   Json object = create(config_maps(), "a");
   object["data"] = {{"x", "1"}};
   ask(Verb::kUpdate, config_maps(), "a", object);
   ask(Verb::kDelete, config_maps(), "a");
-  EXPECT_EQ(seen, (std::vector<std::string>{"ADDED a " + std::to_string(start + 1), "MODIFIED a " + std::to_string(start + 2),
-                                            "DELETED a " + std::to_string(start + 3)}));
+  EXPECT_EQ(seen,
+            (std::vector<std::string>{"ADDED a " + std::to_string(start + 1), "MODIFIED a " + std::to_string(start + 2),
+                                      "DELETED a " + std::to_string(start + 3)}));
   EXPECT_EQ(server.writes(config_maps()), 3u);
 }
 
@@ -259,7 +270,8 @@ TEST_F(ApiServerTest, a_snapshot_comes_back_with_uids_and_versions_that_grow_on)
   EXPECT_EQ(**restored.find(jobs(), {"ns", "j"}).json(), before);
   EXPECT_EQ(restored.resource_version(), server.resource_version());
   EXPECT_FALSE(restored.restore(snapshot));  // not into one with objects
-  Request request{.verb = Verb::kCreate, .type = jobs(), .key = {"ns", ""}, .body = Payload::of({{"metadata", {{"name", "k"}}}})};
+  Request request{
+      .verb = Verb::kCreate, .type = jobs(), .key = {"ns", ""}, .body = Payload::of({{"metadata", {{"name", "k"}}}})};
   EXPECT_GT(std::stoull(body(restored.handle(request))["metadata"]["resourceVersion"].get<std::string>()),
             server.resource_version());
   EXPECT_EQ(restored.restore(Json::object()).ok(), false);
@@ -281,7 +293,8 @@ TEST_F(ApiServerTest, a_token_is_known_for_its_pod_its_audience_and_its_time) {
   ask(Verb::kDelete, Pod::type(), "p");
   create(Pod::type(), "p");  // another pod of the same name
   EXPECT_EQ(review(token, "pitcrew")["authenticated"], false);
-  const std::string later = server.issue_token("pitcrew", {"ns", "p"}, (*server.find(Pod::type(), {"ns", "p"}).as<Pod>())->metadata.uid, minutes(10));
+  const std::string later = server.issue_token(
+      "pitcrew", {"ns", "p"}, (*server.find(Pod::type(), {"ns", "p"}).as<Pod>())->metadata.uid, minutes(10));
   loop.run_for(minutes(10));
   EXPECT_EQ(review(later, "pitcrew")["authenticated"], false);
 }
@@ -289,7 +302,10 @@ TEST_F(ApiServerTest, a_token_is_known_for_its_pod_its_audience_and_its_time) {
 TEST_F(ApiServerTest, the_same_seed_gives_the_same_uids) {
   ApiServer one(loop, {.seed = 5});
   ApiServer two(loop, {.seed = 5});
-  const Request request{.verb = Verb::kCreate, .type = config_maps(), .key = {"ns", ""}, .body = Payload::of({{"metadata", {{"name", "k"}}}})};
+  const Request request{.verb = Verb::kCreate,
+                        .type = config_maps(),
+                        .key = {"ns", ""},
+                        .body = Payload::of({{"metadata", {{"name", "k"}}}})};
   EXPECT_EQ(body(one.handle(request)), body(two.handle(request)));
 }
 

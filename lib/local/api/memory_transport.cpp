@@ -13,7 +13,8 @@ using kube::Response;
 using kube::WatchEvent;
 
 kube::Response too_many_requests(Duration retry_after) {
-  Response response = answers::status(429, "TooManyRequests", "the server has received too many requests; try again later");
+  Response response =
+      answers::status(429, "TooManyRequests", "the server has received too many requests; try again later");
   response.retry_after = retry_after;
   return response;
 }
@@ -85,15 +86,17 @@ class MemoryTransport::Impl : public std::enable_shared_from_this<Impl> {
 
   void reply(const std::shared_ptr<Exchange>& exchange, Result<Response> response) {
     if (exchange->fault.reply_delay <= Duration(0)) return exchange->finish(std::move(response));
-    exchange->travel = loop.after(exchange->fault.reply_delay, [self = shared_from_this(), exchange, response = std::move(response)] {
-      if (!self->connected) return self->arm_timeout(exchange);
-      exchange->finish(response);
-    });
+    exchange->travel =
+        loop.after(exchange->fault.reply_delay, [self = shared_from_this(), exchange, response = std::move(response)] {
+          if (!self->connected) return self->arm_timeout(exchange);
+          exchange->finish(response);
+        });
   }
 
   void arm_timeout(const std::shared_ptr<Exchange>& exchange) {
     if (exchange->timeout || exchange->answered) return;
-    exchange->timeout = loop.after(exchange->request.timeout, [exchange] { exchange->finish(no_answer(exchange->request)); });
+    exchange->timeout =
+        loop.after(exchange->request.timeout, [exchange] { exchange->finish(no_answer(exchange->request)); });
   }
 
   Loop::TimerPtr travel(Duration delay, Loop::Task task) {
@@ -160,13 +163,14 @@ class MemoryTransport::Impl::Stream : public std::enable_shared_from_this<Stream
       return deliver_end(error ? Status(*std::move(error)) : Status());
     }
     opened_ = true;
-    auto call = transport_->server.watch(
-        request_, {[weak = weak_from_this()](WatchEvent event) {
-                     if (const auto self = weak.lock()) self->on_event(std::move(event));
-                   },
-                   [weak = weak_from_this()](Status status) {
-                     if (const auto self = weak.lock()) self->push_end(std::move(status));
-                   }});
+    auto call = transport_->server.watch(request_, {[weak = weak_from_this()](WatchEvent event) {
+                                                      if (const auto self = weak.lock())
+                                                        self->on_event(std::move(event));
+                                                    },
+                                                    [weak = weak_from_this()](Status status) {
+                                                      if (const auto self = weak.lock())
+                                                        self->push_end(std::move(status));
+                                                    }});
     if (!call) return deliver_end(call.error());
     server_call_ = *std::move(call);
   }

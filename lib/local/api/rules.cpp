@@ -13,11 +13,18 @@ namespace {
 using kube::fields::find;
 
 // Metadata that only the server sets.
-constexpr std::array<const char*, 8> kServerOwned{"name",       "namespace",         "uid",
-                                                  "generation", "creationTimestamp", "deletionTimestamp",
-                                                  "deletionGracePeriodSeconds", "resourceVersion"};
+constexpr std::array<const char*, 8> kServerOwned{"name",
+                                                  "namespace",
+                                                  "uid",
+                                                  "generation",
+                                                  "creationTimestamp",
+                                                  "deletionTimestamp",
+                                                  "deletionGracePeriodSeconds",
+                                                  "resourceVersion"};
 
-bool desired(const std::string& field) { return field != "metadata" && field != "status" && field != "kind" && field != "apiVersion"; }
+bool desired(const std::string& field) {
+  return field != "metadata" && field != "status" && field != "kind" && field != "apiVersion";
+}
 
 bool desired_state_differs(const Json& old, const Json& next) {
   for (auto field = next.begin(); field != next.end(); ++field) {
@@ -55,7 +62,8 @@ Status prepare_update(const Json& old, Json& next, bool keep_status) {
     kube::fields::read(meta, "finalizers", after);
     for (const std::string& finalizer : after) {
       if (std::find(before.begin(), before.end(), finalizer) == before.end()) {
-        return Error(Code::kInvalidArgument, "metadata.finalizers: no new finalizers can be added if the object is being deleted");
+        return Error(Code::kInvalidArgument,
+                     "metadata.finalizers: no new finalizers can be added if the object is being deleted");
       }
     }
   }

@@ -10,8 +10,8 @@ namespace pitcrew::local::rules {
 // RFC 1123 subdomain: what a name may be.
 bool valid_name(const std::string& name);
 
-// Makes a replacement of `next`: what a client may not change of the metadata is taken from `old`, with `keep_status` the
-// status too; the generation grows where anything but metadata and status differs.
+// Makes a replacement of `next`: what a client may not change of the metadata is taken from `old`, with `keep_status`
+// the status too; the generation grows where anything but metadata and status differs.
 Status prepare_update(const Json& old, Json& next, bool keep_status);
 
 // `old` with the status of `next`; nothing else changes.

@@ -8,8 +8,9 @@
 namespace pitcrew::local {
 namespace {
 
-constexpr std::array<std::string_view, 7> kFields{"metadata.name", "metadata.namespace", "spec.nodeName",  "status.phase",
-                                                  "reason",        "regarding.name",     "spec.unschedulable"};
+constexpr std::array<std::string_view, 7> kFields{
+    "metadata.name", "metadata.namespace", "spec.nodeName",     "status.phase",
+    "reason",        "regarding.name",     "spec.unschedulable"};
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
@@ -45,11 +46,13 @@ Error bad_selector(std::string_view term) {
 
 Result<Selector::Requirement> Selector::parse(std::string_view term) {
   if (const size_t at = term.find("!="); at != term.npos) {
-    return Requirement{std::string(trim(term.substr(0, at))), Operator::kNotIn, {std::string(trim(term.substr(at + 2)))}};
+    return Requirement{
+        std::string(trim(term.substr(0, at))), Operator::kNotIn, {std::string(trim(term.substr(at + 2)))}};
   }
   if (const size_t at = term.find('='); at != term.npos) {
     const size_t skip = term.substr(at, 2) == "==" ? 2 : 1;
-    return Requirement{std::string(trim(term.substr(0, at))), Operator::kIn, {std::string(trim(term.substr(at + skip)))}};
+    return Requirement{
+        std::string(trim(term.substr(0, at))), Operator::kIn, {std::string(trim(term.substr(at + skip)))}};
   }
   if (const size_t open = term.find('('); open != term.npos) {
     if (term.back() != ')') return bad_selector(term);
@@ -58,7 +61,8 @@ Result<Selector::Requirement> Selector::parse(std::string_view term) {
     if (space == head.npos) return bad_selector(term);
     const std::string_view word = head.substr(space + 1);
     if (word != "in" && word != "notin") return bad_selector(term);
-    Requirement requirement{std::string(trim(head.substr(0, space))), word == "in" ? Operator::kIn : Operator::kNotIn, {}};
+    Requirement requirement{
+        std::string(trim(head.substr(0, space))), word == "in" ? Operator::kIn : Operator::kNotIn, {}};
     for (const std::string_view value : split(term.substr(open + 1, term.size() - open - 2))) {
       requirement.values.emplace_back(value);
     }
@@ -94,10 +98,14 @@ bool Selector::matches(const Requirement& requirement, const std::string* value)
     return std::find(requirement.values.begin(), requirement.values.end(), *value) != requirement.values.end();
   };
   switch (requirement.operation) {
-    case Operator::kIn: return value != nullptr && listed();
-    case Operator::kNotIn: return value == nullptr || !listed();
-    case Operator::kExists: return value != nullptr;
-    case Operator::kNotExists: return value == nullptr;
+    case Operator::kIn:
+      return value != nullptr && listed();
+    case Operator::kNotIn:
+      return value == nullptr || !listed();
+    case Operator::kExists:
+      return value != nullptr;
+    case Operator::kNotExists:
+      return value == nullptr;
   }
   return false;
 }

@@ -12,8 +12,8 @@ namespace pitcrew::local {
 class Selector {
  public:
   static Result<Selector> labels(std::string_view text);
-  // Equality and inequality of metadata.name, metadata.namespace, spec.nodeName, status.phase and reason-like fields that
-  // the API serves; another field is an error, as there.
+  // Equality and inequality of metadata.name, metadata.namespace, spec.nodeName, status.phase and reason-like fields
+  // that the API serves; another field is an error, as there.
   static Result<Selector> fields(std::string_view text);
 
   bool empty() const { return requirements_.empty(); }

@@ -39,7 +39,8 @@ bool WatchHub::Interest::matches(const Json& object) const {
   return labels.matches_labels(object) && fields.matches_fields(object);
 }
 
-WatchHub::WatchHub(Loop& loop, const ResourceType& type, size_t history, Duration bookmark_every, const uint64_t& version)
+WatchHub::WatchHub(Loop& loop, const ResourceType& type, size_t history, Duration bookmark_every,
+                   const uint64_t& version)
     : loop_(loop),
       type_(type),
       limit_(history),
@@ -165,12 +166,13 @@ void WatchHub::bookmark(Watch& watch, bool initial_end) {
 }
 
 void WatchHub::arm_bookmark(const std::shared_ptr<Watch>& watch) {
-  watch->bookmark = loop_.after(bookmark_every_, [this, hub = std::weak_ptr<WatchHub*>(self_), weak = std::weak_ptr<Watch>(watch)] {
-    const auto due = weak.lock();
-    if (!due || !due->open || hub.expired()) return;
-    bookmark(*due, false);
-    arm_bookmark(due);
-  });
+  watch->bookmark =
+      loop_.after(bookmark_every_, [this, hub = std::weak_ptr<WatchHub*>(self_), weak = std::weak_ptr<Watch>(watch)] {
+        const auto due = weak.lock();
+        if (!due || !due->open || hub.expired()) return;
+        bookmark(*due, false);
+        arm_bookmark(due);
+      });
 }
 
 void WatchHub::end(Watch& watch, Status status) {
@@ -197,7 +199,8 @@ void WatchHub::close_all() {
 size_t WatchHub::size() const {
   size_t count = 0;
   const auto add = [&](const Watches& watches) {
-    count += static_cast<size_t>(std::count_if(watches.begin(), watches.end(), [](const auto& watch) { return watch->open; }));
+    count += static_cast<size_t>(
+        std::count_if(watches.begin(), watches.end(), [](const auto& watch) { return watch->open; }));
   };
   add(general_);
   for (const auto* routes : {&by_node_, &by_name_}) {

@@ -13,8 +13,9 @@
 
 namespace pitcrew::local {
 
-// The watches of one resource type and the history that lets a watch start in the past. Watches that ask for one node's or
-// one name's objects are found by it, so that an event costs what it concerns. Owned by the API server; lives on its loop.
+// The watches of one resource type and the history that lets a watch start in the past. Watches that ask for one node's
+// or one name's objects are found by it, so that an event costs what it concerns. Owned by the API server; lives on its
+// loop.
 class WatchHub {
  public:
   struct Event {

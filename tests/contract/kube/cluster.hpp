@@ -47,7 +47,8 @@ class KubeContract : public testing::TestWithParam<ClusterKind> {
   Result<T> wait(const std::function<void(kube::Callback<T>)>& start) {
     auto answer = std::make_shared<std::optional<Result<T>>>();
     start([answer](Result<T> result) { answer->emplace(std::move(result)); });
-    if (!cluster->run_until([&] { return answer->has_value(); })) return Error(Code::kDeadlineExceeded, "no answer in this test");
+    if (!cluster->run_until([&] { return answer->has_value(); }))
+      return Error(Code::kDeadlineExceeded, "no answer in this test");
     return std::move(**answer);
   }
   template <typename T>
@@ -69,12 +70,14 @@ class KubeContract : public testing::TestWithParam<ClusterKind> {
   Status remove(const ResourceType& type, const std::string& name, kube::RemoveOptions options = {}) {
     auto answer = std::make_shared<std::optional<Status>>();
     client.remove_raw(type, {ns, name}, options, [answer](Status status) { answer->emplace(std::move(status)); });
-    if (!cluster->run_until([&] { return answer->has_value(); })) return Error(Code::kDeadlineExceeded, "no answer in this test");
+    if (!cluster->run_until([&] { return answer->has_value(); }))
+      return Error(Code::kDeadlineExceeded, "no answer in this test");
     return **answer;
   }
 
   Json config_map(const std::string& name, Json data = Json::object(), Json labels = Json::object()) {
-    return {{"metadata", {{"name", name}, {"namespace", ns}, {"labels", std::move(labels)}}}, {"data", std::move(data)}};
+    return {{"metadata", {{"name", name}, {"namespace", ns}, {"labels", std::move(labels)}}},
+            {"data", std::move(data)}};
   }
   Json pod(const std::string& name) {
     return {{"metadata", {{"name", name}, {"namespace", ns}}},

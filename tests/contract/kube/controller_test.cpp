@@ -34,7 +34,8 @@ TEST_F(ControllerTest, bug_20_no_work_begins_before_the_caches_have_synced) {
 
 TEST_F(ControllerTest, so_many_keys_are_worked_on_at_once_and_none_twice) {
   std::vector<Controller::Done> open;
-  Controller controller(loop, {.workers = 3}, [&](const ObjectKey&, Controller::Done done) { open.push_back(std::move(done)); });
+  Controller controller(loop, {.workers = 3},
+                        [&](const ObjectKey&, Controller::Done done) { open.push_back(std::move(done)); });
   controller.start();
   for (const char* name : {"a", "b", "c", "d", "a"}) controller.enqueue(key(name));
   loop.run_for(seconds(1));
@@ -114,7 +115,8 @@ TEST_F(ControllerTest, an_answer_after_its_end_is_ignored) {
   loop.run_for(seconds(1));
 }
 
-// A reconciler that keeps three pods per key, by deterministic names, on a watch that is late and a server that loses answers.
+// A reconciler that keeps three pods per key, by deterministic names, on a watch that is late and a server that loses
+// answers.
 TEST_F(ControllerTest, bug_05_a_stale_cache_makes_no_second_pod_and_a_quiet_world_makes_no_writes) {
   Random random(11);
   bool faults = true;
@@ -136,12 +138,13 @@ TEST_F(ControllerTest, bug_05_a_stale_cache_makes_no_second_pod_and_a_quiet_worl
       const std::string name = which.name + "-" + std::to_string(i);
       if (pods.store().get({"ns", name})) continue;
       expectations.expect(which, name);
-      return client.create_raw(kube::Pod::type(), pod(name), [&, which, name, done](const Result<kube::Payload>& created) {
-        if (created) return done(Reconciled::again_after(Duration(0)));
-        expectations.observed(which, name);  // unknown: the next run repeats the create under the same name
-        if (created.error().code == Code::kAlreadyExists) return done(Reconciled::again_after(seconds(3)));
-        done(Reconciled::failed(created.error()));
-      });
+      return client.create_raw(
+          kube::Pod::type(), pod(name), [&, which, name, done](const Result<kube::Payload>& created) {
+            if (created) return done(Reconciled::again_after(Duration(0)));
+            expectations.observed(which, name);  // unknown: the next run repeats the create under the same name
+            if (created.error().code == Code::kAlreadyExists) return done(Reconciled::again_after(seconds(3)));
+            done(Reconciled::failed(created.error()));
+          });
     }
     done(Reconciled::done());
   });

@@ -11,7 +11,8 @@ using kube::Verb;
 
 class EventRecorderTest : public MemoryWorld {
  protected:
-  void record(const std::string& name = "p", const std::string& reason = "NodeLost", const std::string& note = "node n1 is gone") {
+  void record(const std::string& name = "p", const std::string& reason = "NodeLost",
+              const std::string& note = "node n1 is gone") {
     recorder.record({"v1", "Pod", "ns", name, "uid-" + name}, "Warning", reason, "Recover", note);
   }
   std::vector<Event> events() {

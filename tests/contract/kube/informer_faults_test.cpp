@@ -14,25 +14,26 @@ using local::WatchFault;
 class InformerFaults : public MemoryWorld {
  protected:
   void start() {
-    informer.add_handler({[this](const auto& now, bool initial) { tell((initial ? "initial " : "add ") + now->metadata.name); },
-                          [this](const auto&, const auto& now) { tell("update " + now->metadata.name); },
-                          [this](const auto& last, bool unseen) {
-                            tell((unseen ? "vanished " : "delete ") + last->metadata.name);
-                          }});
+    informer.add_handler(
+        {[this](const auto& now, bool initial) { tell((initial ? "initial " : "add ") + now->metadata.name); },
+         [this](const auto&, const auto& now) { tell("update " + now->metadata.name); },
+         [this](const auto& last, bool unseen) { tell((unseen ? "vanished " : "delete ") + last->metadata.name); }});
     informer.start();
     loop.run_for(seconds(5));
   }
   void tell(std::string what) { told.push_back(std::move(what)); }
   std::vector<std::string> news() { return std::exchange(told, {}); }
   void on_events(std::function<WatchFault(int)> faults) {
-    transport.set_faults({}, [count = 0, faults = std::move(faults)](const auto&, const kube::WatchEvent& event) mutable {
-      return event.type == kube::WatchEventType::kBookmark ? WatchFault{} : faults(++count);
-    });
+    transport.set_faults({},
+                         [count = 0, faults = std::move(faults)](const auto&, const kube::WatchEvent& event) mutable {
+                           return event.type == kube::WatchEventType::kBookmark ? WatchFault{} : faults(++count);
+                         });
   }
   // Whether the cache and the server have the same objects in the same versions.
   testing::AssertionResult up_to_date() {
     if (informer.store().size() != server.count(Pod::type())) {
-      return testing::AssertionFailure() << informer.store().size() << " cached, " << server.count(Pod::type()) << " there";
+      return testing::AssertionFailure() << informer.store().size() << " cached, " << server.count(Pod::type())
+                                         << " there";
     }
     testing::AssertionResult result = testing::AssertionSuccess();
     server.for_each(Pod::type(), [&](const kube::Payload& payload) {
@@ -174,7 +175,8 @@ TEST_F(InformerFaults, a_quiet_day_costs_few_requests_and_no_lists) {
   EXPECT_EQ(informer.metrics().lists, 1u);
 }
 
-// Random writes under random faults: whatever happened, the cache becomes what the server has, and the handlers' story adds up.
+// Random writes under random faults: whatever happened, the cache becomes what the server has, and the handlers' story
+// adds up.
 TEST_F(InformerFaults, becomes_what_the_server_has_under_random_faults) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -204,9 +206,10 @@ TEST_F(InformerFaults, becomes_what_the_server_has_under_random_faults) {
         });
     Informer<Pod> cache(own_loop, own_transport, seed);
     std::map<std::string, std::string> story;  // name → UID, as the handlers told it
-    cache.add_handler({[&](const auto& now, bool) { EXPECT_TRUE(story.emplace(now->metadata.name, now->metadata.uid).second); },
-                       [&](const auto& old, const auto& now) { EXPECT_EQ(old->metadata.uid, now->metadata.uid); },
-                       [&](const auto& last, bool) { EXPECT_EQ(story.erase(last->metadata.name), 1u); }});
+    cache.add_handler(
+        {[&](const auto& now, bool) { EXPECT_TRUE(story.emplace(now->metadata.name, now->metadata.uid).second); },
+         [&](const auto& old, const auto& now) { EXPECT_EQ(old->metadata.uid, now->metadata.uid); },
+         [&](const auto& last, bool) { EXPECT_EQ(story.erase(last->metadata.name), 1u); }});
     cache.start();
     const auto write = [&](Verb verb, const std::string& name, Json body) {
       kube::Request request{.verb = verb, .type = Pod::type(), .key = {"ns", verb == Verb::kCreate ? "" : name}};
@@ -216,10 +219,17 @@ TEST_F(InformerFaults, becomes_what_the_server_has_under_random_faults) {
     for (int i = 0; i < 400; ++i) {
       const std::string name = "p" + std::to_string(random.below(10));
       switch (random.below(4)) {
-        case 0: write(Verb::kCreate, name, pod(name)); break;
-        case 1: write(Verb::kDelete, name, nullptr); break;
-        case 2: write(Verb::kPatch, name, {{"metadata", {{"labels", {{"n", std::to_string(i)}}}}}}); break;
-        default: break;
+        case 0:
+          write(Verb::kCreate, name, pod(name));
+          break;
+        case 1:
+          write(Verb::kDelete, name, nullptr);
+          break;
+        case 2:
+          write(Verb::kPatch, name, {{"metadata", {{"labels", {{"n", std::to_string(i)}}}}}});
+          break;
+        default:
+          break;
       }
       if (random.chance(0.02)) own_server.compact();
       if (random.chance(0.02)) own_transport.set_connected(!own_transport.connected());

@@ -15,9 +15,11 @@ struct Candidate {
     start();
   }
   void start() {
-    elector = std::make_unique<LeaderElector>(
-        loop, transport, std::hash<std::string>()(name), kube::LeaderElectionSettings{.lease = {"ns", "leader"}, .identity = name},
-        LeaderElector::Callbacks{[this](Term term) { terms.push_back(term.value); }, [this](const std::string&) { ++stops; }});
+    elector =
+        std::make_unique<LeaderElector>(loop, transport, std::hash<std::string>()(name),
+                                        kube::LeaderElectionSettings{.lease = {"ns", "leader"}, .identity = name},
+                                        LeaderElector::Callbacks{[this](Term term) { terms.push_back(term.value); },
+                                                                 [this](const std::string&) { ++stops; }});
     elector->start();
   }
   bool leading() const { return elector && elector->leading(); }

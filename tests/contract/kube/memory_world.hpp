@@ -13,7 +13,9 @@ namespace pitcrew::contract {
 // A virtual loop with an API server in memory and one client's way to it, which tests break.
 class MemoryWorld : public testing::Test {
  protected:
-  static Json pod(const std::string& name) { return {{"metadata", {{"name", name}, {"namespace", "ns"}}}, {"spec", Json::object()}}; }
+  static Json pod(const std::string& name) {
+    return {{"metadata", {{"name", name}, {"namespace", "ns"}}}, {"spec", Json::object()}};
+  }
 
   // Straight to the server, past all faults.
   kube::Response direct(kube::Verb verb, const std::string& name, Json body = nullptr) {

@@ -213,8 +213,9 @@ TEST_P(KubeContract, lists_follow_label_and_field_selectors) {
   ASSERT_TRUE(create(config_maps(), config_map("b", {}, {{"app", "y"}})));
   ASSERT_TRUE(create(config_maps(), config_map("c", {}, {{"app", "x"}})));
   const auto names = [&](const std::string& labels, const std::string& fields) {
-    const auto list = wait<kube::Client::RawList>(
-        [&](auto done) { client.list_raw(config_maps(), {ns, labels, fields, 500}, done); });
+    const auto list = wait<kube::Client::RawList>([&](auto done) {
+      client.list_raw(config_maps(), {ns, labels, fields, 500}, done);
+    });
     std::string text;
     if (!list) return list.error().message;
     for (const Payload& item : list->items) {
@@ -233,9 +234,11 @@ TEST_P(KubeContract, lists_follow_label_and_field_selectors) {
 }
 
 TEST_P(KubeContract, a_list_in_pages_is_whole_and_of_one_moment) {
-  for (char name = 'a'; name < 'h'; ++name) ASSERT_TRUE(create(config_maps(), config_map(std::string(1, name), {}, {{"page", "y"}})));
-  const auto list =
-      wait<kube::Client::RawList>([&](auto done) { client.list_raw(config_maps(), {ns, "page=y", "", 3}, done); });
+  for (char name = 'a'; name < 'h'; ++name)
+    ASSERT_TRUE(create(config_maps(), config_map(std::string(1, name), {}, {{"page", "y"}})));
+  const auto list = wait<kube::Client::RawList>([&](auto done) {
+    client.list_raw(config_maps(), {ns, "page=y", "", 3}, done);
+  });
   ASSERT_TRUE(list) << list.error().message;
   EXPECT_EQ(list->items.size(), 7u);
   EXPECT_FALSE(list->resource_version.empty());
@@ -277,7 +280,8 @@ TEST_P(KubeContract, a_lease_is_taken_by_one_of_two_writers) {
   Lease theirs = **created;
   theirs.holder = "c";
   EXPECT_TRUE(wait<kube::Ptr<Lease>>([&](auto done) { client.update<Lease>(mine, done); }));
-  EXPECT_EQ(wait<kube::Ptr<Lease>>([&](auto done) { client.update<Lease>(theirs, done); }).error().code, Code::kConflict);
+  EXPECT_EQ(wait<kube::Ptr<Lease>>([&](auto done) { client.update<Lease>(theirs, done); }).error().code,
+            Code::kConflict);
   EXPECT_EQ((*get<Lease>("leader"))->holder, "b");
 }
 

@@ -21,25 +21,29 @@ class WatchContract : public KubeContract {
     std::string error;
   };
 
-  kube::CallPtr watch(Seen& seen, const std::string& version, std::vector<std::pair<std::string, std::string>> query = {}) {
+  kube::CallPtr watch(Seen& seen, const std::string& version,
+                      std::vector<std::pair<std::string, std::string>> query = {}) {
     Request request{.verb = Verb::kWatch, .type = config_maps(), .key = {ns, ""}, .query = std::move(query)};
     request.query.emplace_back("watch", "1");
     if (!version.empty()) request.query.emplace_back("resourceVersion", version);
-    return cluster->transport().watch(request, {[&seen](WatchEvent event) {
-                                                  const Json object = **event.object.json();
-                                                  if (event.type == WatchEventType::kError) {
-                                                    seen.error = object.value("reason", "");
-                                                    return;
-                                                  }
-                                                  std::string name = object["metadata"].value("name", "");
-                                                  seen.events.push_back(std::string(to_string(event.type)) + " " + name);
-                                                  seen.versions.push_back(object["metadata"]["resourceVersion"]);
-                                                },
-                                                [&seen](Status status) { seen.end = std::move(status); }});
+    return cluster->transport().watch(request,
+                                      {[&seen](WatchEvent event) {
+                                         const Json object = **event.object.json();
+                                         if (event.type == WatchEventType::kError) {
+                                           seen.error = object.value("reason", "");
+                                           return;
+                                         }
+                                         std::string name = object["metadata"].value("name", "");
+                                         seen.events.push_back(std::string(to_string(event.type)) + " " + name);
+                                         seen.versions.push_back(object["metadata"]["resourceVersion"]);
+                                       },
+                                       [&seen](Status status) { seen.end = std::move(status); }});
   }
 
   std::string now() {
-    const auto list = wait<kube::Client::RawList>([&](auto done) { client.list_raw(config_maps(), {ns, "", "", 0}, done); });
+    const auto list = wait<kube::Client::RawList>([&](auto done) {
+      client.list_raw(config_maps(), {ns, "", "", 0}, done);
+    });
     return list ? list->resource_version : list.error().message;
   }
   bool run_until_events(const Seen& seen, size_t count) {
@@ -111,9 +115,10 @@ TEST_P(WatchContract, an_informer_shows_what_the_server_has) {
   ASSERT_TRUE(create(Pod::type(), pod("first")));
   kube::Informer<Pod> informer(cluster->loop(), cluster->transport(), 7, {.ns = ns});
   std::vector<std::string> told;
-  informer.add_handler({[&](const auto& now, bool initial) { told.push_back((initial ? "initial " : "add ") + now->metadata.name); },
-                        [&](const auto&, const auto& now) { told.push_back("update " + now->metadata.name); },
-                        [&](const auto& last, bool) { told.push_back("delete " + last->metadata.name); }});
+  informer.add_handler(
+      {[&](const auto& now, bool initial) { told.push_back((initial ? "initial " : "add ") + now->metadata.name); },
+       [&](const auto&, const auto& now) { told.push_back("update " + now->metadata.name); },
+       [&](const auto& last, bool) { told.push_back("delete " + last->metadata.name); }});
   informer.add_index("label", kube::index_by_label<Pod>("app"));
   informer.start();
   ASSERT_TRUE(cluster->run_until([&] { return informer.synced(); }));

@@ -1,10 +1,3 @@
-#include <dirent.h>
-#include <fcntl.h>
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -12,6 +5,13 @@
 #include <functional>
 #include <set>
 #include <sstream>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "lib/base/json.hpp"
 #include "lib/base/random.hpp"
@@ -69,7 +69,8 @@ std::vector<pid_t> processes_of(const std::string& folder) {
     const pid_t pid = static_cast<pid_t>(std::strtol(entry.path().filename().c_str(), nullptr, 10));
     if (pid <= 1 || pid == getpid()) continue;
     if (contents(entry.path() / "cmdline").empty()) continue;  // a zombie, or of the kernel
-    if (marked(pid, folder + "/") || contents(entry.path() / "cmdline").find(folder) != std::string::npos) found.push_back(pid);
+    if (marked(pid, folder + "/") || contents(entry.path() / "cmdline").find(folder) != std::string::npos)
+      found.push_back(pid);
   }
   return found;
 }
@@ -117,7 +118,10 @@ class Command {
     return found;
   }
   bool until_step(uint64_t step) {
-    return until([step](const Json& event) { return event.value("event", "") == "progress" && event.value("phase", "") == "Running" && event.value("step", 0ull) >= step; });
+    return until([step](const Json& event) {
+      return event.value("event", "") == "progress" && event.value("phase", "") == "Running" &&
+             event.value("step", 0ull) >= step;
+    });
   }
 
   // The exit code, or 128 + the signal.
@@ -156,12 +160,15 @@ class PitcrewRun : public ::testing::Test {
   static void TearDownTestSuite() {
     if (!::testing::UnitTest::GetInstance()->ad_hoc_test_result().Failed()) fs::remove_all(folder_);
   }
-  void TearDown() override {
-    EXPECT_TRUE(processes_of(folder_).empty()) << "processes are left behind";
-  }
+  void TearDown() override { EXPECT_TRUE(processes_of(folder_).empty()) << "processes are left behind"; }
 
   static Command start(const std::string& name, std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments{std::string(PITCREW_BIN_DIR) + "/pitcrew", "run", folder_ + "/job.yaml", "--json", "--dir", folder_ + "/" + name};
+    std::vector<std::string> arguments{std::string(PITCREW_BIN_DIR) + "/pitcrew",
+                                       "run",
+                                       folder_ + "/job.yaml",
+                                       "--json",
+                                       "--dir",
+                                       folder_ + "/" + name};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Command(arguments, folder_ + "/errors");
   }
@@ -178,7 +185,8 @@ class PitcrewRun : public ::testing::Test {
   }
 
   void expect_the_same_end(const std::string& name) {
-    EXPECT_EQ(losses(name), wanted_) << "the losses differ from the undisturbed run's; everything is in " << folder_ << "/" << name;
+    EXPECT_EQ(losses(name), wanted_) << "the losses differ from the undisturbed run's; everything is in " << folder_
+                                     << "/" << name;
   }
 
   inline static std::string folder_;
@@ -186,14 +194,18 @@ class PitcrewRun : public ::testing::Test {
 };
 
 TEST_F(PitcrewRun, goes_through_every_failure_that_chaos_makes) {
-  Command run = start("chaos", {"--nodes", "4", "--chaos", "kill-rank@100,kill-launcher@220,kill-node@340,hang@460", "--report", folder_ + "/report.json"});
+  Command run = start("chaos", {"--nodes", "4", "--chaos", "kill-rank@100,kill-launcher@220,kill-node@340,hang@460",
+                                "--report", folder_ + "/report.json"});
   EXPECT_EQ(run.wait(), 0) << contents(folder_ + "/errors");
   expect_the_same_end("chaos");
   const auto report = parse_json(contents(folder_ + "/report.json"));
   ASSERT_TRUE(report.ok());
   std::set<std::string> seen;
-  for (const Json& recovery : report->at("recoveries")) seen.insert(recovery["cause"].get<std::string>() + " " + recovery["rung"].get<std::string>());
-  EXPECT_EQ(seen, (std::set<std::string>{"RankCrash InPlace", "LauncherDeath Relaunched", "NodeLoss SpareTaken", "Hang InPlace"})) << report->dump(2);
+  for (const Json& recovery : report->at("recoveries"))
+    seen.insert(recovery["cause"].get<std::string>() + " " + recovery["rung"].get<std::string>());
+  EXPECT_EQ(seen, (std::set<std::string>{"RankCrash InPlace", "LauncherDeath Relaunched", "NodeLoss SpareTaken",
+                                         "Hang InPlace"}))
+      << report->dump(2);
   EXPECT_EQ(report->at("steps"), 600);
   EXPECT_EQ(report->at("finished"), true);
 }
@@ -228,7 +240,8 @@ TEST_F(PitcrewRun, an_interrupt_saves_and_stops_and_the_same_command_goes_on) {
 }
 
 TEST_F(PitcrewRun, any_process_may_be_killed_from_outside_at_any_time) {
-  const uint64_t seed = std::getenv("PITCREW_SEED") != nullptr ? std::strtoull(std::getenv("PITCREW_SEED"), nullptr, 10) : 20260301;
+  const uint64_t seed =
+      std::getenv("PITCREW_SEED") != nullptr ? std::strtoull(std::getenv("PITCREW_SEED"), nullptr, 10) : 20260301;
   SCOPED_TRACE("replay with PITCREW_SEED=" + std::to_string(seed));
   Random random(seed);
   Command run = start("outside", {"--nodes", "4"});
@@ -258,7 +271,8 @@ TEST_F(PitcrewRun, what_cannot_run_here_is_refused_with_its_line_and_the_remedy)
   std::string job = contents(folder_ + "/job.yaml");
   job.replace(job.find("persistentVolumeClaim: {claimName: shared}"), 42, "hostPath: {path: /data}");
   std::ofstream(folder_ + "/host.yaml") << job;
-  Command run({std::string(PITCREW_BIN_DIR) + "/pitcrew", "run", folder_ + "/host.yaml", "--dir", folder_ + "/host"}, folder_ + "/errors");
+  Command run({std::string(PITCREW_BIN_DIR) + "/pitcrew", "run", folder_ + "/host.yaml", "--dir", folder_ + "/host"},
+              folder_ + "/errors");
   EXPECT_EQ(run.wait(), 2);
   EXPECT_NE(contents(folder_ + "/errors").find("hostPath"), std::string::npos) << contents(folder_ + "/errors");
 }

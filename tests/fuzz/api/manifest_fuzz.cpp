@@ -1,5 +1,5 @@
-// A manifest of a stranger: YAML, then a TrainingJob. What decodes without a problem must encode to something that decodes to
-// the same.
+// A manifest of a stranger: YAML, then a TrainingJob. What decodes without a problem must encode to something that
+// decodes to the same.
 #include <cstdlib>
 #include <string>
 
