@@ -51,7 +51,7 @@ build() {
   local pid=$! seen="" last
   while kill -0 "$pid" 2>/dev/null; do
     sleep 2
-    last=$(grep -oE '^\[[0-9]+/[0-9]+\]' "$log" | tail -n 1 || true)
+    last=$(grep -aoE '^\[[0-9]+/[0-9]+\]' "$log" | tail -n 1 || true)
     if [ -n "$last" ] && [ "$last" != "$seen" ] && [ $((SECONDS % 20)) -lt 2 ]; then
       say "  building $preset $last"
       seen=$last
