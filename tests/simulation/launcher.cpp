@@ -24,6 +24,7 @@ void SimLauncher::leave(const std::string& why, bool silently) {
 
 void SimLauncher::die(bool silently) {
   dead_ = true;
+  connection_lost_ = world_.loop.now();
   if (conn_ && silently) conn_->cut();
   leave("died", silently);
   conn_.reset();

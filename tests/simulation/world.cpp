@@ -29,11 +29,14 @@ World::World(WorldSettings settings)
   invariants_ = std::make_unique<Invariants>(WorldView{
       [this] { return loop_.now(); },
       [this](const std::string& pod_uid) {
+        const Duration unnoticed = last_pause_ && loop_.now() - *last_pause_ < minutes(2) ? minutes(2) : seconds(12);
         const SimLauncher* launcher = launcher_of(pod_uid);
-        if (launcher == nullptr) return false;
+        if (launcher == nullptr) {
+          const auto gone = gone_.find(pod_uid);
+          return gone != gone_.end() && loop_.now() - gone->second < unnoticed;
+        }
         if (!launcher->greeted()) return false;
         if (launcher->server() != nullptr) return true;
-        const Duration unnoticed = last_pause_ && loop_.now() - *last_pause_ < minutes(2) ? minutes(2) : seconds(12);
         return launcher->connection_lost() && loop_.now() - *launcher->connection_lost() < unnoticed;
       },
       [this](const std::string& job_uid, EpochId epoch) {
@@ -309,6 +312,7 @@ void World::container_gone(Node& node, const std::string& id) {
   const std::string uid = found->second->spec().pod_uid;
   // A process that is killed closes its sockets; one that loses its power does not.
   found->second->die(node.frozen || node.partitioned);
+  if (found->second->greeted()) gone_[uid] = loop_.now();
   if (launchers_[uid] == found->second.get()) launchers_.erase(uid);
   node.launchers.erase(found);
 }

@@ -120,6 +120,7 @@ class World {
   std::vector<FaultRecord> faults_;
   std::map<std::string, SimLauncher*> launchers_;  // by pod UID
   std::map<std::string, std::shared_ptr<const api::TrainingJob>> stored_;
+  std::map<std::string, Instant> gone_;            // pod UID: when its last launcher ended
   Instant herd_until_;
   std::optional<Instant> last_pause_;
   Delayed delayed_;
