@@ -2,7 +2,8 @@
 
     import pitcrew_progress as pitcrew
 
-    progress = pitcrew.Progress()            # does nothing outside Pitcrew
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)    # stop_requested() says the same, between two steps
+    progress = pitcrew.Progress()                    # does nothing outside Pitcrew
     progress.phase(pitcrew.RESTORING)
     ...
     progress.phase(pitcrew.TRAINING)

@@ -381,8 +381,9 @@ TEST_F(LauncherTest, the_python_helper_speaks_page_and_socket) {
   if (system("python3 -c pass >/dev/null 2>&1") != 0) GTEST_SKIP() << "not run: python3 is not installed";
   Pod pod(loop_, operator_, root_, "a");
   std::ofstream(pod.folder() + "/train.py") << R"(
-import time
+import signal, time
 import pitcrew_progress as pitcrew
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 progress, launcher = pitcrew.Progress(), pitcrew.Launcher()
 progress.totals(50, tokens_per_sample=512)
 progress.resumed(7, pitcrew.PEER_MEMORY)
