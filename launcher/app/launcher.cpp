@@ -307,7 +307,8 @@ struct Launcher::State {
   void on_exit(size_t local, const ExitCause& cause) {
     if (!epoch || !has_ranks) return;
     look();
-    const bool done = page && page->line(static_cast<uint32_t>(local)).phase == page::Phase::kDone;
+    const page::LineCopy line = page ? page->line(static_cast<uint32_t>(local)) : page::LineCopy{};
+    const bool done = line.phase == page::Phase::kDone;
     // Told to stop, and stopped: no failure. A rank that reached the end meanwhile has still reached it.
     if (stopping && !done) return;
     channel::Exited exited;
@@ -318,8 +319,9 @@ struct Launcher::State {
     exited.reason = cause.reason;
     exited.last_lines = cause.last_lines;
     exited.exception = cause.exception;
-    exited.step = page ? page->line(static_cast<uint32_t>(local)).step : Step();
-    exited.done = done && cause.code == 0 && cause.kind == channel::ExitKind::kExited;
+    exited.step = line.step;
+    // A program that never wrote to the page has no other word for its end than 0.
+    exited.done = (done || line.updates == 0) && cause.code == 0 && cause.kind == channel::ExitKind::kExited;
     log.info("a rank has ended", {{"rank", exited.rank.value}, {"reason", cause.reason}, {"step", exited.step.value}});
     send_kept(std::move(exited));
   }
@@ -338,6 +340,7 @@ struct Launcher::State {
     if (!page || !judge || !has_ranks) return;
     refresh_views();
     if (supervisor->any_alive() && !aborting && !stopping) judge_ranks();
+    if (!judge->stalled()) outbox.forget_stall();
     report();
   }
 
@@ -366,8 +369,12 @@ struct Launcher::State {
       if (!epoch || epoch->id != message.epoch || aborting) return;
       print_stacks("no progress for " + std::to_string(static_cast<int>(message.seconds)) + " s", text);
       message.stacks = std::move(text);
-      // Not said again once heard: a hang that has passed is no news.
-      if (!send(message)) outbox.keep(std::move(message));
+      // A hang that has passed meanwhile is said, and not again.
+      if (judge->stalled()) {
+        send_kept(std::move(message));
+      } else {
+        send(message);
+      }
     });
   }
 
@@ -407,8 +414,9 @@ struct Launcher::State {
     if (message.request.empty()) send_kept(std::move(message));
   }
 
-  void on_counted(Step step) {
-    if (epoch && has_ranks && first_rank == Rank(0)) send_kept(channel::Saved{.epoch = epoch->id, .step = step});
+  // From every launcher: a checkpoint of which enough pods hold their part can be started from.
+  void on_counted(const std::string& checkpoint, Step step) {
+    if (epoch && has_ranks) send_kept(channel::Saved{.epoch = epoch->id, .step = step, .path = checkpoint});
   }
 
   void on_evidence(const launcher_socket::Evidence& evidence) {
@@ -489,7 +497,9 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
   MemoryService::Handler from_ranks;
   from_ranks.on_saved = [state](const launcher_socket::Saved& saved) { state->on_saved(saved); };
   from_ranks.on_evidence = [state](const launcher_socket::Evidence& evidence) { state->on_evidence(evidence); };
-  from_ranks.on_counted = [state](const std::string&, Step step) { state->on_counted(step); };
+  from_ranks.on_counted = [state](const std::string& checkpoint, Step step) {
+    state->on_counted(checkpoint, step);
+  };
   from_ranks.on_silence = [state](const Silence::Report& report) { state->on_silence(report); };
   PITCREW_ASSIGN(state->memory, MemoryService::create(loop, std::move(memory), std::move(from_ranks), log));
 

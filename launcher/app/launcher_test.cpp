@@ -171,7 +171,7 @@ TEST_F(LauncherTest, trains_on_while_the_operator_is_away_and_says_again_what_ma
   operator_.go_away();
   const auto ranks = descendants_of(pod.pid());
   ASSERT_EQ(ranks.size(), 2u);
-  kill(ranks[1], SIGSEGV);
+  kill(ranks[1], SIGABRT);
   ASSERT_TRUE(wait([&] { return pod.output().find("a rank has ended") != std::string::npos; }));
   for (int i = 0; i < 2; ++i) {
     operator_.heard().clear();
@@ -179,9 +179,27 @@ TEST_F(LauncherTest, trains_on_while_the_operator_is_away_and_says_again_what_ma
     hello(pod);
     const auto exited = operator_.expect<Exited>("a");
     ASSERT_TRUE(exited);
-    EXPECT_EQ(exited->reason, "killed by SIGSEGV");
+    EXPECT_EQ(exited->reason, "killed by SIGABRT");
     operator_.go_away();
   }
+}
+
+TEST_F(LauncherTest, a_program_without_the_page_is_done_when_it_exits_with_0) {
+  Pod pod(loop_, operator_, root_, "a");
+  start_alone(pod, {kRank, "exit", "0"});
+  const auto exited = operator_.expect<Exited>("a");
+  ASSERT_TRUE(exited);
+  EXPECT_TRUE(exited->done);
+}
+
+TEST_F(LauncherTest, a_memory_checkpoint_that_counts_is_told_with_its_name) {
+  Pod pod(loop_, operator_, root_, "a");
+  start_alone(pod, {"/bin/sh", "-c", kRank + R"( ask '{"id":1,"op":"counted","checkpoint":"step-40-c2","step":40}'; sleep 1000)"});
+  const auto saved = operator_.expect<Saved>("a");
+  ASSERT_TRUE(saved);
+  EXPECT_FALSE(saved->durable);
+  EXPECT_EQ(saved->step, Step(40));
+  EXPECT_EQ(saved->path, "step-40-c2") << "the operator reads the claim from it";
 }
 
 TEST_F(LauncherTest, a_rotated_token_is_used_at_the_next_connection) {
@@ -259,6 +277,11 @@ TEST_F(LauncherTest, a_hang_is_reported_once_with_all_ranks_and_stacks) {
   EXPECT_FALSE(stalled->ranks[1].in_collective) << "the culprit";
   EXPECT_NE(stalled->stacks.find("train_step at step.cpp:42"), std::string::npos) << stalled->stacks;
   EXPECT_TRUE(wait([&] { return pod.output().find("==== pitcrew stacks begin: no progress") != std::string::npos; }));
+  // Whoever leads next hears of it too, as long as it lasts.
+  operator_.go_away();
+  operator_.come_back();
+  hello(pod);
+  EXPECT_TRUE(operator_.expect<Stalled>("a"));
 }
 
 TEST_F(LauncherTest, stacks_are_collected_when_asked_for) {

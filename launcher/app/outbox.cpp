@@ -17,4 +17,8 @@ void Outbox::keep(api::channel::FromLauncher message) {
   messages_.push_back(std::move(message));
 }
 
+void Outbox::forget_stall() {
+  std::erase_if(messages_, [](const auto& message) { return std::holds_alternative<api::channel::Stalled>(message); });
+}
+
 }  // namespace pitcrew::launcher

@@ -13,6 +13,8 @@ namespace pitcrew::launcher {
 class Outbox {
  public:
   void keep(api::channel::FromLauncher message);
+  // The ranks move again: nobody who comes later needs to hear that they had not.
+  void forget_stall();
   void clear() { messages_.clear(); }
   const std::deque<api::channel::FromLauncher>& messages() const { return messages_; }
 

@@ -277,7 +277,8 @@ Status MemoryFolder::mark_counted(const std::string& checkpoint) {
 Status MemoryFolder::drop_own(const std::string& checkpoint) {
   if (!valid_name(checkpoint)) return bad_name("drop checkpoint", checkpoint);
   // The mark first: a mark without files would promise what is not there.
-  unlink((root_ + "/counted/" + checkpoint).c_str());
+  const std::string mark = root_ + "/counted/" + checkpoint;
+  if (unlink(mark.c_str()) != 0 && errno == EISDIR) rmdir(mark.c_str());  // made by ranks that ran without a launcher
   return remove_tree(root_ + "/own/" + checkpoint);
 }
 

@@ -137,6 +137,9 @@ TEST_F(MemoryFolderTest, a_drop_removes_files_and_mark) {
   EXPECT_FALSE(exists("own/step-10-c1"));
   EXPECT_FALSE(exists("peer/7"));
   EXPECT_TRUE(folder.counted().empty());
+  EXPECT_EQ(mkdir((root_ + "/memory/counted/step-20-c1").c_str(), 0770), 0);
+  ASSERT_TRUE(folder.drop_own("step-20-c1"));
+  EXPECT_FALSE(exists("counted/step-20-c1")) << "ranks without a launcher make folders";
   EXPECT_FALSE(folder.drop_own(".."));
 }
 

@@ -63,6 +63,8 @@ class Judge {
 
   Verdict look(Instant now, std::span<const RankView> ranks);
 
+  // A stall has been told and nothing has moved since.
+  bool stalled() const { return told_; }
   // Over the last window in which all ranks trained; 0: not known.
   double steps_per_second() const { return step_rate_; }
   double samples_per_second() const { return sample_rate_; }

@@ -134,6 +134,7 @@ int main(int argc, char** argv) {
     return static_cast<int>(number(3));
   }
   if (verb == "signal") {
+    signal(static_cast<int>(number(2)), SIG_DFL);  // a sanitizer has a handler of its own
     raise(static_cast<int>(number(2)));
     sleep_for_ever();
   }
