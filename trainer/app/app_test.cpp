@@ -1,15 +1,15 @@
-#include <gtest/gtest.h>
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <map>
 
 #include "lib/base/environment.hpp"
 #include "lib/base/progress_page.hpp"
@@ -25,7 +25,9 @@ namespace fs = std::filesystem;
 // A pitcrew-train process. Killed and reaped by the destructor.
 class Process {
  public:
-  Process(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& variables, const std::string& output) : output_(output) {
+  Process(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& variables,
+          const std::string& output)
+      : output_(output) {
     pid_ = fork();
     if (pid_ != 0) return;
     const int fd = open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
@@ -82,14 +84,15 @@ class TrainProgram : public testing::Test {
     folder_ = mkdtemp(name.data());
     std::ofstream text(folder_ + "/text.txt");
     for (int i = 0; i < 400; ++i) text << "line " << i * i << " of the text;";
-    std::ofstream(folder_ + "/tiny.yaml") << "model: {kind: llama, layers: 1, width: 16, heads: 2, mlp: 32, vocab: 256, context: 8}\n"
-                                             "batch: {sequences: 8, micro: 1}\n"
-                                             "steps: 30\n"
-                                             "optimizer: {learningRate: 1e-2}\n"
-                                             "schedule: {warmup: 3}\n"
-                                             "data: {text: {paths: [text.txt]}, heldOut: 4}\n"
-                                             "checkpoint: {path: ck, every: {steps: 5}}\n"
-                                             "log: {every: 1}\n";
+    std::ofstream(folder_ + "/tiny.yaml")
+        << "model: {kind: llama, layers: 1, width: 16, heads: 2, mlp: 32, vocab: 256, context: 8}\n"
+           "batch: {sequences: 8, micro: 1}\n"
+           "steps: 30\n"
+           "optimizer: {learningRate: 1e-2}\n"
+           "schedule: {warmup: 3}\n"
+           "data: {text: {paths: [text.txt]}, heldOut: 4}\n"
+           "checkpoint: {path: ck, every: {steps: 5}}\n"
+           "log: {every: 1}\n";
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -98,7 +101,8 @@ class TrainProgram : public testing::Test {
     variables["MASTER_ADDR"] = "127.0.0.1";
     variables["MASTER_PORT"] = std::to_string(local_address(*listen_at(*Address::parse("127.0.0.1", 0)))->port());
     variables["WORLD_SIZE"] = variables["LOCAL_WORLD_SIZE"] = std::to_string(ranks);
-    std::vector<std::string> arguments{folder_ + "/tiny.yaml", "--set", "checkpoint.path=" + folder_ + "/" + checkpoints};
+    std::vector<std::string> arguments{folder_ + "/tiny.yaml", "--set",
+                                       "checkpoint.path=" + folder_ + "/" + checkpoints};
     for (const std::string& set : sets) {
       arguments.push_back("--set");
       arguments.push_back(set);
@@ -107,7 +111,8 @@ class TrainProgram : public testing::Test {
     ++started_;
     for (uint32_t rank = 0; rank < ranks; ++rank) {
       variables["RANK"] = variables["LOCAL_RANK"] = std::to_string(rank);
-      processes.emplace_back(arguments, variables, folder_ + "/out." + std::to_string(started_) + "." + std::to_string(rank));
+      processes.emplace_back(arguments, variables,
+                             folder_ + "/out." + std::to_string(started_) + "." + std::to_string(rank));
     }
     return processes;
   }
@@ -249,7 +254,8 @@ TEST_F(TrainProgram, sample_generates_the_same_text_for_the_same_seed) {
   auto trained = start(1, "sampled");
   expect_done(trained);
   const auto sample = [&](const std::string& seed) {
-    Process process({"sample", folder_ + "/sampled", "--prompt", "line", "--tokens", "20", "--seed", seed}, {}, folder_ + "/sample." + seed + std::to_string(++started_));
+    Process process({"sample", folder_ + "/sampled", "--prompt", "line", "--tokens", "20", "--seed", seed}, {},
+                    folder_ + "/sample." + seed + std::to_string(++started_));
     EXPECT_EQ(process.wait(), 0) << process.output();
     return process.output();
   };
@@ -262,7 +268,9 @@ TEST_F(TrainProgram, a_bad_configuration_ends_with_64_and_says_where) {
   std::ofstream(folder_ + "/tiny.yaml", std::ios::app) << "evalution: {every: 3}\n";
   auto bad = start(1, "bad");
   EXPECT_EQ(bad[0].wait(), exit_code::kBadConfiguration);
-  EXPECT_NE(bad[0].output().find("tiny.yaml:9: evalution: unknown field; did you mean 'evaluation'?"), std::string::npos) << bad[0].output();
+  EXPECT_NE(bad[0].output().find("tiny.yaml:9: evalution: unknown field; did you mean 'evaluation'?"),
+            std::string::npos)
+      << bad[0].output();
 }
 
 TEST_F(TrainProgram, missing_data_end_with_65) {

@@ -22,7 +22,8 @@ Status apply(const std::string& set, Json& root) {
     const size_t dot = std::min(path.find('.', from), path.size());
     if (dot == from) return wrong;
     if (place->is_null()) *place = Json::object();
-    if (!place->is_object()) return Error(Code::kInvalidArgument, "--set " + set + ": " + path.substr(0, from - 1) + " is no object");
+    if (!place->is_object())
+      return Error(Code::kInvalidArgument, "--set " + set + ": " + path.substr(0, from - 1) + " is no object");
     place = &(*place)[path.substr(from, dot - from)];
     from = dot + 1;
   }
@@ -37,7 +38,9 @@ Result<TrainConfig> load_config(const std::string& path, const std::vector<std::
   if (!text) return text.error().with_context("configuration");
   auto documents = parse_yaml(*text);
   if (!documents) return documents.error().with_context(path);
-  if (documents->size() != 1) return Error(Code::kInvalidArgument, path + ": must be one YAML document, has " + std::to_string(documents->size()));
+  if (documents->size() != 1)
+    return Error(Code::kInvalidArgument,
+                 path + ": must be one YAML document, has " + std::to_string(documents->size()));
   YamlDocument& document = documents->front();
   for (const std::string& set : sets) PITCREW_TRY(apply(set, document.json));
 
@@ -48,7 +51,8 @@ Result<TrainConfig> load_config(const std::string& path, const std::vector<std::
   std::string message;
   for (const Problem& problem : problems) {
     // A problem of the model's own reader carries its path in the message.
-    const std::string where = problem.path.empty() ? problem.message.substr(0, problem.message.find(':')) : problem.path;
+    const std::string where =
+        problem.path.empty() ? problem.message.substr(0, problem.message.find(':')) : problem.path;
     message += (message.empty() ? "" : "\n") + path + ":" + std::to_string(document.line_of(where)) + ": " +
                (problem.path.empty() ? problem.message : problem.path + ": " + problem.message);
   }

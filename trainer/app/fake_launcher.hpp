@@ -1,10 +1,5 @@
 #pragma once
 
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -12,6 +7,11 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "lib/base/launcher_socket.hpp"
 
@@ -25,7 +25,9 @@ class FakeLauncher {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-    PITCREW_INVARIANT(bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && listen(listener_, 16) == 0, "a socket");
+    PITCREW_INVARIANT(
+        bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && listen(listener_, 16) == 0,
+        "a socket");
     PITCREW_INVARIANT(pipe(stop_) == 0, "a pipe");
     thread_ = std::thread([this] { serve(); });
   }

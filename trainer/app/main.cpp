@@ -9,8 +9,10 @@
 int main(int argc, char** argv) {
   using namespace pitcrew;
   CLI::App app{
-      "Trains GPT-2 and Llama models. Runs alone, under torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT …), or under "
-      "Pitcrew.\nExit codes: 0 done or stopped after a save, 64 bad configuration, 65 bad data, 75 try again, 76 replace this node.",
+      "Trains GPT-2 and Llama models. Runs alone, under torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, "
+      "MASTER_PORT …), or under "
+      "Pitcrew.\nExit codes: 0 done or stopped after a save, 64 bad configuration, 65 bad data, 75 try again, 76 "
+      "replace this node.",
       "pitcrew-train"};
   app.set_version_flag("--version", "pitcrew-train " + version());
   std::string config;
@@ -23,12 +25,17 @@ int main(int argc, char** argv) {
 
   auto* sample = app.add_subcommand("sample", "generate from a checkpoint");
   trainer::SampleOptions options;
-  sample->add_option("checkpoint", options.checkpoint, "a checkpoint's folder, or the folder of checkpoints")->required();
+  sample->add_option("checkpoint", options.checkpoint, "a checkpoint's folder, or the folder of checkpoints")
+      ->required();
   sample->add_option("--prompt", options.prompt, "what comes first: text, or token numbers with commas")->required();
   sample->add_option("--tokens", options.tokens, "how many to generate")->capture_default_str();
-  sample->add_option("--temperature", options.temperature, "0: always the likeliest")->capture_default_str()->check(CLI::NonNegativeNumber);
+  sample->add_option("--temperature", options.temperature, "0: always the likeliest")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   sample->add_option("--seed", options.seed, "of the choice")->capture_default_str();
-  sample->add_option("--threads", options.threads, "to compute with")->capture_default_str()->check(CLI::Range(1, 1024));
+  sample->add_option("--threads", options.threads, "to compute with")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
 
   auto* plan = app.add_subcommand("plan", "print parameters, memory and work of a configuration");
   uint32_t ranks = 1;

@@ -37,8 +37,9 @@ Result<std::vector<int32_t>> read_prompt(const std::string& prompt, bool bytes, 
       int32_t token = 0;
       const auto [end, error] = std::from_chars(at, prompt.data() + prompt.size(), token);
       if (error != std::errc() || token < 0 || static_cast<uint32_t>(token) >= vocabulary) {
-        return Error(Code::kInvalidArgument, "--prompt: this model was trained on token files: give token numbers below " +
-                                                 std::to_string(vocabulary) + " with commas between them");
+        return Error(Code::kInvalidArgument,
+                     "--prompt: this model was trained on token files: give token numbers below " +
+                         std::to_string(vocabulary) + " with commas between them");
       }
       tokens.push_back(token);
       at = end + (end < prompt.data() + prompt.size() && *end == ',' ? 1 : 0);
@@ -53,7 +54,8 @@ int32_t choose(std::span<const float> logits, double temperature, Random& random
   if (temperature <= 0) return static_cast<int32_t>(likeliest - logits.begin());
   std::vector<double> weights;
   double sum = 0;
-  for (const float logit : logits) sum += weights.emplace_back(std::exp((static_cast<double>(logit) - *likeliest) / temperature));
+  for (const float logit : logits)
+    sum += weights.emplace_back(std::exp((static_cast<double>(logit) - *likeliest) / temperature));
   double left = random.uniform() * sum;
   for (size_t i = 0; i < weights.size(); ++i) {
     if ((left -= weights[i]) < 0) return static_cast<int32_t>(i);
@@ -63,9 +65,11 @@ int32_t choose(std::span<const float> logits, double temperature, Random& random
 
 Status fill(const LoadedCheckpoint& loaded, const ModelState<float>& state) {
   for (const Slice& slice : state.layout().arena.slices()) {
-    const auto found = std::find_if(loaded.tensors.begin(), loaded.tensors.end(), [&](const LoadedTensor& t) { return t.tensor.name == slice.name; });
+    const auto found = std::find_if(loaded.tensors.begin(), loaded.tensors.end(),
+                                    [&](const LoadedTensor& t) { return t.tensor.name == slice.name; });
     if (found == loaded.tensors.end() || found->bytes.size() != slice.bytes()) {
-      return Error(Code::kDataLoss, "the checkpoint has no tensor " + slice.name + " of " + std::to_string(slice.bytes()) + " bytes");
+      return Error(Code::kDataLoss,
+                   "the checkpoint has no tensor " + slice.name + " of " + std::to_string(slice.bytes()) + " bytes");
     }
     std::memcpy(reinterpret_cast<std::byte*>(state.params()) + slice.offset, found->bytes.data(), slice.bytes());
   }
@@ -76,7 +80,8 @@ Status generate(const SampleOptions& options) {
   PITCREW_ASSIGN(const std::string folder, checkpoint_folder(options.checkpoint));
   const auto is_parameter = [](const std::string& name) { return !name.ends_with(".m") && !name.ends_with(".v"); };
   PITCREW_ASSIGN(const LoadedCheckpoint loaded, load_tensors(posix_file_system(), folder, is_parameter));
-  if (!loaded.state.contains("config")) return Error(Code::kInvalidArgument, folder + " was not written by pitcrew-train");
+  if (!loaded.state.contains("config"))
+    return Error(Code::kInvalidArgument, folder + " was not written by pitcrew-train");
   const Json& run = loaded.state["config"];
   PITCREW_ASSIGN(const ModelConfig config, model_config_from_json(run.at("model")));
   const bool bytes = run.value("/data/kind"_json_pointer, "text") == "text";

@@ -1,15 +1,15 @@
 #include "trainer/app/signals.hpp"
 
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
 #include <execinfo.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
-#include <cstring>
 
 namespace pitcrew::trainer {
 namespace {
@@ -18,12 +18,11 @@ std::atomic<bool> stop{false};
 std::atomic<unsigned> written{0};  // backtraces, in all
 unsigned rank_of_process = 0;
 
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<unsigned>::is_always_lock_free, "used in signal handlers");
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<unsigned>::is_always_lock_free,
+              "used in signal handlers");
 
 // Nothing below may allocate or lock: it runs in the middle of anything.
-void put(const char* text) {
-  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text, std::strlen(text));
-}
+void put(const char* text) { [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text, std::strlen(text)); }
 
 void put_number(unsigned long number) {
   char digits[24];

@@ -1,7 +1,7 @@
-#include <poll.h>
-
 #include <cstdio>
 #include <cstdlib>
+
+#include <poll.h>
 
 #include "lib/base/clock.hpp"
 #include "trainer/app/commands.hpp"
@@ -23,8 +23,8 @@ int fail(const RankEnvironment& environment, int code, const std::string& messag
 }
 
 // A rank that lost a peer is a witness, not a cause: it says whom it lost and waits for the launcher to end it.
-int wait_for_word(const TrainConfig& config, const RankEnvironment& environment, const Outcome& outcome, page::Writer& page,
-                  const Clock& clock) {
+int wait_for_word(const TrainConfig& config, const RankEnvironment& environment, const Outcome& outcome,
+                  page::Writer& page, const Clock& clock) {
   page.set_phase(page::Phase::kLostPeer);
   fail(environment, 0, outcome.message);
   const bool alone = environment.launcher.empty();
@@ -74,7 +74,8 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   if (!comms) {
     const Code code = comms.error().code;
     if (code == Code::kCancelled) return exit_code::kDone;
-    return fail(*environment, code == Code::kInvalidArgument ? exit_code::kBadConfiguration : exit_code::kTryAgain, comms.error().message);
+    return fail(*environment, code == Code::kInvalidArgument ? exit_code::kBadConfiguration : exit_code::kTryAgain,
+                comms.error().message);
   }
 
   TrainerServices services;

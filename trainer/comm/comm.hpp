@@ -11,9 +11,10 @@ namespace pitcrew::trainer {
 
 // Moves bytes between the ranks of an epoch. It never adds: sums are made by `parallel`, in an order of ours.
 //
-// Every function but abort() is a collective: all ranks call the same ones in the same order, from one thread of each. They
-// block. Errors: kUnavailable (a peer is gone; the message names its rank), kDeadlineExceeded (a peer did not come in
-// time; named), kCancelled (abort() was called). After an error the communicator is dead: every later call fails at once.
+// Every function but abort() is a collective: all ranks call the same ones in the same order, from one thread of each.
+// They block. Errors: kUnavailable (a peer is gone; the message names its rank), kDeadlineExceeded (a peer did not come
+// in time; named), kCancelled (abort() was called). After an error the communicator is dead: every later call fails at
+// once.
 class Comm {
  public:
   // Part of an exchange: bytes for, or from, one peer. Sizes must agree on both sides.
@@ -41,8 +42,8 @@ class Comm {
   // Ends all calls, present and future, with kCancelled. From any thread; returns at once.
   virtual void abort() = 0;
 
-  // Whom the communicator died of, where one peer is to blame: the rank that is gone or did not come, even if another rank
-  // saw it first. Empty while it lives, and after abort().
+  // Whom the communicator died of, where one peer is to blame: the rank that is gone or did not come, even if another
+  // rank saw it first. Empty while it lives, and after abort().
   virtual std::optional<uint32_t> lost_peer() const { return std::nullopt; }
 };
 

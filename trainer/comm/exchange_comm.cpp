@@ -16,7 +16,8 @@ Status ExchangeComm::barrier() {
 }
 
 Status ExchangeComm::broadcast(std::span<std::byte> data, uint32_t root) {
-  if (root >= size_) return Error(Code::kInvalidArgument, "broadcast from rank " + std::to_string(root) + ": no such rank");
+  if (root >= size_)
+    return Error(Code::kInvalidArgument, "broadcast from rank " + std::to_string(root) + ": no such rank");
   const uint64_t place = (rank_ + size_ - root) % size_;
   const auto rank_at = [&](uint64_t p) { return static_cast<uint32_t>((p + root) % size_); };
   // The lowest set bit of a place says whose child it is; the root stands below all bits.
@@ -35,8 +36,9 @@ Status ExchangeComm::broadcast(std::span<std::byte> data, uint32_t root) {
 
 Status ExchangeComm::all_gather(std::span<const std::byte> mine, std::span<std::byte> all) {
   if (all.size() != mine.size() * size_) {
-    return Error(Code::kInvalidArgument, "all_gather of " + std::to_string(mine.size()) + " bytes from " + std::to_string(size_) +
-                                             " ranks into " + std::to_string(all.size()) + " bytes");
+    return Error(Code::kInvalidArgument, "all_gather of " + std::to_string(mine.size()) + " bytes from " +
+                                             std::to_string(size_) + " ranks into " + std::to_string(all.size()) +
+                                             " bytes");
   }
   std::vector<Send> sends;
   std::vector<Receive> receives;

@@ -52,29 +52,33 @@ class MemoryComm final : public ExchangeComm {
  private:
   Status try_exchange(std::span<const Send> sends, std::span<const Receive> receives) {
     for (const Send& send : sends) {
-      if (send.peer >= size()) return Error(Code::kInvalidArgument, "no rank " + std::to_string(send.peer) + " to send to");
+      if (send.peer >= size())
+        return Error(Code::kInvalidArgument, "no rank " + std::to_string(send.peer) + " to send to");
     }
     std::unique_lock lock(state_->mutex);
     if (auto error = own_end()) return *error;
     for (const Send& send : sends) state_->box(rank(), send.peer).emplace_back(send.data.begin(), send.data.end());
     state_->changed.notify_all();
     for (const Receive& receive : receives) {
-      if (receive.peer >= size()) return Error(Code::kInvalidArgument, "no rank " + std::to_string(receive.peer) + " to receive from");
+      if (receive.peer >= size())
+        return Error(Code::kInvalidArgument, "no rank " + std::to_string(receive.peer) + " to receive from");
       auto& box = state_->box(receive.peer, rank());
-      const bool came = state_->changed.wait_for(lock, state_->timeout, [&] {
-        return !box.empty() || own_end() || state_->dead[receive.peer];
-      });
+      const bool came = state_->changed.wait_for(
+          lock, state_->timeout, [&] { return !box.empty() || own_end() || state_->dead[receive.peer]; });
       if (auto error = own_end()) return *error;
       if (box.empty()) {
         lost_ = receive.peer;
-        if (!came) return Error(Code::kDeadlineExceeded, "rank " + std::to_string(receive.peer) + " did not come within " + to_string(state_->timeout));
+        if (!came)
+          return Error(Code::kDeadlineExceeded,
+                       "rank " + std::to_string(receive.peer) + " did not come within " + to_string(state_->timeout));
         return Error(Code::kUnavailable, "rank " + std::to_string(receive.peer) + " is gone");
       }
       const std::vector<std::byte> message = std::move(box.front());
       box.pop_front();
       if (message.size() != receive.data.size()) {
-        return Error(Code::kInternal, "rank " + std::to_string(receive.peer) + " sent " + std::to_string(message.size()) +
-                                          " bytes where " + std::to_string(receive.data.size()) + " were expected: the ranks disagree");
+        return Error(Code::kInternal, "rank " + std::to_string(receive.peer) + " sent " +
+                                          std::to_string(message.size()) + " bytes where " +
+                                          std::to_string(receive.data.size()) + " were expected: the ranks disagree");
       }
       if (!message.empty()) std::memcpy(receive.data.data(), message.data(), message.size());
     }

@@ -8,9 +8,9 @@
 
 namespace pitcrew::trainer {
 
-// Ranks that are threads of one process: for tests, and for the logic of many ranks on one device. Make the group, give each
-// thread its rank's Comm; the group may be destroyed before them. A Comm that is destroyed, or killed, is a dead peer to
-// the others. Messages are copied; what was sent and not yet received is kept without a limit.
+// Ranks that are threads of one process: for tests, and for the logic of many ranks on one device. Make the group, give
+// each thread its rank's Comm; the group may be destroyed before them. A Comm that is destroyed, or killed, is a dead
+// peer to the others. Messages are copied; what was sent and not yet received is kept without a limit.
 class MemoryGroup {
  public:
   explicit MemoryGroup(uint32_t size, Duration timeout = minutes(10));

@@ -1,12 +1,12 @@
 #include "trainer/comm/tcp_comm.hpp"
 
+#include <cerrno>
+#include <cstring>
+
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 
 namespace pitcrew::trainer {
 namespace {
@@ -22,7 +22,8 @@ std::string name_of(uint32_t rank) { return "rank " + std::to_string(rank); }
 Result<std::vector<std::unique_ptr<TcpComm>>> TcpComm::connect(const TcpSettings& settings, uint32_t channels) {
   auto mesh = tcp_rendezvous(settings, channels);
   if (!mesh) {
-    return mesh.error().with_context("connect rank " + std::to_string(settings.rank) + " of " + std::to_string(settings.size));
+    return mesh.error().with_context("connect rank " + std::to_string(settings.rank) + " of " +
+                                     std::to_string(settings.size));
   }
   std::vector<std::unique_ptr<TcpComm>> comms;
   for (std::vector<Socket>& sockets : mesh->channels) {
@@ -34,7 +35,10 @@ Result<std::vector<std::unique_ptr<TcpComm>>> TcpComm::connect(const TcpSettings
 }
 
 TcpComm::TcpComm(const TcpSettings& settings, std::vector<Socket> sockets, Socket wake)
-    : ExchangeComm(settings.rank, settings.size), links_(settings.size), timeout_(settings.collective_timeout), wake_(std::move(wake)) {
+    : ExchangeComm(settings.rank, settings.size),
+      links_(settings.size),
+      timeout_(settings.collective_timeout),
+      wake_(std::move(wake)) {
   for (uint32_t peer = 0; peer < size(); ++peer) links_[peer].socket = std::move(sockets[peer]);
 }
 
@@ -71,13 +75,15 @@ Status TcpComm::enqueue(std::span<const Send> sends, std::span<const Receive> re
     }
   }
   for (const Receive& receive : receives) {
-    if (receive.peer >= size()) return Error(Code::kInvalidArgument, "no " + name_of(receive.peer) + " to receive from");
+    if (receive.peer >= size())
+      return Error(Code::kInvalidArgument, "no " + name_of(receive.peer) + " to receive from");
     if (receive.peer != rank()) {
       links_[receive.peer].in.push_back(receive.data);
       continue;
     }
     if (own.empty() || own.front().size() != receive.data.size()) {
-      return Error(Code::kInvalidArgument, "a message of " + name_of(rank()) + " to itself has no counterpart of its size");
+      return Error(Code::kInvalidArgument,
+                   "a message of " + name_of(rank()) + " to itself has no counterpart of its size");
     }
     if (!receive.data.empty()) std::memmove(receive.data.data(), own.front().data(), own.front().size());
     own.pop_front();
@@ -104,7 +110,8 @@ Status TcpComm::move() {
       const Link& link = links_[peer];
       if (peer == rank()) continue;
       pending = pending || !link.in.empty() || !link.out.empty();
-      // A link from which nothing is wanted is still listened to, for its end; unless a message of a later call stands there.
+      // A link from which nothing is wanted is still listened to, for its end; unless a message of a later call stands
+      // there.
       const bool listen = !link.closed && (link.in_frame || !link.in.empty());
       const short events = static_cast<short>((listen ? POLLIN : 0) | (link.out.empty() ? 0 : POLLOUT));
       if (events == 0) continue;
@@ -157,12 +164,17 @@ Status TcpComm::read(uint32_t peer, bool& moved) {
       continue;
     }
     switch (link.frame.kind) {
-      case kData: link.in_frame = false; break;
-      case kGoodbye: link.goodbye = true; break;
+      case kData:
+        link.in_frame = false;
+        break;
+      case kGoodbye:
+        link.goodbye = true;
+        break;
       case kLost:
         if (link.frame.word >= size() || link.frame.word == rank()) return lost(peer, "it lost this rank");
         return lost(link.frame.word, "reported by " + name_of(peer));
-      default: return lost(peer, "it sent something that is no message");
+      default:
+        return lost(peer, "it sent something that is no message");
     }
   }
   return {};

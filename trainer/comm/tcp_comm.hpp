@@ -10,16 +10,16 @@
 
 namespace pitcrew::trainer {
 
-// A communicator over one TCP connection to each peer: poll() and non-blocking sockets, all messages of an exchange moving at
-// once, straight from and into the caller's buffers.
+// A communicator over one TCP connection to each peer: poll() and non-blocking sockets, all messages of an exchange
+// moving at once, straight from and into the caller's buffers.
 //
 // When a peer is lost, its name goes to all others before this one falls silent, so that everybody blames the rank that
-// really died and not the one that reported it. Connections stay open until the object is destroyed; a communicator that
-// is destroyed in good health says goodbye, so that ending early is not taken for dying.
+// really died and not the one that reported it. Connections stay open until the object is destroyed; a communicator
+// that is destroyed in good health says goodbye, so that ending early is not taken for dying.
 class TcpComm final : public ExchangeComm {
  public:
-  // Meets the other ranks and returns one communicator for each of `channels` kinds of traffic (training; checkpoints), each
-  // with connections of its own. Blocks; errors as tcp_rendezvous().
+  // Meets the other ranks and returns one communicator for each of `channels` kinds of traffic (training; checkpoints),
+  // each with connections of its own. Blocks; errors as tcp_rendezvous().
   static Result<std::vector<std::unique_ptr<TcpComm>>> connect(const TcpSettings& settings, uint32_t channels = 1);
   ~TcpComm() override;
 
@@ -44,8 +44,8 @@ class TcpComm final : public ExchangeComm {
     std::deque<Outgoing> out;
     std::deque<std::span<std::byte>> in;
     Frame frame{};
-    size_t heard = 0;        // bytes of the frame, then of its data
-    bool in_frame = true;    // false: the data of `frame` is next
+    size_t heard = 0;      // bytes of the frame, then of its data
+    bool in_frame = true;  // false: the data of `frame` is next
     bool goodbye = false;
     bool closed = false;
   };

@@ -1,10 +1,10 @@
 #include "trainer/comm/tcp_rendezvous.hpp"
 
-#include <poll.h>
-
 #include <array>
 #include <bit>
 #include <cstring>
+
+#include <poll.h>
 
 #include "lib/base/digest.hpp"
 
@@ -141,7 +141,8 @@ class Door {
       verdict = Verdict::kOtherJob;
     } else if (hello.term != settings_.term || hello.epoch != settings_.epoch) {
       verdict = Verdict::kOtherEpoch;
-    } else if (hello.size != settings_.size || hello.rank >= settings_.size || hello.rank == settings_.rank || hello.channels != channels_) {
+    } else if (hello.size != settings_.size || hello.rank >= settings_.size || hello.rank == settings_.rank ||
+               hello.channels != channels_) {
       verdict = Verdict::kOtherWorld;
     } else if (hello.channel != kRendezvous && hello.channel >= channels_) {
       verdict = Verdict::kNoSuchChannel;
@@ -162,22 +163,28 @@ Status hear_reply(const TcpSettings& settings, const Socket& socket, const std::
   Reply reply{};
   PITCREW_TRY(receive_all(socket, writable_bytes_of(reply), deadline));
   switch (static_cast<Verdict>(reply.verdict)) {
-    case Verdict::kWelcome: return {};
-    case Verdict::kOtherJob: return Error(Code::kConflict, who + " belongs to another job; MASTER_ADDR and MASTER_PORT are not this job's");
+    case Verdict::kWelcome:
+      return {};
+    case Verdict::kOtherJob:
+      return Error(Code::kConflict, who + " belongs to another job; MASTER_ADDR and MASTER_PORT are not this job's");
     case Verdict::kOtherEpoch:
-      return Error(Code::kConflict, who + " belongs to epoch " + std::to_string(reply.epoch) + " of term " + std::to_string(reply.term) +
-                                        ", this process to epoch " + std::to_string(settings.epoch) + " of term " + std::to_string(settings.term) +
+      return Error(Code::kConflict, who + " belongs to epoch " + std::to_string(reply.epoch) + " of term " +
+                                        std::to_string(reply.term) + ", this process to epoch " +
+                                        std::to_string(settings.epoch) + " of term " + std::to_string(settings.term) +
                                         ": it is a leftover and must end");
     case Verdict::kOtherWorld:
       return Error(Code::kConflict, who + " has a world of " + std::to_string(reply.size) + " ranks and refused rank " +
-                                        std::to_string(settings.rank) + " of " + std::to_string(settings.size) + "; RANK and WORLD_SIZE must fit");
-    case Verdict::kNoSuchChannel: break;
+                                        std::to_string(settings.rank) + " of " + std::to_string(settings.size) +
+                                        "; RANK and WORLD_SIZE must fit");
+    case Verdict::kNoSuchChannel:
+      break;
   }
   return Error(Code::kConflict, who + " refused the connection; all ranks must run the same version");
 }
 
 Hello hello_of(const TcpSettings& settings, uint32_t channels, uint32_t channel, uint16_t port) {
-  return {kMagic, settings.rank, settings.size, channel, channels, xxh3(settings.job), settings.term, settings.epoch, port, 0};
+  return {kMagic,        settings.rank,  settings.size, channel, channels, xxh3(settings.job),
+          settings.term, settings.epoch, port,          0};
 }
 
 Result<Socket> listen_anywhere(const Address& like) {
@@ -197,7 +204,8 @@ Result<Socket> listen_as_master(const Address& master) {
   any.set_port(master.port());
   auto fallback = listen_at(any);
   if (fallback) return fallback;
-  return Error(listener.error().code, "rank 0 can't listen at MASTER_ADDR:MASTER_PORT: " + listener.error().message + "; give each epoch a port of its own");
+  return Error(listener.error().code, "rank 0 can't listen at MASTER_ADDR:MASTER_PORT: " + listener.error().message +
+                                          "; give each epoch a port of its own");
 }
 
 std::string missing(const std::vector<Entry>& table) {
@@ -207,12 +215,13 @@ std::string missing(const std::vector<Entry>& table) {
     if (table[rank].port != 0) continue;
     if (++count <= 8) names += (names.empty() ? "" : ", ") + std::to_string(rank);
   }
-  return std::to_string(count) + " of " + std::to_string(table.size()) + " ranks did not come: " + names + (count > 8 ? ", …" : "");
+  return std::to_string(count) + " of " + std::to_string(table.size()) + " ranks did not come: " + names +
+         (count > 8 ? ", …" : "");
 }
 
 // Rank 0's part of the first meeting: who listens where.
-Result<std::vector<Entry>> gather_table(const TcpSettings& settings, uint32_t channels, const Address& master, uint16_t own_port,
-                                        const Deadline& deadline) {
+Result<std::vector<Entry>> gather_table(const TcpSettings& settings, uint32_t channels, const Address& master,
+                                        uint16_t own_port, const Deadline& deadline) {
   PITCREW_ASSIGN(Socket listener, listen_as_master(master));
   Door door(settings, channels, std::move(listener));
   std::vector<Entry> table(settings.size, Entry{{}, 0, 0});
@@ -241,8 +250,8 @@ Result<std::vector<Entry>> gather_table(const TcpSettings& settings, uint32_t ch
   return table;
 }
 
-Result<std::vector<Entry>> fetch_table(const TcpSettings& settings, uint32_t channels, const Address& master, uint16_t own_port,
-                                       const Deadline& deadline) {
+Result<std::vector<Entry>> fetch_table(const TcpSettings& settings, uint32_t channels, const Address& master,
+                                       uint16_t own_port, const Deadline& deadline) {
   const std::string who = "rank 0 at " + master.text();
   for (;;) {
     PITCREW_ASSIGN(Socket socket, connect_to(master, deadline));
@@ -267,8 +276,11 @@ Result<std::vector<Entry>> fetch_table(const TcpSettings& settings, uint32_t cha
 }  // namespace
 
 Status TcpSettings::validate() const {
-  if (size == 0 || rank >= size) return Error(Code::kInvalidArgument, "rank " + std::to_string(rank) + " is not one of " + std::to_string(size) + " ranks");
-  if (size > 1 && master_port == 0) return Error(Code::kInvalidArgument, "several ranks need MASTER_ADDR and MASTER_PORT to meet");
+  if (size == 0 || rank >= size)
+    return Error(Code::kInvalidArgument,
+                 "rank " + std::to_string(rank) + " is not one of " + std::to_string(size) + " ranks");
+  if (size > 1 && master_port == 0)
+    return Error(Code::kInvalidArgument, "several ranks need MASTER_ADDR and MASTER_PORT to meet");
   return {};
 }
 
@@ -283,8 +295,9 @@ Result<TcpMesh> tcp_rendezvous(const TcpSettings& settings, uint32_t channels) {
   PITCREW_ASSIGN(Socket listener, listen_anywhere(master));
   PITCREW_ASSIGN(const Address own, local_address(listener));
   Door door(settings, channels, std::move(listener));
-  PITCREW_ASSIGN(const std::vector<Entry> table, settings.rank == 0 ? gather_table(settings, channels, master, own.port(), deadline)
-                                                                    : fetch_table(settings, channels, master, own.port(), deadline));
+  PITCREW_ASSIGN(const std::vector<Entry> table, settings.rank == 0
+                                                     ? gather_table(settings, channels, master, own.port(), deadline)
+                                                     : fetch_table(settings, channels, master, own.port(), deadline));
 
   // Everybody calls first and listens after, so that nobody waits for one who waits.
   for (uint32_t peer = 0; peer < settings.rank; ++peer) {

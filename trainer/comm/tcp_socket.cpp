@@ -1,14 +1,14 @@
 #include "trainer/comm/tcp_socket.hpp"
 
+#include <cerrno>
+#include <cstring>
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 
 namespace pitcrew::trainer {
 namespace {
@@ -76,7 +76,8 @@ Result<Address> Address::parse(const std::string& host, uint16_t port) {
     address.storage.ss_family = AF_INET6;
     address.length = sizeof(sockaddr_in6);
   } else {
-    return Error(Code::kInvalidArgument, "MASTER_ADDR '" + host + "' is not an IPv4 or IPv6 address; names are not looked up, set a number");
+    return Error(Code::kInvalidArgument,
+                 "MASTER_ADDR '" + host + "' is not an IPv4 or IPv6 address; names are not looked up, set a number");
   }
   address.set_port(port);
   return address;
@@ -122,7 +123,8 @@ Result<Socket> listen_at(const Address& address) {
   if (!socket.open()) return errno_error(what, errno);
   const int on = 1;
   setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0) return errno_error(what, errno);
+  if (bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0)
+    return errno_error(what, errno);
   if (listen(socket.fd(), SOMAXCONN) != 0) return errno_error(what, errno);
   return socket;
 }

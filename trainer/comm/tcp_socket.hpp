@@ -1,12 +1,12 @@
 #pragma once
 
-#include <netinet/in.h>
-
 #include <chrono>
 #include <cstddef>
 #include <functional>
 #include <span>
 #include <string>
+
+#include <netinet/in.h>
 
 #include "lib/base/result.hpp"
 #include "lib/base/time.hpp"

@@ -4,7 +4,13 @@ namespace pitcrew::trainer {
 
 BatchLoader::BatchLoader(const TokenSource& source, const SampleOrder& order, const Clock& clock, BatchShare share,
                          uint64_t next_sample, size_t ahead)
-    : source_(source), order_(order), clock_(clock), share_(share), ahead_(ahead), next_sample_(next_sample), thread_([this] { read_ahead(); }) {}
+    : source_(source),
+      order_(order),
+      clock_(clock),
+      share_(share),
+      ahead_(ahead),
+      next_sample_(next_sample),
+      thread_([this] { read_ahead(); }) {}
 
 BatchLoader::~BatchLoader() {
   {
@@ -53,13 +59,15 @@ Result<Batch> BatchLoader::read(uint64_t first_sample) const {
   batch.first_sample = first_sample + share_.first;
   batch.tokens.resize(share_.count * width);
   for (uint64_t i = 0; i < share_.count; ++i) {
-    Status read = source_.read(order_.first_token(batch.first_sample + i), std::span(batch.tokens).subspan(i * width, width));
+    Status read =
+        source_.read(order_.first_token(batch.first_sample + i), std::span(batch.tokens).subspan(i * width, width));
     if (!read) return read.error().with_context("sample " + std::to_string(batch.first_sample + i));
   }
   return batch;
 }
 
-Result<std::vector<int32_t>> read_held_out(const TokenSource& source, const SampleOrder& order, uint64_t first, uint64_t count) {
+Result<std::vector<int32_t>> read_held_out(const TokenSource& source, const SampleOrder& order, uint64_t first,
+                                           uint64_t count) {
   const size_t width = order.sequence() + size_t{1};
   std::vector<int32_t> tokens(count * width);
   for (uint64_t i = 0; i < count; ++i) {

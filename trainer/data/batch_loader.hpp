@@ -26,13 +26,13 @@ struct Batch {
   std::vector<int32_t> tokens;
 };
 
-// Reads batches ahead on a thread of its own, at most `ahead` of them. Owned by the training thread, which alone calls it;
-// source, order and clock outlive it. Ends with its destructor, within one read.
+// Reads batches ahead on a thread of its own, at most `ahead` of them. Owned by the training thread, which alone calls
+// it; source, order and clock outlive it. Ends with its destructor, within one read.
 class BatchLoader {
  public:
   // The first batch begins with sample `next_sample` of the run.
-  BatchLoader(const TokenSource& source, const SampleOrder& order, const Clock& clock, BatchShare share, uint64_t next_sample,
-              size_t ahead = 2);
+  BatchLoader(const TokenSource& source, const SampleOrder& order, const Clock& clock, BatchShare share,
+              uint64_t next_sample, size_t ahead = 2);
   ~BatchLoader();
 
   // The next batch; waits where it isn't there yet. An error is final.
@@ -52,14 +52,15 @@ class BatchLoader {
   Duration waited_{0};
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Batch> ready_;         // guarded by mutex_, as all below
+  std::deque<Batch> ready_;  // guarded by mutex_, as all below
   std::optional<Error> failure_;
   bool stopping_ = false;
-  uint64_t next_sample_;            // the thread's alone
+  uint64_t next_sample_;  // the thread's alone
   std::thread thread_;
 };
 
 // Held-out samples [first, first + count) as [count][sequence + 1].
-Result<std::vector<int32_t>> read_held_out(const TokenSource& source, const SampleOrder& order, uint64_t first, uint64_t count);
+Result<std::vector<int32_t>> read_held_out(const TokenSource& source, const SampleOrder& order, uint64_t first,
+                                           uint64_t count);
 
 }  // namespace pitcrew::trainer

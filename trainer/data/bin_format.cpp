@@ -28,14 +28,16 @@ Result<BinHeader> parse_bin_header(std::span<const std::byte> header, uint64_t f
   } else if (start.magic == 20240801 && start.version == 7) {
     result.token_bytes = 4;
   } else {
-    return Error(Code::kInvalidArgument, "is not a token file that is known: magic " + std::to_string(start.magic) + ", version " +
-                                             std::to_string(start.version) + "; known are 20240520 version 1 and 20240801 version 7");
+    return Error(Code::kInvalidArgument, "is not a token file that is known: magic " + std::to_string(start.magic) +
+                                             ", version " + std::to_string(start.version) +
+                                             "; known are 20240520 version 1 and 20240801 version 7");
   }
   result.tokens = static_cast<uint32_t>(start.tokens);  // the top bit is a count's, too
   const uint64_t expected = kBinHeaderBytes + result.tokens * result.token_bytes;
   if (expected != file_bytes) {
-    return Error(Code::kDataLoss, "says " + std::to_string(result.tokens) + " tokens, so it should have " + std::to_string(expected) +
-                                      " bytes, but has " + std::to_string(file_bytes) + "; copy it again");
+    return Error(Code::kDataLoss, "says " + std::to_string(result.tokens) + " tokens, so it should have " +
+                                      std::to_string(expected) + " bytes, but has " + std::to_string(file_bytes) +
+                                      "; copy it again");
   }
   return result;
 }

@@ -17,11 +17,12 @@ struct BinHeader {
   uint64_t tokens = 0;
 };
 
-// `header` holds the file's first bytes, at most kBinHeaderBytes. kDataLoss where the file's size and the number of tokens
-// disagree, kInvalidArgument where it is another kind of file.
+// `header` holds the file's first bytes, at most kBinHeaderBytes. kDataLoss where the file's size and the number of
+// tokens disagree, kInvalidArgument where it is another kind of file.
 Result<BinHeader> parse_bin_header(std::span<const std::byte> header, uint64_t file_bytes);
 
-// `bytes` holds out.size() tokens. The error gives the place, counted from `first`, of the first one outside the vocabulary.
+// `bytes` holds out.size() tokens. The error gives the place, counted from `first`, of the first one outside the
+// vocabulary.
 Status decode_bin_tokens(std::span<const std::byte> bytes, uint32_t token_bytes, uint32_t vocabulary, uint64_t first,
                          std::span<int32_t> out);
 

@@ -12,15 +12,20 @@ namespace fs = std::filesystem;
 
 class BinSource final : public TokenSource {
  public:
-  BinSource(std::vector<DataFile> files, std::vector<uint32_t> token_bytes, uint64_t tokens, uint32_t vocabulary, std::string fingerprint)
-      : files_(std::move(files)), token_bytes_(std::move(token_bytes)), tokens_(tokens), vocabulary_(vocabulary),
+  BinSource(std::vector<DataFile> files, std::vector<uint32_t> token_bytes, uint64_t tokens, uint32_t vocabulary,
+            std::string fingerprint)
+      : files_(std::move(files)),
+        token_bytes_(std::move(token_bytes)),
+        tokens_(tokens),
+        vocabulary_(vocabulary),
         fingerprint_(std::move(fingerprint)) {}
 
   uint64_t tokens() const override { return tokens_; }
   uint32_t vocabulary() const override { return vocabulary_; }
   const std::string& fingerprint() const override { return fingerprint_; }
   std::string describe() const override {
-    return "token files, " + std::to_string(files_.size()) + (files_.size() == 1 ? " file, " : " files, ") + std::to_string(tokens_) + " tokens";
+    return "token files, " + std::to_string(files_.size()) + (files_.size() == 1 ? " file, " : " files, ") +
+           std::to_string(tokens_) + " tokens";
   }
 
   Status read(uint64_t first, std::span<int32_t> out) const override {
@@ -89,7 +94,8 @@ Result<std::unique_ptr<TokenSource>> open_bin(const std::vector<std::string>& pa
   if (files.empty()) return Error(Code::kInvalidArgument, "data: the token files hold no tokens");
   const uint64_t tokens = number_tokens(files);
   PITCREW_ASSIGN(std::string fingerprint, fingerprint_of("bin", files));
-  return std::unique_ptr<TokenSource>(std::make_unique<BinSource>(std::move(files), std::move(token_bytes), tokens, vocabulary, std::move(fingerprint)));
+  return std::unique_ptr<TokenSource>(std::make_unique<BinSource>(std::move(files), std::move(token_bytes), tokens,
+                                                                  vocabulary, std::move(fingerprint)));
 }
 
 }  // namespace pitcrew::trainer

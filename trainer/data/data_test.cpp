@@ -1,13 +1,12 @@
-#include <gtest/gtest.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <set>
 
+#include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "trainer/data/batch_loader.hpp"
 #include "trainer/data/bin_format.hpp"
@@ -128,7 +127,8 @@ TEST(BinSource, a_token_outside_the_vocabulary_is_named_with_its_file_and_place)
   std::vector<int32_t> tokens(4);
   const Status read = source->read(0, tokens);
   ASSERT_FALSE(read.ok());
-  EXPECT_EQ(read.error().message.find(path + ": token number 2 is 300, outside the model's vocabulary of 256"), 0u) << read.error().message;
+  EXPECT_EQ(read.error().message.find(path + ": token number 2 is 300, outside the model's vocabulary of 256"), 0u)
+      << read.error().message;
 }
 
 TEST(BinSource, headers_that_lie_are_refused) {
@@ -225,7 +225,8 @@ TEST(SampleOrder, its_state_comes_back_and_another_dataset_or_order_is_an_error)
   EXPECT_EQ(*order.sample_of(state), 4711u);
   const auto other = order_of(1001, 7, 3, "g").sample_of(state);
   ASSERT_FALSE(other.ok());
-  EXPECT_NE(other.error().message.find("dataset of fingerprint f, now it is g"), std::string::npos) << other.error().message;
+  EXPECT_NE(other.error().message.find("dataset of fingerprint f, now it is g"), std::string::npos)
+      << other.error().message;
   EXPECT_FALSE(order_of(1001, 7, 4).sample_of(state).ok());
   EXPECT_FALSE(order_of(1001, 8, 3).sample_of(state).ok());
   nlohmann::json foreign = state;
@@ -236,7 +237,8 @@ TEST(SampleOrder, its_state_comes_back_and_another_dataset_or_order_is_an_error)
 TEST(SampleOrder, a_dataset_that_is_too_small_is_refused_with_the_numbers) {
   const auto order = SampleOrder::make({"f", 50, 10, 4, 1});
   ASSERT_FALSE(order.ok());
-  EXPECT_NE(order.error().message.find("has 4 samples of 10 tokens, of which 4 are held out"), std::string::npos) << order.error().message;
+  EXPECT_NE(order.error().message.find("has 4 samples of 10 tokens, of which 4 are held out"), std::string::npos)
+      << order.error().message;
 }
 
 TEST(BatchLoader, ranks_together_read_each_sample_of_the_batch_once_whatever_their_number) {

@@ -1,10 +1,10 @@
 #include "trainer/data/file_row.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "lib/base/digest.hpp"
 
@@ -29,8 +29,9 @@ Status read_file_at(const std::string& path, uint64_t offset, std::span<std::byt
       break;
     }
     if (got == 0) {
-      done = Error(Code::kDataLoss, path + " ends at byte " + std::to_string(offset) + ", " + std::to_string(out.size()) +
-                                        " too early: it has changed since training began; restore it");
+      done =
+          Error(Code::kDataLoss, path + " ends at byte " + std::to_string(offset) + ", " + std::to_string(out.size()) +
+                                     " too early: it has changed since training began; restore it");
       break;
     }
     out = out.subspan(static_cast<size_t>(got));
@@ -50,7 +51,8 @@ uint64_t number_tokens(std::vector<DataFile>& files) {
 }
 
 size_t file_of(const std::vector<DataFile>& files, uint64_t token) {
-  const auto after = std::upper_bound(files.begin(), files.end(), token, [](uint64_t t, const DataFile& file) { return t < file.first; });
+  const auto after = std::upper_bound(files.begin(), files.end(), token,
+                                      [](uint64_t t, const DataFile& file) { return t < file.first; });
   return static_cast<size_t>(after - files.begin()) - 1;
 }
 

@@ -27,8 +27,8 @@ uint64_t number_tokens(std::vector<DataFile>& files);
 // The file that holds token number `token`.
 size_t file_of(const std::vector<DataFile>& files, uint64_t token);
 
-// XXH3 over kind, names, sizes and content: of files up to 1 MiB all of it, of larger ones 16 blocks of 64 KiB spread evenly
-// from their beginning to their end.
+// XXH3 over kind, names, sizes and content: of files up to 1 MiB all of it, of larger ones 16 blocks of 64 KiB spread
+// evenly from their beginning to their end.
 Result<std::string> fingerprint_of(const std::string& kind, const std::vector<DataFile>& files);
 
 }  // namespace pitcrew::trainer

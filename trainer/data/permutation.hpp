@@ -4,9 +4,9 @@
 
 namespace pitcrew::trainer {
 
-// A permutation of 0 … size - 1 that is computed, not stored: a Feistel network of six rounds over the smallest even number
-// of bits that holds size, walked until it lands inside (Black and Rogaway 2002). At most four times too large, so a look-up
-// takes fewer than four walks on average. Part of the data order `native-v1`: it may never change.
+// A permutation of 0 … size - 1 that is computed, not stored: a Feistel network of six rounds over the smallest even
+// number of bits that holds size, walked until it lands inside (Black and Rogaway 2002). At most four times too large,
+// so a look-up takes fewer than four walks on average. Part of the data order `native-v1`: it may never change.
 class Permutation {
  public:
   Permutation(uint64_t size, uint64_t key);

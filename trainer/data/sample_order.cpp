@@ -15,15 +15,18 @@ Result<SampleOrder> SampleOrder::make(Settings settings) {
   if (settings.sequence == 0) return Error(Code::kInvalidArgument, "a sample needs at least one prediction");
   const uint64_t places = settings.tokens == 0 ? 0 : (settings.tokens - 1) / settings.sequence;
   if (places <= settings.held_out) {
-    return Error(Code::kInvalidArgument, "the dataset has " + std::to_string(places) + " samples of " + std::to_string(settings.sequence) +
-                                             " tokens, of which " + std::to_string(settings.held_out) +
-                                             " are held out: nothing is left to train on; add data, or lower data.heldOut or batch.tokens");
+    return Error(Code::kInvalidArgument,
+                 "the dataset has " + std::to_string(places) + " samples of " + std::to_string(settings.sequence) +
+                     " tokens, of which " + std::to_string(settings.held_out) +
+                     " are held out: nothing is left to train on; add data, or lower data.heldOut or batch.tokens");
   }
   return SampleOrder(std::move(settings), places);
 }
 
 SampleOrder::SampleOrder(Settings settings, uint64_t places)
-    : settings_(std::move(settings)), training_(places - settings_.held_out), split_(places, xxh3("held-out " + settings_.fingerprint)) {}
+    : settings_(std::move(settings)),
+      training_(places - settings_.held_out),
+      split_(places, xxh3("held-out " + settings_.fingerprint)) {}
 
 uint64_t SampleOrder::first_token(uint64_t sample) const {
   const Permutation order(training_, mix64(mix64(settings_.seed) ^ pass_of(sample)));
@@ -33,12 +36,9 @@ uint64_t SampleOrder::first_token(uint64_t sample) const {
 uint64_t SampleOrder::first_held_out_token(uint64_t index) const { return split_(index) * settings_.sequence; }
 
 nlohmann::json SampleOrder::state(uint64_t sample) const {
-  return {{"version", kVersion},
-          {"fingerprint", settings_.fingerprint},
-          {"seed", settings_.seed},
-          {"sequence", settings_.sequence},
-          {"heldOut", settings_.held_out},
-          {"sample", sample}};
+  return {{"version", kVersion},           {"fingerprint", settings_.fingerprint},
+          {"seed", settings_.seed},        {"sequence", settings_.sequence},
+          {"heldOut", settings_.held_out}, {"sample", sample}};
 }
 
 Result<uint64_t> SampleOrder::sample_of(const nlohmann::json& state) const {
@@ -49,7 +49,8 @@ Result<uint64_t> SampleOrder::sample_of(const nlohmann::json& state) const {
   uint64_t sample = 0;
   reader.read("version", version);
   if (version != kVersion) {
-    return Error(Code::kInvalidArgument, "the checkpoint's sample order is '" + version + "', this program knows " + kVersion + "; use the version that wrote it");
+    return Error(Code::kInvalidArgument, "the checkpoint's sample order is '" + version + "', this program knows " +
+                                             kVersion + "; use the version that wrote it");
   }
   reader.read("fingerprint", was.fingerprint);
   reader.read("seed", was.seed);
@@ -69,7 +70,8 @@ Result<uint64_t> SampleOrder::sample_of(const nlohmann::json& state) const {
   };
   const char* again = "set it back, or start a new run in another folder";
   if (was.fingerprint != settings_.fingerprint) {
-    return differs("the dataset of fingerprint", was.fingerprint, settings_.fingerprint, "restore the files, or start a new run in another folder");
+    return differs("the dataset of fingerprint", was.fingerprint, settings_.fingerprint,
+                   "restore the files, or start a new run in another folder");
   }
   if (was.seed != settings_.seed) return differs("the seed", was.seed, settings_.seed, again);
   if (was.sequence != settings_.sequence) return differs("batch.tokens", was.sequence, settings_.sequence, again);

@@ -10,12 +10,12 @@
 
 namespace pitcrew::trainer {
 
-// Which sample comes when: a function of the dataset, the seed and the sample's number alone, so that it is the same for any
-// number of ranks, and a run goes on anywhere without a sample lost or repeated.
+// Which sample comes when: a function of the dataset, the seed and the sample's number alone, so that it is the same
+// for any number of ranks, and a run goes on anywhere without a sample lost or repeated.
 //
-// The row of tokens is cut into places of `sequence` predictions (sequence + 1 tokens; neighbours share one). Some places,
-// chosen by the dataset's fingerprint, are held out for evaluation; the others are gone through once per pass, each pass in an
-// order of its own. Immutable; use from any thread.
+// The row of tokens is cut into places of `sequence` predictions (sequence + 1 tokens; neighbours share one). Some
+// places, chosen by the dataset's fingerprint, are held out for evaluation; the others are gone through once per pass,
+// each pass in an order of its own. Immutable; use from any thread.
 class SampleOrder {
  public:
   struct Settings {
@@ -37,8 +37,8 @@ class SampleOrder {
   // Of held-out sample `index`, always in the same order.
   uint64_t first_held_out_token(uint64_t index) const;
 
-  // The state of a run that has used `sample` samples: {"version": "native-v1", "fingerprint", "seed", "sequence", "heldOut",
-  // "sample"}. `sample_of` reads it back; kInvalidArgument where it belongs to another dataset or order.
+  // The state of a run that has used `sample` samples: {"version": "native-v1", "fingerprint", "seed", "sequence",
+  // "heldOut", "sample"}. `sample_of` reads it back; kInvalidArgument where it belongs to another dataset or order.
   nlohmann::json state(uint64_t sample) const;
   Result<uint64_t> sample_of(const nlohmann::json& state) const;
 

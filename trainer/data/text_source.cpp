@@ -21,7 +21,8 @@ class TextSource final : public TokenSource {
   uint32_t vocabulary() const override { return 256; }
   const std::string& fingerprint() const override { return fingerprint_; }
   std::string describe() const override {
-    return "text, " + std::to_string(files_.size()) + (files_.size() == 1 ? " file, " : " files, ") + std::to_string(tokens_) + " bytes";
+    return "text, " + std::to_string(files_.size()) + (files_.size() == 1 ? " file, " : " files, ") +
+           std::to_string(tokens_) + " bytes";
   }
 
   Status read(uint64_t first, std::span<int32_t> out) const override {
@@ -61,7 +62,8 @@ bool wanted(const fs::directory_entry& entry, const TextSettings& settings) {
   const std::string name = entry.path().filename().string();
   if (name.starts_with(".") || contains(settings.exclude, name)) return false;
   if (settings.include.empty()) return true;
-  return std::any_of(settings.include.begin(), settings.include.end(), [&](const std::string& ending) { return name.ends_with(ending); });
+  return std::any_of(settings.include.begin(), settings.include.end(),
+                     [&](const std::string& ending) { return name.ends_with(ending); });
 }
 
 Status add_folder(const std::string& folder, const TextSettings& settings, std::vector<DataFile>& files) {
@@ -103,7 +105,9 @@ Result<std::unique_ptr<TokenSource>> open_text(const TextSettings& settings) {
     } else if (fs::is_regular_file(status)) {
       const uint64_t bytes = fs::file_size(path, error);
       PITCREW_ASSIGN(const bool binary, looks_binary(path, bytes));
-      if (binary) return Error(Code::kInvalidArgument, "data: " + path + " has zero bytes, so it is not text; name a text file, or use data.bin");
+      if (binary)
+        return Error(Code::kInvalidArgument,
+                     "data: " + path + " has zero bytes, so it is not text; name a text file, or use data.bin");
       here.push_back({path, fs::path(path).filename().string(), bytes, 0, bytes + 1});
     } else {
       return Error(Code::kNotFound, "data: there is no file or folder " + path);
@@ -114,7 +118,9 @@ Result<std::unique_ptr<TokenSource>> open_text(const TextSettings& settings) {
       files.push_back(std::move(file));
     }
   }
-  if (files.empty()) return Error(Code::kInvalidArgument, "data: no text files are left of what data.text names; see include and exclude");
+  if (files.empty())
+    return Error(Code::kInvalidArgument,
+                 "data: no text files are left of what data.text names; see include and exclude");
   const uint64_t tokens = number_tokens(files);
   PITCREW_ASSIGN(std::string fingerprint, fingerprint_of("text", files));
   return std::unique_ptr<TokenSource>(std::make_unique<TextSource>(std::move(files), tokens, std::move(fingerprint)));

@@ -5,7 +5,8 @@
 
 namespace pitcrew::trainer {
 
-GradientReducer::GradientReducer(Comm& comm, const LanePlan& plan, size_t piece) : comm_(comm), lanes_(plan.lanes()), piece_(piece) {
+GradientReducer::GradientReducer(Comm& comm, const LanePlan& plan, size_t piece)
+    : comm_(comm), lanes_(plan.lanes()), piece_(piece) {
   size_t total = 0;
   for (uint32_t rank = 0; rank < plan.ranks(); ++rank) {
     nodes_.push_back(subtrees(plan.of(rank), plan.lanes()));

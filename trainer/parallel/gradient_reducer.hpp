@@ -8,18 +8,18 @@
 
 namespace pitcrew::trainer {
 
-// Adds the gradients of all lanes over all ranks in the fixed tree, so that the sum has the same bits for every number of
-// ranks. Each rank brings the sums of its subtrees; of every stretch of elements each rank is given one piece of all subtrees
-// (exchange), adds them in the tree's order, and hands the sum to all others (exchange). Works in host memory; at most
-// `piece` elements per subtree are in flight.
+// Adds the gradients of all lanes over all ranks in the fixed tree, so that the sum has the same bits for every number
+// of ranks. Each rank brings the sums of its subtrees; of every stretch of elements each rank is given one piece of all
+// subtrees (exchange), adds them in the tree's order, and hands the sum to all others (exchange). Works in host memory;
+// at most `piece` elements per subtree are in flight.
 //
 // Owned and used by a rank's training thread. The communicator outlives it.
 class GradientReducer {
  public:
   GradientReducer(Comm& comm, const LanePlan& plan, size_t piece = size_t{1} << 20);
 
-  // `mine`: the sums of subtrees(plan.of(rank), lanes), in their order, each of out.size() elements; `out` may be the first of
-  // them, which are otherwise left alone. Collective. Errors as Comm::exchange.
+  // `mine`: the sums of subtrees(plan.of(rank), lanes), in their order, each of out.size() elements; `out` may be the
+  // first of them, which are otherwise left alone. Collective. Errors as Comm::exchange.
   Status reduce(std::span<const float* const> mine, std::span<float> out);
 
  private:

@@ -16,8 +16,8 @@ struct LaneRange {
   bool operator==(const LaneRange&) const = default;
 };
 
-// How a batch of `sequences` is cut into lanes of `micro` sequences each, and which rank computes which. Lanes are dealt
-// contiguously, as evenly as they go; what a lane contains never depends on the number of ranks. Every rank runs
+// How a batch of `sequences` is cut into lanes of `micro` sequences each, and which rank computes which. Lanes are
+// dealt contiguously, as evenly as they go; what a lane contains never depends on the number of ranks. Every rank runs
 // micro_steps() micro-steps; where it has fewer lanes, the missing ones weigh zero.
 class LanePlan {
  public:
@@ -46,9 +46,9 @@ struct TreeNode {
   bool operator==(const TreeNode&) const = default;
 };
 
-// Adds up values in the one tree that all world sizes share. Nodes are pushed from left to right; two siblings are added as
-// soon as both are complete, and a node without a right sibling stands for its parent. What is left is the fewest
-// subtrees that cover what was pushed: the root alone, once all lanes were.
+// Adds up values in the one tree that all world sizes share. Nodes are pushed from left to right; two siblings are
+// added as soon as both are complete, and a node without a right sibling stands for its parent. What is left is the
+// fewest subtrees that cover what was pushed: the root alone, once all lanes were.
 //
 // A value is known by the caller's number for it (a buffer).
 class TreeFold {

@@ -1,9 +1,9 @@
-#include <gtest/gtest.h>
-
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "lib/base/random.hpp"
 #include "trainer/comm/memory_comm.hpp"
@@ -16,7 +16,8 @@ namespace {
 std::vector<float> lane_gradient(uint32_t lane, size_t elements) {
   Random random(1000 + lane);
   std::vector<float> gradient(elements);
-  for (float& x : gradient) x = static_cast<float>((random.uniform() - 0.5) * std::exp2(static_cast<double>(random.below(24))));
+  for (float& x : gradient)
+    x = static_cast<float>((random.uniform() - 0.5) * std::exp2(static_cast<double>(random.below(24))));
   return gradient;
 }
 

@@ -24,12 +24,14 @@ void require_positive(ObjectReader& reader, const char* key, uint64_t value) {
 }
 
 void require_between(ObjectReader& reader, const char* key, double value, double low, double high) {
-  if (!(value >= low && value <= high)) reader.problem(key, "must be between " + Json(low).dump() + " and " + Json(high).dump());
+  if (!(value >= low && value <= high))
+    reader.problem(key, "must be between " + Json(low).dump() + " and " + Json(high).dump());
 }
 
 void read_model(ObjectReader& root, TrainConfig& config) {
   const Json* json = root.raw("model");
-  if (json == nullptr) return root.problem("model", "is missing; it says kind, layers, width, heads, vocab and context");
+  if (json == nullptr)
+    return root.problem("model", "is missing; it says kind, layers, width, heads, vocab and context");
   auto model = model_config_from_json(*json, "model");
   if (model) {
     config.model = *model;
@@ -48,10 +50,12 @@ void read_batch(ObjectReader& root, TrainConfig& config) {
   require_positive(*batch, "sequences", config.sequences);
   require_positive(*batch, "micro", config.micro);
   if (config.micro > 0 && config.sequences % config.micro != 0) {
-    batch->problem("micro", std::to_string(config.micro) + " does not divide sequences " + std::to_string(config.sequences) + "; choose a divisor");
+    batch->problem("micro", std::to_string(config.micro) + " does not divide sequences " +
+                                std::to_string(config.sequences) + "; choose a divisor");
   }
   if (config.model.context > 0 && config.tokens > config.model.context) {
-    batch->problem("tokens", std::to_string(config.tokens) + " is more than model.context " + std::to_string(config.model.context) + "; lower it");
+    batch->problem("tokens", std::to_string(config.tokens) + " is more than model.context " +
+                                 std::to_string(config.model.context) + "; lower it");
   }
   batch->finish();
 }
@@ -80,7 +84,8 @@ void read_schedule(ObjectReader& root, TrainConfig& config) {
   schedule->read("warmup", config.warmup);
   schedule->read("decayTo", config.decay_to);
   require_between(*schedule, "decayTo", config.decay_to, 0, 1);
-  if (config.steps > 0 && config.warmup >= config.steps) schedule->problem("warmup", "must be below steps " + std::to_string(config.steps));
+  if (config.steps > 0 && config.warmup >= config.steps)
+    schedule->problem("warmup", "must be below steps " + std::to_string(config.steps));
   schedule->finish();
 }
 
@@ -110,7 +115,8 @@ void read_data(ObjectReader& root, const std::string& folder, TrainConfig& confi
   if (config.text.has_value() != config.bin.empty()) root.problem("data", "must have either text or bin");
   data->read("heldOut", config.held_out);
   if (config.micro > 0 && config.held_out % config.micro != 0) {
-    data->problem("heldOut", std::to_string(config.held_out) + " is not a multiple of batch.micro " + std::to_string(config.micro) + "; make it one");
+    data->problem("heldOut", std::to_string(config.held_out) + " is not a multiple of batch.micro " +
+                                 std::to_string(config.micro) + "; make it one");
   }
   data->finish();
 }
@@ -126,7 +132,8 @@ void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig&
   if (auto every = checkpoint->object("every")) {
     every->read("steps", settings.every_steps);
     every->read("time", settings.every_time);
-    if (settings.every_steps.has_value() == settings.every_time.has_value()) checkpoint->problem("every", "must have either steps or time");
+    if (settings.every_steps.has_value() == settings.every_time.has_value())
+      checkpoint->problem("every", "must have either steps or time");
     if (settings.every_steps == 0u) every->problem("steps", "must be at least 1");
     every->finish();
   }
@@ -203,7 +210,8 @@ double learning_rate(const TrainConfig& config, uint64_t step) {
   const double top = config.optimizer.learning_rate;
   if (step <= config.warmup) return top * static_cast<double>(step) / static_cast<double>(config.warmup);
   const uint64_t span = config.steps - config.warmup;
-  const double along = span == 0 ? 1 : static_cast<double>(std::min(step, config.steps) - config.warmup) / static_cast<double>(span);
+  const double along =
+      span == 0 ? 1 : static_cast<double>(std::min(step, config.steps) - config.warmup) / static_cast<double>(span);
   const double half_cosine = 0.5 * (1 + portable_sincos(std::numbers::pi * along).cosine);
   return top * (config.decay_to + (1 - config.decay_to) * half_cosine);
 }

@@ -24,13 +24,13 @@ struct TrainConfig {
   uint64_t seed = 1;
 
   AdamWSettings optimizer;
-  double clip = 1.0;        // global norm; 0: no clipping
-  uint64_t warmup = 0;      // steps
-  double decay_to = 0.1;    // of the learning rate, at the last step
+  double clip = 1.0;      // global norm; 0: no clipping
+  uint64_t warmup = 0;    // steps
+  double decay_to = 0.1;  // of the learning rate, at the last step
 
   std::optional<TextSettings> text;
   std::vector<std::string> bin;
-  uint64_t held_out = 0;    // samples
+  uint64_t held_out = 0;        // samples
   uint64_t evaluate_every = 0;  // steps; 0: only at the end
 
   CheckpointSettings checkpoint;  // PITCREW_CHECKPOINT takes its place
@@ -44,12 +44,12 @@ struct TrainConfig {
   uint64_t tokens_per_step() const { return uint64_t{sequences} * tokens; }
 };
 
-// Reads and validates; relative paths are taken from `folder`. Everything that is wrong becomes a problem with its path and
-// remedy; nothing is returned then.
+// Reads and validates; relative paths are taken from `folder`. Everything that is wrong becomes a problem with its path
+// and remedy; nothing is returned then.
 std::optional<TrainConfig> read_train_config(const Json& json, const std::string& folder, Problems& problems);
 
-// What the trained weights depend on, defaults filled in, keys sorted: model, batch, optimizer, schedule, seed, held-out split.
-// Not where data and checkpoints lie, nor how it is run.
+// What the trained weights depend on, defaults filled in, keys sorted: model, batch, optimizer, schedule, seed,
+// held-out split. Not where data and checkpoints lie, nor how it is run.
 Json canonical(const TrainConfig& config);
 // XXH3 of canonical()'s text: the run's fingerprint.
 std::string run_hash(const TrainConfig& config);

@@ -58,10 +58,11 @@ std::vector<double> LaneEngine::compute(std::span<const int32_t> tokens) {
   for (uint32_t i = 0; i < range_.count(); ++i) {
     const uint32_t buffer = free.back();
     free.pop_back();
-    model_->forward_backward(*stream_, state_.params(), tokens_.as<int32_t>() + i * lane_tokens, shape_, gradients_[buffer].as<float>(),
-                             Gradients::kOverwrite, 1.0, losses_.as<double>() + i);
+    model_->forward_backward(*stream_, state_.params(), tokens_.as<int32_t>() + i * lane_tokens, shape_,
+                             gradients_[buffer].as<float>(), Gradients::kOverwrite, 1.0, losses_.as<double>() + i);
     fold.push({0, range_.first + i}, buffer, [&](uint32_t into, uint32_t from) {
-      kernels_->enqueue(*stream_, Add<float>{state_.flat_elements(), gradients_[into].as<float>(), gradients_[from].as<float>()});
+      kernels_->enqueue(*stream_,
+                        Add<float>{state_.flat_elements(), gradients_[into].as<float>(), gradients_[from].as<float>()});
       free.push_back(from);
     });
   }

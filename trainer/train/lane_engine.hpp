@@ -11,17 +11,17 @@
 
 namespace pitcrew::trainer {
 
-// One rank's computing: the gradients of its lanes, added in the lanes' tree, and the optimizer's step. Each lane's gradient is
-// computed from zero into a buffer of its own, so that what is added, and in which order, never depends on the number of
-// ranks; log2(lanes of the rank) + 1 such buffers are enough.
+// One rank's computing: the gradients of its lanes, added in the lanes' tree, and the optimizer's step. Each lane's
+// gradient is computed from zero into a buffer of its own, so that what is added, and in which order, never depends on
+// the number of ranks; log2(lanes of the rank) + 1 such buffers are enough.
 //
 // Owned and called by the training thread. Device memory is host memory here: this is the CPU's engine.
 class LaneEngine {
  public:
   // What it needs in memory beside parameters and moments, before anything is allocated.
   static uint64_t gradient_buffers(const LanePlan& plan, uint32_t rank);
-  static Result<std::unique_ptr<LaneEngine>> create(const ModelConfig& model, uint32_t tokens, const LanePlan& plan, uint32_t rank,
-                                                    CpuDeviceOptions device);
+  static Result<std::unique_ptr<LaneEngine>> create(const ModelConfig& model, uint32_t tokens, const LanePlan& plan,
+                                                    uint32_t rank, CpuDeviceOptions device);
   ~LaneEngine();
 
   CpuDevice& device() { return device_; }
@@ -29,7 +29,8 @@ class LaneEngine {
   ModelState<float>& state() { return state_; }
   uint64_t activation_bytes() const { return model_->activation_bytes(); }
 
-  // Forward and backward over `tokens`, [lanes of the rank × micro][tokens + 1]. Returns each lane's sum of token losses.
+  // Forward and backward over `tokens`, [lanes of the rank × micro][tokens + 1]. Returns each lane's sum of token
+  // losses.
   std::vector<double> compute(std::span<const int32_t> tokens);
   // Adds what compute() left to that of all ranks. Collective.
   Status reduce(GradientReducer& reducer);

@@ -1,11 +1,11 @@
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <map>
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include "trainer/train/config.hpp"
 #include "trainer/train/nonfinite.hpp"
@@ -40,9 +40,10 @@ TEST_F(StepLogTest, lines_have_the_loss_as_decimal_and_as_bits) {
   StepLog log = open(0, 3);
   ASSERT_TRUE(log.append(Step(1), 2.5, 8).ok());
   ASSERT_TRUE(log.append_evaluation(Step(1), 0.1, 64).ok());
-  EXPECT_EQ(text(),
-            "{\"step\":1,\"loss\":2.5,\"bits\":\"4004000000000000\",\"epoch\":3,\"samples\":8}\n"
-            "{\"step\":1,\"kind\":\"evaluation\",\"loss\":0.1,\"bits\":\"3fb999999999999a\",\"epoch\":3,\"samples\":64}\n");
+  EXPECT_EQ(
+      text(),
+      "{\"step\":1,\"loss\":2.5,\"bits\":\"4004000000000000\",\"epoch\":3,\"samples\":8}\n"
+      "{\"step\":1,\"kind\":\"evaluation\",\"loss\":0.1,\"bits\":\"3fb999999999999a\",\"epoch\":3,\"samples\":64}\n");
 }
 
 TEST_F(StepLogTest, an_epoch_that_resumes_cuts_off_what_came_after_even_from_a_torn_file) {
@@ -109,8 +110,9 @@ TEST(TrainConfig, every_problem_is_reported_with_its_path_and_remedy) {
   EXPECT_FALSE(read_train_config(Json::parse(json.dump()), "", problems));
   const std::string all = join(problems);
   for (const char* expected :
-       {"batch.micro: 3 does not divide sequences 8", "batch.tokens: 9 is more than model.context 8", "optimizer.learnRate: unknown field",
-        "optimizer.beta1: must be between", "schedule.warmup: must be below steps 100", "data: must have either text or bin",
+       {"batch.micro: 3 does not divide sequences 8", "batch.tokens: 9 is more than model.context 8",
+        "optimizer.learnRate: unknown field", "optimizer.beta1: must be between",
+        "schedule.warmup: must be below steps 100", "data: must have either text or bin",
         "evaluation.every: needs samples to evaluate", "checkpoint.every: must have either steps or time"}) {
     EXPECT_NE(all.find(expected), std::string::npos) << expected << " in: " << all;
   }
@@ -162,10 +164,17 @@ TEST(RankEnvironment, without_variables_it_is_a_run_of_its_own) {
 }
 
 TEST(RankEnvironment, torchruns_and_the_launchers_variables_are_read) {
-  const auto environment = read({{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "2"}, {"MASTER_ADDR", "10.0.0.3"},
-                                 {"MASTER_PORT", "29500"}, {"PITCREW_JOB", R"({"uid":"u","namespace":"n","name":"j","term":4})"},
-                                 {"PITCREW_EPOCH", "7"}, {"PITCREW_RESUME", R"({"step":40,"claim":2,"place":"memory"})"},
-                                 {"PITCREW_CHECKPOINT", R"({"path":"/ck","keep":2})"}, {"PITCREW_MEMORY", "/mem"}});
+  const auto environment = read({{"RANK", "5"},
+                                 {"WORLD_SIZE", "8"},
+                                 {"LOCAL_RANK", "1"},
+                                 {"LOCAL_WORLD_SIZE", "2"},
+                                 {"MASTER_ADDR", "10.0.0.3"},
+                                 {"MASTER_PORT", "29500"},
+                                 {"PITCREW_JOB", R"({"uid":"u","namespace":"n","name":"j","term":4})"},
+                                 {"PITCREW_EPOCH", "7"},
+                                 {"PITCREW_RESUME", R"({"step":40,"claim":2,"place":"memory"})"},
+                                 {"PITCREW_CHECKPOINT", R"({"path":"/ck","keep":2})"},
+                                 {"PITCREW_MEMORY", "/mem"}});
   ASSERT_TRUE(environment.ok()) << environment.error().message;
   EXPECT_EQ(environment->slot, Slot(2));
   EXPECT_TRUE(environment->managed);
@@ -178,7 +187,8 @@ TEST(RankEnvironment, torchruns_and_the_launchers_variables_are_read) {
 TEST(RankEnvironment, what_is_wrong_names_the_variable) {
   const auto environment = read({{"RANK", "two"}, {"WORLD_SIZE", "4"}, {"LOCAL_RANK", "3"}, {"MASTER_PORT", "99999"}});
   ASSERT_FALSE(environment.ok());
-  for (const char* expected : {"RANK: 'two' is not a number", "LOCAL_RANK: must be below LOCAL_WORLD_SIZE", "MASTER_PORT: '99999'"}) {
+  for (const char* expected :
+       {"RANK: 'two' is not a number", "LOCAL_RANK: must be below LOCAL_WORLD_SIZE", "MASTER_PORT: '99999'"}) {
     EXPECT_NE(environment.error().message.find(expected), std::string::npos) << environment.error().message;
   }
 }

@@ -58,8 +58,8 @@ std::string format(Step step, const char* kind, double loss, EpochNumber epoch, 
   std::string line(kStart);
   line += std::to_string(step.value);
   if (kind != nullptr) line += ",\"kind\":\"" + std::string(kind) + "\"";
-  return line + ",\"loss\":" + Json(loss).dump() + ",\"bits\":\"" + hex64(std::bit_cast<uint64_t>(loss)) + "\",\"epoch\":" +
-         std::to_string(epoch.value) + ",\"samples\":" + std::to_string(samples) + "}\n";
+  return line + ",\"loss\":" + Json(loss).dump() + ",\"bits\":\"" + hex64(std::bit_cast<uint64_t>(loss)) +
+         "\",\"epoch\":" + std::to_string(epoch.value) + ",\"samples\":" + std::to_string(samples) + "}\n";
 }
 
 }  // namespace
@@ -76,7 +76,9 @@ Result<StepLog> StepLog::open(FileSystem& files, const std::string& folder, Step
   return StepLog(std::move(file), kept.size(), epoch, gap.empty() ? "" : path + ": " + gap);
 }
 
-Status StepLog::append(Step step, double loss, uint64_t samples) { return write(format(step, nullptr, loss, epoch_, samples)); }
+Status StepLog::append(Step step, double loss, uint64_t samples) {
+  return write(format(step, nullptr, loss, epoch_, samples));
+}
 
 Status StepLog::append_evaluation(Step step, double loss, uint64_t samples) {
   return write(format(step, "evaluation", loss, epoch_, samples));

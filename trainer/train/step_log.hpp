@@ -13,14 +13,15 @@ namespace pitcrew::trainer {
 //   {"step":12,"loss":2.3456,"bits":"4002c3c9eecbfb16","epoch":3,"samples":96}
 //   {"step":100,"kind":"evaluation","loss":2.1,"bits":"4000cccccccccccd","epoch":3,"samples":64}
 //
-// `loss` is the mean over the step's tokens in double, `bits` the same double's bits in hexadecimal; `samples` is how many the
-// run has used, or the evaluation held out. Lines that don't have "kind" are training steps.
+// `loss` is the mean over the step's tokens in double, `bits` the same double's bits in hexadecimal; `samples` is how
+// many the run has used, or the evaluation held out. Lines that don't have "kind" are training steps.
 //
-// Owned by rank 0's training thread. An older epoch's writer that still lives writes to a file that has no name any more.
+// Owned by rank 0's training thread. An older epoch's writer that still lives writes to a file that has no name any
+// more.
 class StepLog {
  public:
-  // Takes the log over at `resumed`: lines of later steps, and a torn last one, are cut off before anything is written. Durable
-  // when it returns.
+  // Takes the log over at `resumed`: lines of later steps, and a torn last one, are cut off before anything is written.
+  // Durable when it returns.
   static Result<StepLog> open(FileSystem& files, const std::string& folder, Step resumed, EpochNumber epoch);
 
   Status append(Step step, double loss, uint64_t samples);

@@ -21,7 +21,8 @@ Result<StepReport> share(Comm& comm, const LanePlan& plan, const StepReport& min
   std::vector<std::byte> own(width), all(width * comm.size());
   const Packed packed{mine.save_request, mine.stop, mine.save_durable, mine.save_memory, 0};
   std::memcpy(own.data(), &packed, sizeof packed);
-  if (!mine.losses.empty()) std::memcpy(own.data() + sizeof packed, mine.losses.data(), mine.losses.size() * sizeof(double));
+  if (!mine.losses.empty())
+    std::memcpy(own.data() + sizeof packed, mine.losses.data(), mine.losses.size() * sizeof(double));
   PITCREW_TRY(comm.all_gather(own, all));
 
   StepReport shared;

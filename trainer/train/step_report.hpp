@@ -15,12 +15,12 @@ struct StepReport {
   bool stop = false;          // SIGTERM, or the page's stop word
   bool save_durable = false;  // by schedule; rank 0's counts
   bool save_memory = false;
-  uint64_t save_request = 0;  // the page's save word
+  uint64_t save_request = 0;   // the page's save word
   std::vector<double> losses;  // of the rank's lanes: sums over tokens
 };
 
-// All reports as one: losses of all lanes in their order, flags of any rank (the schedule's: of rank 0), the highest request.
-// Collective. Errors as Comm::all_gather.
+// All reports as one: losses of all lanes in their order, flags of any rank (the schedule's: of rank 0), the highest
+// request. Collective. Errors as Comm::all_gather.
 Result<StepReport> share(Comm& comm, const LanePlan& plan, const StepReport& mine);
 
 }  // namespace pitcrew::trainer

@@ -1,11 +1,11 @@
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
 #include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include "trainer/comm/memory_comm.hpp"
 #include "trainer/train/trainer.hpp"
@@ -27,7 +27,14 @@ class TrainTest : public testing::Test {
 
   TrainConfig config() const {
     TrainConfig config;
-    config.model = {.kind = ModelKind::kLlama, .layers = 1, .width = 16, .heads = 2, .kv_heads = 2, .mlp = 32, .vocab = 256, .context = 8};
+    config.model = {.kind = ModelKind::kLlama,
+                    .layers = 1,
+                    .width = 16,
+                    .heads = 2,
+                    .kv_heads = 2,
+                    .mlp = 32,
+                    .vocab = 256,
+                    .context = 8};
     config.sequences = 8;
     config.micro = 1;
     config.tokens = 8;

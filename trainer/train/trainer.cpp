@@ -32,11 +32,12 @@ struct Failure {
 // Done, stopped, or why not.
 using End = std::optional<Failure>;
 
-#define PITCREW_END(expression, code)                                          \
-  do {                                                                         \
+#define PITCREW_END(expression, code)                                                 \
+  do {                                                                                \
     if (auto status_ = (expression); !status_) return Failure{status_.error(), code}; \
   } while (false)
-#define PITCREW_END_ASSIGN(target, expression, code) PITCREW_END_ASSIGN_(PITCREW_CONCAT_(end_result_, __LINE__), target, expression, code)
+#define PITCREW_END_ASSIGN(target, expression, code) \
+  PITCREW_END_ASSIGN_(PITCREW_CONCAT_(end_result_, __LINE__), target, expression, code)
 #define PITCREW_END_ASSIGN_(result, target, expression, code) \
   auto result = (expression);                                 \
   if (!result) return Failure{result.error(), code};          \
@@ -75,8 +76,8 @@ class Run {
   End restore();
   End steps();
   End one_step(BatchLoader& loader, bool& stop);
-  End nonfinite(const Batch& batch, const StepReport& shared, const std::vector<double>& own_losses, uint64_t own_digest,
-                const GradientSummary& summary);
+  End nonfinite(const Batch& batch, const StepReport& shared, const std::vector<double>& own_losses,
+                uint64_t own_digest, const GradientSummary& summary);
   End evaluate();
   End finish(bool stopped);
   void save(const StepReport& shared);
@@ -84,7 +85,9 @@ class Run {
   void report_step(double loss, double rate, const GradientSummary& summary, Duration waited);
 
   Json state() const { return {{"order", order_->state(samples_)}, {"config", canonical(config_)}}; }
-  const CheckpointSettings& checkpoint() const { return environment_.checkpoint ? *environment_.checkpoint : config_.checkpoint; }
+  const CheckpointSettings& checkpoint() const {
+    return environment_.checkpoint ? *environment_.checkpoint : config_.checkpoint;
+  }
   bool is_first() const { return rank_ == 0; }
   void print(const std::string& line) const {
     if (is_first() && services_.print) services_.print(line);
@@ -115,13 +118,13 @@ class Run {
   std::unique_ptr<Checkpointer> checkpointer_;
   std::optional<StepLog> log_;
 
-  Step step_;              // done
-  uint64_t samples_ = 0;   // used
-  bool trained_ = false;   // a step in this epoch
+  Step step_;             // done
+  uint64_t samples_ = 0;  // used
+  bool trained_ = false;  // a step in this epoch
   uint64_t save_served_ = 0;
   std::optional<Step> evaluated_;
   std::optional<Rank> blamed_;
-  Instant line_time_;      // of the last line for people
+  Instant line_time_;  // of the last line for people
   Step line_step_;
   Duration line_waited_{0};
 };
@@ -131,13 +134,15 @@ End Run::start() {
   if (auto failed = agree()) return failed;
   CpuDeviceOptions device = services_.device;
   device.threads = config_.threads;
-  PITCREW_END_ASSIGN(engine_, LaneEngine::create(config_.model, config_.tokens, plan_, rank_, device), exit_code::kBadConfiguration);
+  PITCREW_END_ASSIGN(engine_, LaneEngine::create(config_.model, config_.tokens, plan_, rank_, device),
+                     exit_code::kBadConfiguration);
   engine_->state().init(engine_->stream(), config_.seed);
   if (is_first()) {
     services_.page->set_totals(config_.steps, config_.tokens);
     print(formatted("%llu parameters, %s; %u ranks, %u lanes of %u × %u tokens, %llu steps",
-                    static_cast<unsigned long long>(config_.model.parameters()), source_->describe().c_str(), plan_.ranks(),
-                    plan_.lanes(), plan_.micro(), config_.tokens, static_cast<unsigned long long>(config_.steps)));
+                    static_cast<unsigned long long>(config_.model.parameters()), source_->describe().c_str(),
+                    plan_.ranks(), plan_.lanes(), plan_.micro(), config_.tokens,
+                    static_cast<unsigned long long>(config_.steps)));
   }
   return {};
 }
@@ -146,7 +151,8 @@ End Run::open_data() {
   auto source = config_.text ? open_text(*config_.text) : open_bin(config_.bin, config_.model.vocab);
   if (!source) return Failure{source.error(), exit_code::kBadData};
   source_ = std::move(*source);
-  auto order = SampleOrder::make({source_->fingerprint(), source_->tokens(), config_.tokens, config_.held_out, config_.seed});
+  auto order =
+      SampleOrder::make({source_->fingerprint(), source_->tokens(), config_.tokens, config_.held_out, config_.seed});
   if (!order) return Failure{order.error(), exit_code::kBadData};
   order_.emplace(std::move(*order));
   return {};
@@ -162,12 +168,14 @@ End Run::agree() {
   run_hash(config_).copy(mine.config, sizeof mine.config);
   source_->fingerprint().copy(mine.data, sizeof mine.data);
   std::vector<Card> all(comm_.size());
-  PITCREW_END(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all))), exit_code::kTryAgain);
+  PITCREW_END(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all))),
+              exit_code::kTryAgain);
   for (uint32_t rank = 0; rank < all.size(); ++rank) {
     const bool same_config = std::string_view(all[rank].config, 16) == std::string_view(all[0].config, 16);
     const bool same_data = std::string_view(all[rank].data, 16) == std::string_view(all[0].data, 16);
     if (same_config && same_data) continue;
-    return Failure{Error(Code::kInvalidArgument, "rank " + std::to_string(rank) + " has another " + (same_config ? "dataset" : "configuration") +
+    return Failure{Error(Code::kInvalidArgument, "rank " + std::to_string(rank) + " has another " +
+                                                     (same_config ? "dataset" : "configuration") +
                                                      " than rank 0; all ranks must read the same files"),
                    same_config ? exit_code::kBadData : exit_code::kBadConfiguration};
   }
@@ -195,8 +203,10 @@ End Run::restore() {
     services.copier = copier_.get();
     services.page = services_.page;
     services.log = services_.log;
-    const RunDescription description{run_hash(config_), source_->fingerprint(), Json::parse(engine_->device().numerics())};
-    auto opened = Checkpointer::open(std::move(settings), std::move(services), engine_->state().state_tensors(), description);
+    const RunDescription description{run_hash(config_), source_->fingerprint(),
+                                     Json::parse(engine_->device().numerics())};
+    auto opened =
+        Checkpointer::open(std::move(settings), std::move(services), engine_->state().state_tensors(), description);
     if (!opened) {
       const Code code = opened.error().code;
       const bool hopeless = code == Code::kInvalidArgument || code == Code::kUnsupported;
@@ -204,7 +214,8 @@ End Run::restore() {
     }
     checkpointer_ = std::move(*opened);
     claim = checkpointer_->claim();
-    if (const std::string why = checkpointer_->memory_off_reason(); !why.empty()) print("memory checkpoints are off: " + why);
+    if (const std::string why = checkpointer_->memory_off_reason(); !why.empty())
+      print("memory checkpoints are off: " + why);
 
     auto restored = checkpointer_->restore(environment_.resume);
     if (!restored) {
@@ -216,14 +227,16 @@ End Run::restore() {
     if (*restored) {
       const Restored& from = **restored;
       if (!from.state.contains("order")) {
-        return Failure{Error(Code::kDataLoss, "the checkpoint of step " + std::to_string(from.step.value) + " has no sample order in its state; it was not written by pitcrew-train"),
-                       exit_code::kBadData};
+        return Failure{
+            Error(Code::kDataLoss, "the checkpoint of step " + std::to_string(from.step.value) +
+                                       " has no sample order in its state; it was not written by pitcrew-train"),
+            exit_code::kBadData};
       }
       PITCREW_END_ASSIGN(samples_, order_->sample_of(from.state["order"]), exit_code::kBadData);
       step_ = from.step;
       for (const std::string& damaged : from.damaged) print("damaged checkpoint: " + damaged);
-      print("resuming from step " + std::to_string(step_.value) + " (" + std::string(page::to_string(from.source)) + ")" +
-            (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
+      print("resuming from step " + std::to_string(step_.value) + " (" + std::string(page::to_string(from.source)) +
+            ")" + (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
     }
   }
   if (is_first() && !checkpoint().path.empty()) {
@@ -237,8 +250,9 @@ End Run::restore() {
 End Run::steps() {
   services_.page->set_phase(page::Phase::kFirstStep);
   const LaneRange lanes = plan_.of(rank_);
-  BatchLoader loader(*source_, *order_, *services_.clock,
-                     {config_.sequences, uint64_t{lanes.first} * plan_.micro(), uint64_t{lanes.count()} * plan_.micro()}, samples_);
+  BatchLoader loader(
+      *source_, *order_, *services_.clock,
+      {config_.sequences, uint64_t{lanes.first} * plan_.micro(), uint64_t{lanes.count()} * plan_.micro()}, samples_);
   line_time_ = services_.clock->now();
   line_step_ = step_;
   bool stop = false;
@@ -312,9 +326,9 @@ void Run::report_step(double loss, double rate, const GradientSummary& summary, 
   const auto steps = static_cast<double>(step_.value - line_step_.value);
   const double tokens = steps * static_cast<double>(config_.tokens_per_step());
   print(formatted("step %llu/%llu  loss %.4f  norm %.3f  lr %.2e  %.1f k tokens/s  %.0f ms/step  data wait %.2f %%",
-                  static_cast<unsigned long long>(step_.value), static_cast<unsigned long long>(config_.steps), loss, summary.norm,
-                  learning_rate(config_, step_.value), seconds > 0 ? tokens / seconds / 1000 : 0.0, 1000 * seconds / steps,
-                  seconds > 0 ? 100 * to_seconds(waited - line_waited_) / seconds : 0.0));
+                  static_cast<unsigned long long>(step_.value), static_cast<unsigned long long>(config_.steps), loss,
+                  summary.norm, learning_rate(config_, step_.value), seconds > 0 ? tokens / seconds / 1000 : 0.0,
+                  1000 * seconds / steps, seconds > 0 ? 100 * to_seconds(waited - line_waited_) / seconds : 0.0));
   line_time_ = now;
   line_step_ = step_;
   line_waited_ = waited;
@@ -332,7 +346,9 @@ void Run::save(const StepReport& shared) {
   if (log_) {
     // The log must not be behind a checkpoint that can be resumed from.
     const Status synced = log_->sync();
-    if (!synced) return services_.log.error("the step log can't be made durable, so this save is left out", {{"error", synced.error().message}});
+    if (!synced)
+      return services_.log.error("the step log can't be made durable, so this save is left out",
+                                 {{"error", synced.error().message}});
   }
   checkpointer_->begin(step_, state(), kinds, request);
 }
@@ -340,13 +356,19 @@ void Run::save(const StepReport& shared) {
 void Run::report_saves() {
   if (!checkpointer_) return;
   for (const SaveOutcome& outcome : checkpointer_->poll()) {
-    const std::string what = std::string(to_string(outcome.place)) + " checkpoint of step " + std::to_string(outcome.step.value);
+    const std::string what =
+        std::string(to_string(outcome.place)) + " checkpoint of step " + std::to_string(outcome.step.value);
     switch (outcome.result) {
       case SaveOutcome::Result::kSaved:
-        if (outcome.place == Place::kDurable) print(formatted("saved %s, %.1f MB", what.c_str(), static_cast<double>(outcome.bytes) / 1e6));
+        if (outcome.place == Place::kDurable)
+          print(formatted("saved %s, %.1f MB", what.c_str(), static_cast<double>(outcome.bytes) / 1e6));
         break;
-      case SaveOutcome::Result::kSkipped: services_.log.info("skipped " + what, {{"why", outcome.message}}); break;
-      case SaveOutcome::Result::kFailed: services_.log.error("failed " + what, {{"why", outcome.message}}); break;
+      case SaveOutcome::Result::kSkipped:
+        services_.log.info("skipped " + what, {{"why", outcome.message}});
+        break;
+      case SaveOutcome::Result::kFailed:
+        services_.log.error("failed " + what, {{"why", outcome.message}});
+        break;
     }
   }
 }
@@ -354,11 +376,13 @@ void Run::report_saves() {
 End Run::evaluate() {
   services_.page->set_phase(page::Phase::kEvaluating);
   const auto sequences = static_cast<uint32_t>(config_.held_out);
-  PITCREW_END_ASSIGN(const LanePlan plan, LanePlan::make(sequences, plan_.micro(), plan_.ranks()), exit_code::kBadConfiguration);
+  PITCREW_END_ASSIGN(const LanePlan plan, LanePlan::make(sequences, plan_.micro(), plan_.ranks()),
+                     exit_code::kBadConfiguration);
   StepReport mine;
   const LaneRange lanes = plan.of(rank_);
   for (uint32_t lane = lanes.first; lane < lanes.end; ++lane) {
-    PITCREW_END_ASSIGN(const auto tokens, read_held_out(*source_, *order_, uint64_t{lane} * plan.micro(), plan.micro()), exit_code::kBadData);
+    PITCREW_END_ASSIGN(const auto tokens, read_held_out(*source_, *order_, uint64_t{lane} * plan.micro(), plan.micro()),
+                       exit_code::kBadData);
     mine.losses.push_back(engine_->evaluate(tokens));
     services_.page->beat();
   }
@@ -372,31 +396,36 @@ End Run::evaluate() {
   return {};
 }
 
-// The same step is computed again from the same state. Other bits: this machine is suspect. The same bits, and the same again
-// in a later epoch: program or data.
-End Run::nonfinite(const Batch& batch, const StepReport& shared, const std::vector<double>& own_losses, uint64_t own_digest,
-                   const GradientSummary& summary) {
+// The same step is computed again from the same state. Other bits: this machine is suspect. The same bits, and the same
+// again in a later epoch: program or data.
+End Run::nonfinite(const Batch& batch, const StepReport& shared, const std::vector<double>& own_losses,
+                   uint64_t own_digest, const GradientSummary& summary) {
   const std::string what = "step " + std::to_string(step_.value + 1) + ": loss or gradient is not finite";
   const std::vector<double> again = engine_->compute(batch.tokens);
-  const bool same_losses = again.empty() || std::memcmp(again.data(), own_losses.data(), again.size() * sizeof(double)) == 0;
+  const bool same_losses =
+      again.empty() || std::memcmp(again.data(), own_losses.data(), again.size() * sizeof(double)) == 0;
   const std::byte differs{static_cast<unsigned char>(!(same_losses && engine_->own_digest() == own_digest))};
   std::vector<std::byte> all(comm_.size());
   PITCREW_END(comm_.all_gather(std::span(&differs, 1), all), exit_code::kTryAgain);
   const auto tell = [&](const std::string& message) {
     services_.log.error(message);
     if (services_.launcher == nullptr) return;
-    const auto told = services_.launcher->call(launcher_socket::Evidence{Rank(rank_), "nonfinite", message, std::nullopt});
+    const auto told =
+        services_.launcher->call(launcher_socket::Evidence{Rank(rank_), "nonfinite", message, std::nullopt});
     if (!told) services_.log.warning("the launcher was not told", {{"error", told.error().message}});
   };
   if (differs != std::byte{0}) {
-    const std::string message = what + ", and computing it again on rank " + std::to_string(rank_) + " gave other bits: suspect hardware";
+    const std::string message =
+        what + ", and computing it again on rank " + std::to_string(rank_) + " gave other bits: suspect hardware";
     tell(message);
     return Failure{Error(Code::kInternal, message), exit_code::kReplaceNode};
   }
   for (uint32_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank] == std::byte{0}) continue;
     blamed_ = Rank(rank);
-    return Failure{Error(Code::kInternal, what + "; rank " + std::to_string(rank) + " gave other bits when it computed again"), exit_code::kTryAgain};
+    return Failure{
+        Error(Code::kInternal, what + "; rank " + std::to_string(rank) + " gave other bits when it computed again"),
+        exit_code::kTryAgain};
   }
 
   std::byte repeated{0};
@@ -407,12 +436,15 @@ End Run::nonfinite(const Batch& batch, const StepReport& shared, const std::vect
                                       {step_.next(), loss_bits(tree_sum(shared.losses)), loss_bits(summary.norm)});
     if (!noted) services_.log.warning("the step could not be noted", {{"error", noted.error().message}});
     repeated = std::byte{noted && *noted};
-    tell(what + " (" + samples + "), with the same bits " + (repeated == std::byte{0} ? "when computed again" : "as in an earlier epoch"));
+    tell(what + " (" + samples + "), with the same bits " +
+         (repeated == std::byte{0} ? "when computed again" : "as in an earlier epoch"));
   }
   PITCREW_END(comm_.broadcast(std::span(&repeated, 1), 0), exit_code::kTryAgain);
-  if (repeated == std::byte{0}) return Failure{Error(Code::kInternal, what + " (" + samples + "); try again elsewhere"), exit_code::kTryAgain};
-  return Failure{Error(Code::kDataLoss, what + " with the same bits as in an earlier epoch: the program or the data are at fault (" + samples +
-                                            "); lower optimizer.learningRate or look at these samples"),
+  if (repeated == std::byte{0})
+    return Failure{Error(Code::kInternal, what + " (" + samples + "); try again elsewhere"), exit_code::kTryAgain};
+  return Failure{Error(Code::kDataLoss,
+                       what + " with the same bits as in an earlier epoch: the program or the data are at fault (" +
+                           samples + "); lower optimizer.learningRate or look at these samples"),
                  exit_code::kBadData};
 }
 

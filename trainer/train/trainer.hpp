@@ -19,27 +19,28 @@ namespace pitcrew::trainer {
 
 // What a rank's training stands on; all outlive it.
 struct TrainerServices {
-  Comm* training = nullptr;            // required, also for one rank
-  Comm* checkpoints = nullptr;         // connections of its own, for checkpoint traffic
-  LauncherClient* launcher = nullptr;  // null: none
-  page::Writer* page = nullptr;        // required
-  const Clock* clock = nullptr;        // required
-  FileSystem* files = nullptr;         // required
-  std::function<bool()> stop_asked;    // SIGTERM has come
+  Comm* training = nullptr;                       // required, also for one rank
+  Comm* checkpoints = nullptr;                    // connections of its own, for checkpoint traffic
+  LauncherClient* launcher = nullptr;             // null: none
+  page::Writer* page = nullptr;                   // required
+  const Clock* clock = nullptr;                   // required
+  FileSystem* files = nullptr;                    // required
+  std::function<bool()> stop_asked;               // SIGTERM has come
   std::function<void(const std::string&)> print;  // rank 0's lines for people
   Logger log;
-  CpuDeviceOptions device;             // its threads are the configuration's
+  CpuDeviceOptions device;  // its threads are the configuration's
 };
 
-// How training ended. Where a peer was lost, the rank has stopped talking and waits to be told what to do: its caller's.
+// How training ended. Where a peer was lost, the rank has stopped talking and waits to be told what to do: its
+// caller's.
 struct Outcome {
   int exit_code = 0;
   std::string message;  // why, where the code isn't 0
   std::optional<Rank> lost_peer;
 };
 
-// Trains one rank from the newest checkpoint, or from the beginning, to the last step or until it is told to stop. Blocks; the
-// calling thread is the training thread. Every rank of the epoch calls it with the same configuration.
+// Trains one rank from the newest checkpoint, or from the beginning, to the last step or until it is told to stop.
+// Blocks; the calling thread is the training thread. Every rank of the epoch calls it with the same configuration.
 Outcome train(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services);
 
 }  // namespace pitcrew::trainer

@@ -1,9 +1,9 @@
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <cstring>
 #include <future>
 #include <mutex>
+
+#include <gtest/gtest.h>
 
 #include "lib/base/random.hpp"
 #include "tests/contract/comm/comm_world.hpp"
@@ -74,7 +74,8 @@ TEST_P(CommContract, all_gather_orders_by_rank) {
         Bytes all(bytes * size);
         ASSERT_TRUE(comm.all_gather(pattern(comm.rank(), bytes), all).ok());
         for (uint32_t rank = 0; rank < size; ++rank) {
-          EXPECT_EQ(Bytes(all.begin() + static_cast<ptrdiff_t>(rank * bytes), all.begin() + static_cast<ptrdiff_t>((rank + 1) * bytes)),
+          EXPECT_EQ(Bytes(all.begin() + static_cast<ptrdiff_t>(rank * bytes),
+                          all.begin() + static_cast<ptrdiff_t>((rank + 1) * bytes)),
                     pattern(rank, bytes));
         }
       }
@@ -169,7 +170,8 @@ TEST_P(CommContract, random_traffic_arrives_whole) {
         }
       }
       ASSERT_TRUE(comm.exchange(sends, receives).ok()) << "seed " << seed;
-      for (const auto& [mark, index] : wanted) EXPECT_EQ(buffers[index], pattern(mark, buffers[index].size())) << "seed " << seed;
+      for (const auto& [mark, index] : wanted)
+        EXPECT_EQ(buffers[index], pattern(mark, buffers[index].size())) << "seed " << seed;
     }
   });
 }

@@ -1,12 +1,12 @@
 #include "trainer/comm/tcp_comm.hpp"
 
+#include <future>
+
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <future>
 
 #include "tests/contract/comm/comm_world.hpp"
 #include "trainer/comm/observed_comm.hpp"
@@ -54,7 +54,8 @@ TEST(TcpComm, processes_of_another_epoch_job_or_world_are_refused_and_do_no_harm
   auto refused = TcpComm::connect(zombie);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, Code::kConflict);
-  EXPECT_NE(refused.error().message.find("epoch 5 of term 2, this process to epoch 4"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("epoch 5 of term 2, this process to epoch 4"), std::string::npos)
+      << refused.error().message;
 
   TcpSettings stranger = settings_of(1, 2, port);
   stranger.job = "job-2";
@@ -165,7 +166,8 @@ TEST(TcpComm, when_one_of_eight_processes_is_killed_all_others_name_it) {
 TEST(ObservedComm, collectives_are_numbered_and_a_failed_one_is_not_left) {
   TcpWorld world(1, minutes(1));
   std::vector<std::string> trace;
-  ObservedComm comm(world[0], {[&](uint64_t n) { trace.push_back("enter " + std::to_string(n)); }, [&] { trace.push_back("leave"); }});
+  ObservedComm comm(world[0], {[&](uint64_t n) { trace.push_back("enter " + std::to_string(n)); },
+                               [&] { trace.push_back("leave"); }});
   ASSERT_TRUE(comm.barrier().ok());
   comm.abort();
   EXPECT_FALSE(comm.barrier().ok());
