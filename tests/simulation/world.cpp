@@ -329,21 +329,29 @@ Result<Json> World::patch(const ResourceType& type, const ObjectKey& key, Json b
   return Json();
 }
 
+// False once an invariant is broken: what comes after tells nothing more.
+bool World::run_until(Instant time) {
+  while (loop_.now() < time && invariants_->violations().empty()) loop_.run_until(std::min(time, loop_.now() + minutes(1)));
+  return invariants_->violations().empty();
+}
+
 void World::run() {
-  loop_.run_for(kFaultsBegin);
+  const Instant begin = loop_.now();
+  if (!run_until(begin + kFaultsBegin)) return;
   Injector injector(*this);
   const size_t count = 8 + fault_random_.below(5);
   std::vector<Instant> times;
-  const Instant begin = loop_.now();
-  for (size_t i = 0; i < count; ++i) times.push_back(begin + milliseconds(fault_random_.below(static_cast<uint64_t>((kFaultsEnd - kFaultsBegin) / milliseconds(1)))));
+  for (size_t i = 0; i < count; ++i) {
+    times.push_back(loop_.now() + milliseconds(fault_random_.below(static_cast<uint64_t>((kFaultsEnd - kFaultsBegin) / milliseconds(1)))));
+  }
   std::sort(times.begin(), times.end());
   for (const Instant time : times) {
-    loop_.run_until(time);
+    if (!run_until(time)) return;
     injector.inject();
   }
-  loop_.run_until(begin - kFaultsBegin + kFaultsEnd);
+  if (!run_until(begin + kFaultsEnd)) return;
   heal_everything();
-  loop_.run_until(begin - kFaultsBegin + kLength - kQuietCheck);
+  if (!run_until(begin + kLength - kQuietCheck)) return;
   check_end();
   check_quiet();
 }

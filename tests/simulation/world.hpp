@@ -98,6 +98,7 @@ class World {
   void container_gone(Node& node, const std::string& id);
   std::shared_ptr<const api::TrainingJob> stored(const std::string& job_uid) const;
   Result<Json> patch(const ResourceType& type, const ObjectKey& key, Json patch);
+  bool run_until(Instant time);
   void heal_everything();
   void check_end();
   void check_quiet();
