@@ -6,11 +6,13 @@ namespace pitcrew::simulation {
 
 class PausableLoop::PausableTimer final : public Loop::Timer {
  public:
-  PausableTimer(std::shared_ptr<Entry> entry, TimerPtr inner) : entry_(std::move(entry)), inner_(std::move(inner)) {}
-  ~PausableTimer() override { entry_->cancelled = true; }
+  PausableTimer(std::weak_ptr<Entry> entry, TimerPtr inner) : entry_(std::move(entry)), inner_(std::move(inner)) {}
+  ~PausableTimer() override {
+    if (const auto entry = entry_.lock()) entry->cancelled = true;
+  }
 
  private:
-  std::shared_ptr<Entry> entry_;
+  std::weak_ptr<Entry> entry_;  // the task may own this timer
   TimerPtr inner_;
 };
 
@@ -32,7 +34,7 @@ void PausableLoop::post(Task task) {
 Loop::TimerPtr PausableLoop::after(Duration delay, Task task) {
   auto entry = std::make_shared<Entry>(Entry{std::move(task)});
   auto timer = inner_.after(delay, [state = state_, entry] { state->run(entry); });
-  return std::make_unique<PausableTimer>(std::move(entry), std::move(timer));
+  return std::make_unique<PausableTimer>(entry, std::move(timer));
 }
 
 void PausableLoop::resume() {

@@ -31,7 +31,7 @@ TEST(Slices, cover_every_element_once_evenly_and_cut_at_chunks_only) {
     uint64_t most = 0;
     for (const auto& part : dealt) {
       uint64_t bytes = 0;
-      for (const Slice& slice : part) {
+      for (const StateSlice& slice : part) {
         EXPECT_EQ(slice.first, next[slice.tensor]);
         EXPECT_EQ(slice.first * size_of(tensors[slice.tensor].dtype) % kChunkBytes, 0u);
         next[slice.tensor] += slice.count;

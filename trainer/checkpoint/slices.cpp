@@ -4,10 +4,10 @@
 
 namespace pitcrew::trainer {
 
-std::vector<std::vector<Slice>> deal_slices(const std::vector<StateTensor>& tensors, uint32_t parts) {
+std::vector<std::vector<StateSlice>> deal_slices(const std::vector<StateTensor>& tensors, uint32_t parts) {
   uint64_t left = 0;
   for (const StateTensor& tensor : tensors) left += tensor.bytes();
-  std::vector<std::vector<Slice>> dealt(parts);
+  std::vector<std::vector<StateSlice>> dealt(parts);
   uint32_t part = 0;
   uint64_t filled = 0;
   uint64_t wanted = (left + parts - 1) / parts;
@@ -24,7 +24,7 @@ std::vector<std::vector<Slice>> deal_slices(const std::vector<StateTensor>& tens
         filled = 0;
       }
       const uint64_t piece = std::min(kChunkBytes, bytes - at);
-      std::vector<Slice>& mine = dealt[part];
+      std::vector<StateSlice>& mine = dealt[part];
       if (!mine.empty() && mine.back().tensor == t) {
         mine.back().count += piece / width;
       } else {

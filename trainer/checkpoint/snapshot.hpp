@@ -14,7 +14,7 @@ namespace pitcrew::trainer {
 class SnapshotLayout {
  public:
   struct Place {
-    Slice slice;
+    StateSlice slice;
     uint64_t offset = 0;  // in the shard
     uint64_t bytes = 0;
   };

@@ -40,7 +40,7 @@ std::string bin_file(int32_t magic, int32_t version, const std::vector<Token>& t
   std::string file(kBinHeaderBytes + tokens.size() * sizeof(Token), '\0');
   const int32_t header[] = {magic, version, static_cast<int32_t>(tokens.size())};
   std::memcpy(file.data(), header, sizeof header);
-  std::memcpy(file.data() + kBinHeaderBytes, tokens.data(), tokens.size() * sizeof(Token));
+  if (!tokens.empty()) std::memcpy(file.data() + kBinHeaderBytes, tokens.data(), tokens.size() * sizeof(Token));
   return file;
 }
 
