@@ -289,7 +289,8 @@ void ChannelHub::closed(const ChannelSessionPtr& session, const std::string& rea
   tallied_ = false;
   log_.info("launcher disconnected", {{"pod", view.pod_name}, {"node", view.node}, {"reason", reason}});
   const std::string job_uid = view.job_uid;
-  if (view.disconnected(entry->last_heard, loop_.now()) && callbacks_.changed) callbacks_.changed(job_uid, true);
+  const bool fell_silent = std::string_view(reason).starts_with(kFellSilent);
+  if (view.disconnected(entry->last_heard, loop_.now(), fell_silent) && callbacks_.changed) callbacks_.changed(job_uid, true);
 }
 
 void ChannelHub::config_changed() {

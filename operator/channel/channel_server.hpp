@@ -38,6 +38,9 @@ class ChannelSession {
 };
 using ChannelSessionPtr = std::shared_ptr<ChannelSession>;
 
+// What `closed` says first where a session ended because nothing came from the other end any more.
+inline constexpr std::string_view kFellSilent = "fell silent: ";
+
 // Who hears what launchers say. Called on the loop, never from inside start(), send() or close().
 class ChannelHandler {
  public:

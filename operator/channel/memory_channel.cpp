@@ -98,7 +98,7 @@ void MemoryChannelServer::Connection::cut() {
   if (state_->cut) return;
   state_->cut = true;
   state_->later.after(kPingTimeout, [state = state_] {
-    state->end_operator_side("no answer to a ping");
+    state->end_operator_side(std::string(kFellSilent) + "no answer to a ping");
     if (!state->launcher_open) return;
     state->launcher_open = false;
     const auto closed = state->callbacks.closed;

@@ -117,8 +117,11 @@ void WebSocketChannelServer::closed(const net::WebSocketSessionPtr& session, con
   if (found == sessions_.end()) return;
   const ChannelSessionPtr entry = std::move(found->second);
   sessions_.erase(found);
-  if (handler_ != nullptr)
-    handler_->closed(entry, close.reason.empty() ? "code " + std::to_string(close.code) : close.reason);
+  if (handler_ == nullptr) return;
+  // lib/net closes with this code and these words when a ping goes unanswered.
+  const bool silent = close.code == net::close_code::kAbnormal && close.reason.find("was silent for") != std::string::npos;
+  const std::string reason = close.reason.empty() ? "code " + std::to_string(close.code) : close.reason;
+  handler_->closed(entry, silent ? std::string(kFellSilent) + reason : reason);
 }
 
 }  // namespace pitcrew::control

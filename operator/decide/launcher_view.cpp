@@ -176,12 +176,12 @@ bool LauncherView::heard() {
   return true;
 }
 
-bool LauncherView::disconnected(Instant last_heard, Instant now) {
+bool LauncherView::disconnected(Instant last_heard, Instant now, bool fell_silent) {
   if (!connected) return false;
   connected = false;
   since = now;
   // A launcher with nothing to say may have been quiet for long before its connection ended: no reason to call it lost.
-  if (!silent_since) silent_since = std::max(last_heard, now - kPingTimeout);
+  if (!silent_since) silent_since = fell_silent ? std::max(last_heard, now - kPingTimeout) : now;
   return true;
 }
 

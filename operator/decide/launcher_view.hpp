@@ -79,7 +79,8 @@ class LauncherView {
   bool receive(const api::channel::FromLauncher& message, Instant now);
   bool silent(Instant last_heard);
   bool heard();
-  bool disconnected(Instant last_heard, Instant now);
+  // `fell_silent`: nothing came any more, so it may be gone since it was last heard. A connection that was closed was alive until now.
+  bool disconnected(Instant last_heard, Instant now, bool fell_silent = true);
   // Called when a message has been handed to the connection.
   void sent(const api::channel::ToLauncher& message);
 
