@@ -13,10 +13,26 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"rank-crash", 10},    {"rank-exception", 5},   {"bad-configuration", 1}, {"replace-my-node", 4}, {"hang", 6},
-    {"launcher-death", 8}, {"launcher-dies-twice", 3}, {"power-off", 8},      {"freeze", 5},          {"partition", 6},
-    {"channel-cut", 6},    {"herd", 5},             {"drought", 4},           {"pod-deleted", 5},     {"drain", 3},
-    {"suspend", 4},        {"leader-killed", 6},    {"leader-paused", 6},     {"leader-cut-off", 4},  {"api-trouble", 8},
+    {"rank-crash", 10},
+    {"rank-exception", 5},
+    {"bad-configuration", 1},
+    {"replace-my-node", 4},
+    {"hang", 6},
+    {"launcher-death", 8},
+    {"launcher-dies-twice", 3},
+    {"power-off", 8},
+    {"freeze", 5},
+    {"partition", 6},
+    {"channel-cut", 6},
+    {"herd", 5},
+    {"drought", 4},
+    {"pod-deleted", 5},
+    {"drain", 3},
+    {"suspend", 4},
+    {"leader-killed", 6},
+    {"leader-paused", 6},
+    {"leader-cut-off", 4},
+    {"api-trouble", 8},
     {"watches-lost", 4},
 };
 
@@ -78,7 +94,8 @@ Injector::Target Injector::training_rank() {
 }
 
 bool Injector::run(const std::string& kind) {
-  if (kind == "rank-crash" || kind == "rank-exception" || kind == "bad-configuration" || kind == "replace-my-node") return rank_exit(kind);
+  if (kind == "rank-crash" || kind == "rank-exception" || kind == "bad-configuration" || kind == "replace-my-node")
+    return rank_exit(kind);
   if (kind == "hang") return hang();
   if (kind == "launcher-death" || kind == "launcher-dies-twice") {
     const Target target = training_rank();
@@ -117,10 +134,14 @@ bool Injector::rank_exit(const std::string& kind) {
   if (kind == "replace-my-node" && random_.chance(0.25)) lose_spare(target.job->uid);
   Gang* gang = target.launcher->gang();
   const Slot slot = *target.launcher->slot();
-  if (kind == "rank-crash") gang->rank_exits(slot, ExitKind::kSignaled, random_.chance(0.5) ? 9 : 11, "");
-  else if (kind == "rank-exception") gang->rank_exits(slot, ExitKind::kExited, 1, "RuntimeError: " + std::to_string(random_.below(1000)));
-  else if (kind == "bad-configuration") gang->rank_exits(slot, ExitKind::kExited, 64, "unknown option");
-  else gang->rank_exits(slot, ExitKind::kExited, 76, "");
+  if (kind == "rank-crash")
+    gang->rank_exits(slot, ExitKind::kSignaled, random_.chance(0.5) ? 9 : 11, "");
+  else if (kind == "rank-exception")
+    gang->rank_exits(slot, ExitKind::kExited, 1, "RuntimeError: " + std::to_string(random_.below(1000)));
+  else if (kind == "bad-configuration")
+    gang->rank_exits(slot, ExitKind::kExited, 64, "unknown option");
+  else
+    gang->rank_exits(slot, ExitKind::kExited, 76, "");
   return true;
 }
 
@@ -147,7 +168,8 @@ void Injector::partition(World::Node& node, Duration length) {
   node.kubelet->set_partitioned(true);
   for (auto& [id, launcher] : node.launchers) {
     launcher->cut();
-    if (launcher->gang() != nullptr && launcher->slot()) launcher->gang()->leave(*launcher->slot(), "partitioned", true);
+    if (launcher->gang() != nullptr && launcher->slot())
+      launcher->gang()->leave(*launcher->slot(), "partitioned", true);
   }
   w_.delayed_.after(length, [&node] {
     if (!node.partitioned) return;
@@ -207,7 +229,8 @@ bool Injector::node_fault(const std::string& kind) {
       const std::string uid = launcher->spec().pod_uid;
       w_.delayed_.after(seconds(5), [this, uid] {
         SimLauncher* silent = w_.launcher_of(uid);
-        if (silent != nullptr && silent->gang() != nullptr && silent->slot()) silent->gang()->unreachable(*silent->slot(), false);
+        if (silent != nullptr && silent->gang() != nullptr && silent->slot())
+          silent->gang()->unreachable(*silent->slot(), false);
       });
     }
     w_.delayed_.after(seconds(6 + static_cast<int64_t>(random_.below(240))), [node] {
@@ -301,7 +324,8 @@ bool Injector::leader_fault(const std::string& kind) {
         const std::string uid = launcher->spec().pod_uid;
         w_.delayed_.after(milliseconds(5000 + random_.below(9000)), [this, uid, leader] {
           SimLauncher* late = w_.launcher_of(uid);
-          if (late != nullptr && leader->channel && late->server() == leader->channel.get() && leader->loop->paused()) late->give_up();
+          if (late != nullptr && leader->channel && late->server() == leader->channel.get() && leader->loop->paused())
+            late->give_up();
         });
       }
     }

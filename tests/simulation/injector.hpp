@@ -7,7 +7,8 @@
 
 namespace pitcrew::simulation {
 
-// Injects one fault at a time into a world, drawn by the world's fault generator. Lives on the world's loop, as long as its run.
+// Injects one fault at a time into a world, drawn by the world's fault generator. Lives on the world's loop, as long as
+// its run.
 class Injector {
  public:
   explicit Injector(World& world) : w_(world), random_(world.fault_random_) {}

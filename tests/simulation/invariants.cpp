@@ -32,10 +32,12 @@ void Invariants::job_changed(const api::TrainingJob* before, const api::Training
   if (before == nullptr || before->status == now.status) return;
   const std::string& name = now.metadata.name;
   if (api::terminal(before->status.phase)) {
-    violated("terminal-stays-terminal", name + " is " + std::string(api::to_string(before->status.phase)) + " and its status is written again");
+    violated("terminal-stays-terminal",
+             name + " is " + std::string(api::to_string(before->status.phase)) + " and its status is written again");
   }
   if (id_of(now.status) < id_of(before->status) || now.status.epoch.number < before->status.epoch.number) {
-    violated("epochs-only-grow", name + " goes from epoch " + text_of(id_of(before->status)) + " to " + text_of(id_of(now.status)));
+    violated("epochs-only-grow",
+             name + " goes from epoch " + text_of(id_of(before->status)) + " to " + text_of(id_of(now.status)));
   }
   if (now.status.next_serial < before->status.next_serial) violated("serials-only-grow", name);
   if (id_of(now.status) != id_of(before->status)) {
@@ -53,7 +55,8 @@ void Invariants::check_epoch(const api::TrainingJob& before, const api::Training
   const std::string epoch = now.metadata.name + " epoch " + text_of(id_of(now.status));
   if (now.status.epoch.number <= before.status.epoch.number) violated("epochs-only-grow", epoch);
   if (now.status.slots.size() != now.spec.replicas) {
-    violated("whole-gang", epoch + " has " + std::to_string(now.status.slots.size()) + " of " + std::to_string(now.spec.replicas) + " slots");
+    violated("whole-gang", epoch + " has " + std::to_string(now.status.slots.size()) + " of " +
+                               std::to_string(now.spec.replicas) + " slots");
   }
   for (const api::SlotStatus& slot : now.status.slots) {
     const std::string where = epoch + ", slot " + std::to_string(slot.slot.value);
@@ -67,14 +70,23 @@ void Invariants::check_epoch(const api::TrainingJob& before, const api::Training
 void Invariants::check_table(const api::TrainingJob& job) {
   std::set<uint32_t> slots, serials;
   for (const api::SlotStatus& slot : job.status.slots) {
-    if (!slots.insert(slot.slot.value).second) violated("one-pod-per-slot", job.metadata.name + ": slot " + std::to_string(slot.slot.value) + " is in the table twice");
-    if (!serials.insert(slot.serial.value).second) violated("one-pod-per-slot", job.metadata.name + ": pod " + std::to_string(slot.serial.value) + " holds two slots");
+    if (!slots.insert(slot.slot.value).second)
+      violated("one-pod-per-slot",
+               job.metadata.name + ": slot " + std::to_string(slot.slot.value) + " is in the table twice");
+    if (!serials.insert(slot.serial.value).second)
+      violated("one-pod-per-slot",
+               job.metadata.name + ": pod " + std::to_string(slot.serial.value) + " holds two slots");
   }
   std::set<uint32_t> reserved, held;
   for (const api::PodRecord& record : job.status.pods) {
-    if (!reserved.insert(record.serial.value).second) violated("one-pod-per-slot", job.metadata.name + ": serial " + std::to_string(record.serial.value) + " is reserved twice");
-    if (record.slot && !held.insert(record.slot->value).second) violated("one-pod-per-slot", job.metadata.name + ": slot " + std::to_string(record.slot->value) + " has two pods");
-    if (record.serial >= job.status.next_serial) violated("serials-only-grow", job.metadata.name + ": a serial above the next one is reserved");
+    if (!reserved.insert(record.serial.value).second)
+      violated("one-pod-per-slot",
+               job.metadata.name + ": serial " + std::to_string(record.serial.value) + " is reserved twice");
+    if (record.slot && !held.insert(record.slot->value).second)
+      violated("one-pod-per-slot",
+               job.metadata.name + ": slot " + std::to_string(record.slot->value) + " has two pods");
+    if (record.serial >= job.status.next_serial)
+      violated("serials-only-grow", job.metadata.name + ": a serial above the next one is reserved");
   }
 }
 
@@ -93,7 +105,8 @@ void Invariants::check_recoveries(const api::TrainingJob& before, const api::Tra
     return;
   }
   recoveries_.push_back({uid, newest});
-  const std::string what = now.metadata.name + ": " + std::string(api::to_string(newest.cause)) + " (" + newest.evidence + ")";
+  const std::string what =
+      now.metadata.name + ": " + std::string(api::to_string(newest.cause)) + " (" + newest.evidence + ")";
   if (newest.cause != api::Cause::kPlanned && view_.training(uid, id_of(before.status))) {
     violated("healthy-gang-is-left-alone", what + " while its ranks train");
   }
@@ -104,16 +117,19 @@ void Invariants::check_recoveries(const api::TrainingJob& before, const api::Tra
   auto& restarts = jobs_[uid].restarts;
   restarts.push_back(view_.now());
   const api::Limit& limit = now.spec.recovery.restarts;
-  const auto within = std::count_if(restarts.begin(), restarts.end(), [&](Instant at) { return view_.now() - at < limit.window - seconds(1); });
+  const auto within = std::count_if(restarts.begin(), restarts.end(),
+                                    [&](Instant at) { return view_.now() - at < limit.window - seconds(1); });
   if (within > static_cast<int64_t>(limit.count)) {
-    violated("restarts-within-limits", now.metadata.name + ": restart " + std::to_string(within) + " where " + std::to_string(limit.count) + " are allowed");
+    violated("restarts-within-limits", now.metadata.name + ": restart " + std::to_string(within) + " where " +
+                                           std::to_string(limit.count) + " are allowed");
   }
 }
 
 void Invariants::check_bounds(const api::TrainingJob& job) {
   const api::TrainingJobStatus& status = job.status;
-  if (status.recoveries.size() > 10 || status.failures.size() > 256 || status.requests.size() > 10 || status.marks.size() > 16 ||
-      status.conditions.size() > 8 || status.avoided_nodes.size() > job.spec.recovery.avoid_limit ||
+  if (status.recoveries.size() > 10 || status.failures.size() > 256 || status.requests.size() > 10 ||
+      status.marks.size() > 16 || status.conditions.size() > 8 ||
+      status.avoided_nodes.size() > job.spec.recovery.avoid_limit ||
       status.pods.size() > job.spec.replicas + job.spec.spares) {
     violated("status-is-bounded", job.metadata.name);
   }
@@ -131,16 +147,20 @@ void Invariants::pod_changed(const local::Change& change) {
   if (serial == now.metadata.labels.end()) return;
   const Serial number(static_cast<uint32_t>(std::stoul(serial->second)));
   const auto& records = job->status.pods;
-  const bool reserved = std::any_of(records.begin(), records.end(), [&](const api::PodRecord& record) { return record.serial == number; });
+  const bool reserved = std::any_of(records.begin(), records.end(),
+                                    [&](const api::PodRecord& record) { return record.serial == number; });
 
   if (change.type == kube::WatchEventType::kAdded && number >= job->status.next_serial) {
     violated("serial-before-pod", "pod " + now.metadata.name + " is created before its serial is reserved");
   }
-  const auto before = change.old.empty() ? Result<std::shared_ptr<const kube::Pod>>(Error(Code::kNotFound, "")) : change.old.as<kube::Pod>();
-  const bool began = change.type == kube::WatchEventType::kDeleted ? !now.deleting() : now.deleting() && before && !(*before)->deleting();
+  const auto before = change.old.empty() ? Result<std::shared_ptr<const kube::Pod>>(Error(Code::kNotFound, ""))
+                                         : change.old.as<kube::Pod>();
+  const bool began = change.type == kube::WatchEventType::kDeleted ? !now.deleting()
+                                                                   : now.deleting() && before && !(*before)->deleting();
   if (!began || !operator_deletes_.contains(change.key) || excused_.contains(change.key)) return;
   if (reserved && !api::terminal(job->status.phase) && !job->metadata.deletion_time) {
-    violated("only-unreserved-pods-are-deleted", "an operator deletes pod " + now.metadata.name + ", whose serial is reserved");
+    violated("only-unreserved-pods-are-deleted",
+             "an operator deletes pod " + now.metadata.name + ", whose serial is reserved");
   }
 }
 
@@ -160,7 +180,8 @@ void Invariants::epoch_accepted(const SimLauncher& launcher, const api::channel:
   }
   if (!epoch.slot) return;
   for (const api::SlotStatus& slot : job->status.slots) {
-    if (slot.slot == *epoch.slot && slot.pod_uid != launcher.spec().pod_uid) violated("one-pod-per-slot", what + " is not the pod of its slot");
+    if (slot.slot == *epoch.slot && slot.pod_uid != launcher.spec().pod_uid)
+      violated("one-pod-per-slot", what + " is not the pod of its slot");
   }
 }
 
@@ -171,10 +192,13 @@ void Invariants::told(const SimLauncher& launcher, const api::channel::ToLaunche
   if (const auto* stop = std::get_if<api::channel::Stop>(&message)) {
     bool asked = api::terminal(status.phase) || status.slots.empty() || id_of(status) > stop->epoch;
     for (const auto& [name, time] : status.marks) asked = asked || name == "interrupted" || name.starts_with("stop/");
-    if (!asked) violated("stops-follow-the-status", job->metadata.name + ": pod " + launcher.spec().pod_name + " is stopped without a stored reason");
+    if (!asked)
+      violated("stops-follow-the-status",
+               job->metadata.name + ": pod " + launcher.spec().pod_name + " is stopped without a stored reason");
   }
   if (std::holds_alternative<api::channel::Finish>(message) && !api::terminal(status.phase)) {
-    violated("stops-follow-the-status", job->metadata.name + ": pod " + launcher.spec().pod_name + " is told to finish before the job is over");
+    violated("stops-follow-the-status",
+             job->metadata.name + ": pod " + launcher.spec().pod_name + " is told to finish before the job is over");
   }
 }
 

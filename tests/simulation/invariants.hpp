@@ -27,7 +27,8 @@ struct WorldView {
   std::function<const api::TrainingJob*(const std::string& job_uid)> stored;
 };
 
-// What must hold after every commit and every message, whatever is injected. Each has a name, which planted bugs refer to.
+// What must hold after every commit and every message, whatever is injected. Each has a name, which planted bugs refer
+// to.
 class Invariants {
  public:
   explicit Invariants(WorldView view) : view_(std::move(view)) {}

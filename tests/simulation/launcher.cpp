@@ -7,7 +7,12 @@ namespace pitcrew::simulation {
 using namespace api::channel;
 
 SimLauncher::SimLauncher(LauncherWorld& world, local::ContainerSpec spec, std::string node, PodMemory& memory)
-    : world_(world), spec_(std::move(spec)), node_(std::move(node)), job_uid_(world.job_uid(spec_)), memory_(memory), delayed_(world.loop) {
+    : world_(world),
+      spec_(std::move(spec)),
+      node_(std::move(node)),
+      job_uid_(world.job_uid(spec_)),
+      memory_(memory),
+      delayed_(world.loop) {
   boot_ = "boot-" + std::to_string(++memory_.boots);
   connect_later(milliseconds(100 + world_.random.below(300)));
 }
@@ -123,11 +128,14 @@ void SimLauncher::received(const std::string& text) {
   }
   world_.accepted(*this, *message);
   if (const auto* save = std::get_if<Save>(&*message)) {
-    if (gang_ != nullptr) say(Saved{memory_.seen, gang_->step(), true, "/checkpoints/step-" + std::to_string(gang_->step().value) + "-c1", 1, save->request});
+    if (gang_ != nullptr)
+      say(Saved{memory_.seen, gang_->step(), true, "/checkpoints/step-" + std::to_string(gang_->step().value) + "-c1",
+                1, save->request});
   } else if (const auto* diagnose = std::get_if<Diagnose>(&*message)) {
     say(Stacks{diagnose->request, "#0 main"});
   } else if (std::holds_alternative<Finish>(*message)) {
-    delayed_.after(milliseconds(100), [this, success = std::get<Finish>(*message).success] { world_.exit(*this, success ? 0 : 1); });
+    delayed_.after(milliseconds(100),
+                   [this, success = std::get<Finish>(*message).success] { world_.exit(*this, success ? 0 : 1); });
   }
 }
 
@@ -159,7 +167,8 @@ void SimLauncher::stop(const Stop& stop) {
     if (memory_.seen != id || gang_ == nullptr) return;
     const Step step = gang_->step();
     if (slot_ == Slot(0) && !gang_->broken()) {
-      say(Saved{id, step, true, "/checkpoints/step-" + std::to_string(step.value) + "-c" + std::to_string(id.number.value), 1, ""});
+      say(Saved{id, step, true,
+                "/checkpoints/step-" + std::to_string(step.value) + "-c" + std::to_string(id.number.value), 1, ""});
     }
     leave("stopped", false);
     say(Stopped{id, true});

@@ -37,8 +37,9 @@ struct LauncherWorld {
   bool quiet = false;
 };
 
-// A launcher as the operator knows it: a model of pitcrew-launcher that speaks its messages and keeps its rules (an epoch lower than one
-// that it has seen is refused; exits are told again after a reconnect). One run of one container; lives on the loop.
+// A launcher as the operator knows it: a model of pitcrew-launcher that speaks its messages and keeps its rules (an
+// epoch lower than one that it has seen is refused; exits are told again after a reconnect). One run of one container;
+// lives on the loop.
 class SimLauncher {
  public:
   SimLauncher(LauncherWorld& world, local::ContainerSpec spec, std::string node, PodMemory& memory);

@@ -30,8 +30,9 @@ bool report(uint64_t seed, const World& world, const char* program) {
   const auto& violations = world.invariants().violations();
   if (violations.empty()) return true;
   for (const auto& violation : violations) {
-    std::printf("seed %llu at %s: %s: %s\n", static_cast<unsigned long long>(seed), pitcrew::to_rfc3339(violation.at, 3).substr(11).c_str(),
-                violation.invariant.c_str(), violation.what.c_str());
+    std::printf("seed %llu at %s: %s: %s\n", static_cast<unsigned long long>(seed),
+                pitcrew::to_rfc3339(violation.at, 3).substr(11).c_str(), violation.invariant.c_str(),
+                violation.what.c_str());
   }
   std::printf("replay: %s --seed %llu --trace\n", program, static_cast<unsigned long long>(seed));
   std::fflush(stdout);
@@ -40,7 +41,8 @@ bool report(uint64_t seed, const World& world, const char* program) {
 
 bool broke(const World& world, const std::string& invariant) {
   const auto& violations = world.invariants().violations();
-  return std::any_of(violations.begin(), violations.end(), [&](const auto& violation) { return violation.invariant == invariant; });
+  return std::any_of(violations.begin(), violations.end(),
+                     [&](const auto& violation) { return violation.invariant == invariant; });
 }
 
 int run_one(const Options& options, const char* program) {
@@ -50,8 +52,9 @@ int run_one(const Options& options, const char* program) {
   settings.operator_logs = options.logs;
   World world(settings);
   world.run();
-  std::printf("seed %llu: %s; %zu faults, %zu recoveries, %llu epochs\n", static_cast<unsigned long long>(settings.seed), world.outcome().c_str(),
-              world.faults().size(), world.invariants().recoveries().size(), static_cast<unsigned long long>(world.invariants().epochs()));
+  std::printf("seed %llu: %s; %zu faults, %zu recoveries, %llu epochs\n",
+              static_cast<unsigned long long>(settings.seed), world.outcome().c_str(), world.faults().size(),
+              world.invariants().recoveries().size(), static_cast<unsigned long long>(world.invariants().epochs()));
   return report(settings.seed, world, program) ? 0 : 1;
 }
 
@@ -86,8 +89,9 @@ int run_many(const Options& options, const char* program) {
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::fputs(coverage.table().c_str(), stdout);
-  std::printf("%llu seeds in %.1f s (%.1f a second), %llu faults, %llu recoveries, %llu seeds failed\n", static_cast<unsigned long long>(done), seconds,
-              static_cast<double>(done) / seconds, static_cast<unsigned long long>(faults), static_cast<unsigned long long>(recoveries),
+  std::printf("%llu seeds in %.1f s (%.1f a second), %llu faults, %llu recoveries, %llu seeds failed\n",
+              static_cast<unsigned long long>(done), seconds, static_cast<double>(done) / seconds,
+              static_cast<unsigned long long>(faults), static_cast<unsigned long long>(recoveries),
               static_cast<unsigned long long>(failed));
   if (failed > 0) return 1;
   if (!options.cells) return 0;

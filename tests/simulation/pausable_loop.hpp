@@ -7,8 +7,8 @@
 
 namespace pitcrew::simulation {
 
-// A loop on another loop that can be stopped for a while, as SIGSTOP stops a process: what falls due meanwhile runs when it goes on, in
-// order, and its owner never knew. Lives as long as whatever was handed to it.
+// A loop on another loop that can be stopped for a while, as SIGSTOP stops a process: what falls due meanwhile runs
+// when it goes on, in order, and its owner never knew. Lives as long as whatever was handed to it.
 class PausableLoop final : public Loop {
  public:
   explicit PausableLoop(Loop& inner) : inner_(inner), state_(std::make_shared<State>()) {}

@@ -7,7 +7,8 @@ namespace {
 
 std::string told(const World& world) {
   std::string text;
-  for (const auto& violation : world.invariants().violations()) text += violation.invariant + ": " + violation.what + "\n";
+  for (const auto& violation : world.invariants().violations())
+    text += violation.invariant + ": " + violation.what + "\n";
   return text;
 }
 
@@ -15,7 +16,8 @@ TEST(Simulation, holds_its_invariants_under_the_first_seeds) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     World world({.seed = seed, .trace = {}, .operator_logs = false});
     world.run();
-    EXPECT_TRUE(world.invariants().violations().empty()) << "pitcrew-simulation --seed " << seed << " --trace\n" << told(world);
+    EXPECT_TRUE(world.invariants().violations().empty()) << "pitcrew-simulation --seed " << seed << " --trace\n"
+                                                         << told(world);
     EXPECT_GE(world.faults().size(), 8u);
   }
 }

@@ -41,10 +41,13 @@ void Gang::train() {
   phase_ = "training";
   training_since_ = loop_.now();
   tick();
-  const auto at_step = [&](uint64_t step) { return program_.step_time * static_cast<int64_t>(step > resumed_ ? step - resumed_ : 1); };
+  const auto at_step = [&](uint64_t step) {
+    return program_.step_time * static_cast<int64_t>(step > resumed_ ? step - resumed_ : 1);
+  };
   if (program_.fails_at_step && *program_.fails_at_step < program_.total_steps) {
     delayed_.after(at_step(*program_.fails_at_step), [this] {
-      if (!broken_at_) rank_exits(Slot(program_.failing_slot), ExitKind::kExited, 1, "ValueError: sample 17 has no label");
+      if (!broken_at_)
+        rank_exits(Slot(program_.failing_slot), ExitKind::kExited, 1, "ValueError: sample 17 has no label");
     });
   }
   delayed_.after(at_step(program_.total_steps), [this] {
@@ -88,15 +91,18 @@ void Gang::note_checkpoints() {
   const uint64_t memory = step / program_.memory_every * program_.memory_every;
   if (memory > told_memory_) {
     told_memory_ = memory;
-    for (const auto& [slot, launcher] : members_) launcher->hold({Step(memory), epoch_.id.number.value, Place::kMemory});
+    for (const auto& [slot, launcher] : members_)
+      launcher->hold({Step(memory), epoch_.id.number.value, Place::kMemory});
   }
   const uint64_t durable = step / program_.durable_every * program_.durable_every;
   if (durable > told_durable_) {
     told_durable_ = durable;
     const auto first = members_.find(Slot(0));
     if (first != members_.end()) {
-      first->second->say(Saved{epoch_.id, Step(durable), true,
-                               "/checkpoints/step-" + std::to_string(durable) + "-c" + std::to_string(epoch_.id.number.value), 1'000'000, ""});
+      first->second->say(
+          Saved{epoch_.id, Step(durable), true,
+                "/checkpoints/step-" + std::to_string(durable) + "-c" + std::to_string(epoch_.id.number.value),
+                1'000'000, ""});
     }
   }
 }
@@ -187,7 +193,8 @@ void Gang::rank_exits(Slot slot, ExitKind kind, int code, std::string exception)
   exit.rank = Rank(slot.value);
   exit.kind = kind;
   exit.code = code;
-  exit.reason = (kind == ExitKind::kSignaled ? "killed by signal " : "exit code ") + std::to_string(code) + (exception.empty() ? "" : ": " + exception);
+  exit.reason = (kind == ExitKind::kSignaled ? "killed by signal " : "exit code ") + std::to_string(code) +
+                (exception.empty() ? "" : ": " + exception);
   exit.exception = std::move(exception);
   exit.step = step();
   member->second->rank_ended(exit);

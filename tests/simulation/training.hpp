@@ -22,13 +22,14 @@ struct Program {
   uint64_t memory_every = 20;
   std::optional<uint64_t> fails_at_step;  // always, with the same exception: its own fault
   uint32_t failing_slot = 0;
-  bool peers_exit = false;                // ranks that lose a peer exit with an exception instead of waiting
+  bool peers_exit = false;  // ranks that lose a peer exit with an exception instead of waiting
 };
 
 class SimLauncher;
 
-// The ranks of one epoch of one job, over all its pods: a training that advances while all of them are there, and stands still from the
-// moment one isn't. Steps cost nothing: they are computed from the time. Lives on the loop; owned by the model.
+// The ranks of one epoch of one job, over all its pods: a training that advances while all of them are there, and
+// stands still from the moment one isn't. Steps cost nothing: they are computed from the time. Lives on the loop; owned
+// by the model.
 class Gang {
  public:
   Gang(Loop& loop, Random random, const Program& program, const api::channel::Epoch& epoch);

@@ -62,12 +62,15 @@ World::World(WorldSettings settings)
     if (change.resource.kind == "TrainingJob" && change.type != kube::WatchEventType::kDeleted) {
       if (const auto job = change.object.as<api::TrainingJob>()) {
         const auto& known = stored_[(*job)->metadata.uid];
-        if (settings_.trace && (!known || known->status.phase != (*job)->status.phase || known->status.epoch != (*job)->status.epoch)) {
+        if (settings_.trace &&
+            (!known || known->status.phase != (*job)->status.phase || known->status.epoch != (*job)->status.epoch)) {
           trace((*job)->metadata.name + ": " + std::string(api::to_string((*job)->status.phase)) + ", epoch " +
                 std::to_string((*job)->status.epoch.number.value) +
-                ((*job)->status.recoveries.empty() ? "" : ", last recovery " + std::string(api::to_string((*job)->status.recoveries.front().cause)) + " " +
-                                                              std::string(api::to_string((*job)->status.recoveries.front().rung)) + ": " +
-                                                              (*job)->status.recoveries.front().evidence));
+                ((*job)->status.recoveries.empty()
+                     ? ""
+                     : ", last recovery " + std::string(api::to_string((*job)->status.recoveries.front().cause)) + " " +
+                           std::string(api::to_string((*job)->status.recoveries.front().rung)) + ": " +
+                           (*job)->status.recoveries.front().evidence));
         }
         stored_[(*job)->metadata.uid] = *job;
       }
@@ -135,24 +138,25 @@ void World::make_nodes() {
     node->transport = std::make_unique<local::MemoryTransport>(loop_, api_);
     Node* raw = node.get();
     node->runtime = std::make_unique<local::SimulatedRuntime>(
-        loop_, local::SimulatedRuntime::Model{
-                   [this, raw](const local::ContainerSpec& spec) { container_started(*raw, spec); },
-                   [raw](const std::string& id, int) {
-                     const auto found = raw->launchers.find(id);
-                     if (found != raw->launchers.end()) found->second->signaled();
-                   },
-                   [this, raw](const std::string& id) { container_gone(*raw, id); },
-                   [this, raw] {
-                     raw->frozen = true;
-                     for (auto& [id, launcher] : raw->launchers) launcher->die(true);
-                   }});
+        loop_,
+        local::SimulatedRuntime::Model{[this, raw](const local::ContainerSpec& spec) { container_started(*raw, spec); },
+                                       [raw](const std::string& id, int) {
+                                         const auto found = raw->launchers.find(id);
+                                         if (found != raw->launchers.end()) found->second->signaled();
+                                       },
+                                       [this, raw](const std::string& id) { container_gone(*raw, id); },
+                                       [this, raw] {
+                                         raw->frozen = true;
+                                         for (auto& [id, launcher] : raw->launchers) launcher->die(true);
+                                       }});
     local::KubeletSettings settings;
     settings.node = node->name;
     settings.node_ip = "10.0.0." + std::to_string(i + 1);
     settings.pod_ip_prefix = "10.1." + std::to_string(i);
     settings.restart_backoff_first = seconds(10);
     settings.boot_again_after = seconds(60 + static_cast<int64_t>(random_.below(400)));
-    node->kubelet = std::make_unique<local::Kubelet>(loop_, *node->transport, *node->runtime, *controller_, random_.split(), settings);
+    node->kubelet = std::make_unique<local::Kubelet>(loop_, *node->transport, *node->runtime, *controller_,
+                                                     random_.split(), settings);
     nodes_.push_back(std::move(node));
   }
   for (auto& node : nodes_) node->kubelet->boot();
@@ -183,20 +187,28 @@ void World::make_jobs() {
           {"template",
            {{"spec",
              {{"volumes", {{{"name", "shared"}, {"persistentVolumeClaim", {{"claimName", "shared"}}}}}},
-               {"containers",
-                {{{"name", "train"},
-                  {"image", "train:1"},
-                  {"command", {"train"}},
-                  {"volumeMounts", {{{"name", "shared"}, {"mountPath", "/checkpoints"}}}},
-                  {"resources", {{"requests", {{"cpu", "5"}}}}}}}}}}}},
-          {"checkpoint", {{"path", "/checkpoints"}, {"every", {{"steps", program.durable_every}}}, {"memory", {{"every", {{"steps", program.memory_every}}}, {"copies", 1}}}}},
+              {"containers",
+               {{{"name", "train"},
+                 {"image", "train:1"},
+                 {"command", {"train"}},
+                 {"volumeMounts", {{{"name", "shared"}, {"mountPath", "/checkpoints"}}}},
+                 {"resources", {{"requests", {{"cpu", "5"}}}}}}}}}}}},
+          {"checkpoint",
+           {{"path", "/checkpoints"},
+            {"every", {{"steps", program.durable_every}}},
+            {"memory", {{"every", {{"steps", program.memory_every}}}, {"copies", 1}}}}},
           {"recovery",
            {{"limit", {{"restarts", tight ? 3 : 20}, {"window", "1h"}}},
             {"inPlace", {{"limit", 2}, {"window", "1h"}}},
             {"waitInPlace", random_.chance(0.5) ? "90s" : "10m"}}},
           {"placement", {{"gangTimeout", "4m"}}}}}};
-    const auto answer = api_.handle({.verb = kube::Verb::kCreate, .type = api::TrainingJob::type(), .key = {"team", ""}, .subresource = "",
-                                     .patch = kube::PatchKind::kMerge, .query = {}, .body = kube::Payload::text(manifest.dump())});
+    const auto answer = api_.handle({.verb = kube::Verb::kCreate,
+                                     .type = api::TrainingJob::type(),
+                                     .key = {"team", ""},
+                                     .subresource = "",
+                                     .patch = kube::PatchKind::kMerge,
+                                     .query = {},
+                                     .body = kube::Payload::text(manifest.dump())});
     PITCREW_INVARIANT(answer.status < 300, answer.body.text());
     job->uid = (*answer.body.json().value_or(nullptr))["metadata"]["uid"];
     if (program.fails_at_step) faults_.push_back({"bad-program", loop_.now(), {job->uid}, kLength});
@@ -209,7 +221,8 @@ void World::boot_operator(OperatorProcess& op) {
   op.transport = std::make_unique<local::MemoryTransport>(*op.loop, api_);
   op.transport->set_faults([this, &op](const kube::Request& request) { return request_fault(op, request); },
                            [this, &op](const kube::Request&, const kube::WatchEvent&) { return watch_fault(op); });
-  op.channel = std::make_unique<control::MemoryChannelServer>(*op.loop, api::channel::Config{{"10.9.0.1:9443"}, "pitcrew-channel", "CA"}, milliseconds(2));
+  op.channel = std::make_unique<control::MemoryChannelServer>(
+      *op.loop, api::channel::Config{{"10.9.0.1:9443"}, "pitcrew-channel", "CA"}, milliseconds(2));
   control::OperatorSettings settings;
   settings.identity = op.name + "-" + std::to_string(random_.below(1'000'000));
   settings.epoch_secret = std::string(32, 's');
@@ -218,13 +231,15 @@ void World::boot_operator(OperatorProcess& op) {
   settings.retry_period = seconds(4);
   Logger log;
   if (settings_.operator_logs && settings_.trace) {
-    log = Logger::to([this, name = op.name](LogLevel, const std::string& line) { trace(name + ": " + line); }, LogFormat::kPlain);
+    log = Logger::to([this, name = op.name](LogLevel, const std::string& line) { trace(name + ": " + line); },
+                     LogFormat::kPlain);
   }
   control::OperatorHooks hooks;
   hooks.leadership = [this, name = op.name](bool leading, uint64_t term) {
     trace(name + (leading ? " leads, term " : " does not lead any more, term ") + std::to_string(term));
   };
-  op.process = std::make_unique<control::Operator>(*op.loop, *op.transport, *op.channel, random_.split(), log, settings, hooks);
+  op.process =
+      std::make_unique<control::Operator>(*op.loop, *op.transport, *op.channel, random_.split(), log, settings, hooks);
   op.process->start();
 }
 
@@ -251,12 +266,18 @@ local::RequestFault World::request_fault(OperatorProcess& op, const kube::Reques
   fault.reply_delay = milliseconds(1 + random_.below(4));
   if (loop_.now() >= op.api_trouble_until) return fault;
   const double dice = random_.uniform();
-  if (dice < 0.12) fault.before = Error(Code::kUnavailable, "injected: connection refused");
-  else if (dice < 0.24) fault.lost_reply = Error(Code::kUnavailable, "injected: the reply was lost");
-  else if (dice < 0.30) fault.answer = local::too_many_requests(seconds(1));
-  else if (dice < 0.33 && request.verb == kube::Verb::kWatch) fault.answer = local::gone();
-  else if (dice < 0.40) fault.request_delay = milliseconds(random_.below(3000));
-  else if (dice < 0.42) fault.black_hole = true;
+  if (dice < 0.12)
+    fault.before = Error(Code::kUnavailable, "injected: connection refused");
+  else if (dice < 0.24)
+    fault.lost_reply = Error(Code::kUnavailable, "injected: the reply was lost");
+  else if (dice < 0.30)
+    fault.answer = local::too_many_requests(seconds(1));
+  else if (dice < 0.33 && request.verb == kube::Verb::kWatch)
+    fault.answer = local::gone();
+  else if (dice < 0.40)
+    fault.request_delay = milliseconds(random_.below(3000));
+  else if (dice < 0.42)
+    fault.black_hole = true;
   return fault;
 }
 
@@ -264,10 +285,14 @@ local::WatchFault World::watch_fault(OperatorProcess& op) {
   local::WatchFault fault;
   if (loop_.now() >= op.api_trouble_until) return fault;
   const double dice = random_.uniform();
-  if (dice < 0.2) fault.delay = milliseconds(random_.below(4000));
-  else if (dice < 0.35) fault.repeat = true;
-  else if (dice < 0.40) fault.gone = true;
-  else if (dice < 0.50) fault.cut = true;
+  if (dice < 0.2)
+    fault.delay = milliseconds(random_.below(4000));
+  else if (dice < 0.35)
+    fault.repeat = true;
+  else if (dice < 0.40)
+    fault.gone = true;
+  else if (dice < 0.50)
+    fault.cut = true;
   return fault;
 }
 
@@ -323,15 +348,21 @@ std::shared_ptr<const api::TrainingJob> World::stored(const std::string& job_uid
 }
 
 Result<Json> World::patch(const ResourceType& type, const ObjectKey& key, Json body) {
-  const auto answer = api_.handle({.verb = kube::Verb::kPatch, .type = type, .key = key, .subresource = "", .patch = kube::PatchKind::kMerge,
-                                   .query = {}, .body = kube::Payload::of(std::move(body))});
+  const auto answer = api_.handle({.verb = kube::Verb::kPatch,
+                                   .type = type,
+                                   .key = key,
+                                   .subresource = "",
+                                   .patch = kube::PatchKind::kMerge,
+                                   .query = {},
+                                   .body = kube::Payload::of(std::move(body))});
   if (answer.status >= 300) return Error(Code::kInternal, answer.body.text());
   return Json();
 }
 
 // False once an invariant is broken: what comes after tells nothing more.
 bool World::run_until(Instant time) {
-  while (loop_.now() < time && invariants_->violations().empty()) loop_.run_until(std::min(time, loop_.now() + minutes(1)));
+  while (loop_.now() < time && invariants_->violations().empty())
+    loop_.run_until(std::min(time, loop_.now() + minutes(1)));
   return invariants_->violations().empty();
 }
 
@@ -342,7 +373,8 @@ void World::run() {
   const size_t count = 8 + fault_random_.below(5);
   std::vector<Instant> times;
   for (size_t i = 0; i < count; ++i) {
-    times.push_back(loop_.now() + milliseconds(fault_random_.below(static_cast<uint64_t>((kFaultsEnd - kFaultsBegin) / milliseconds(1)))));
+    times.push_back(loop_.now() + milliseconds(fault_random_.below(
+                                      static_cast<uint64_t>((kFaultsEnd - kFaultsBegin) / milliseconds(1)))));
   }
   std::sort(times.begin(), times.end());
   for (const Instant time : times) {
@@ -380,7 +412,8 @@ void World::heal_everything() {
     if (op->transport) op->transport->set_connected(true);
     if (!op->process) boot_operator(*op);
   }
-  for (auto& job : jobs_) (void)patch(api::TrainingJob::type(), {"team", job->name}, {{"spec", {{"lifecycle", {{"suspend", false}}}}}});
+  for (auto& job : jobs_)
+    (void)patch(api::TrainingJob::type(), {"team", job->name}, {{"spec", {{"lifecycle", {{"suspend", false}}}}}});
 }
 
 void World::check_end() {
@@ -389,12 +422,16 @@ void World::check_end() {
     if (!now || api::terminal(now->status.phase)) continue;
     const Gang* gang = present_gang(*job);
     const bool trains = now->status.phase == api::Phase::kRunning && gang != nullptr &&
-                        gang->id() == EpochId{now->status.epoch.term, now->status.epoch.number} && (gang->training() || gang->finished());
+                        gang->id() == EpochId{now->status.epoch.term, now->status.epoch.number} &&
+                        (gang->training() || gang->finished());
     const Condition* admitted = find_condition(now->status.conditions, "Admitted");
-    const bool waits = now->status.phase == api::Phase::kPending && admitted != nullptr && !admitted->status && !admitted->message.empty();
+    const bool waits = now->status.phase == api::Phase::kPending && admitted != nullptr && !admitted->status &&
+                       !admitted->message.empty();
     if (!trains && !waits) {
-      invariants_->violated("every-job-has-its-way", job->name + " is " + std::string(api::to_string(now->status.phase)) + " in epoch " +
-                                                         std::to_string(now->status.epoch.number.value) + " and neither trains, nor waits for a stated reason, nor is over");
+      invariants_->violated("every-job-has-its-way",
+                            job->name + " is " + std::string(api::to_string(now->status.phase)) + " in epoch " +
+                                std::to_string(now->status.epoch.number.value) +
+                                " and neither trains, nor waits for a stated reason, nor is over");
     }
   }
   // Nothing is left over.
@@ -406,7 +443,8 @@ void World::check_end() {
     if (!job) return;
     const Serial serial(static_cast<uint32_t>(std::stoul((*pod)->metadata.labels.at(api::label::kSerial))));
     const auto& records = job->status.pods;
-    if (std::none_of(records.begin(), records.end(), [&](const api::PodRecord& record) { return record.serial == serial; })) {
+    if (std::none_of(records.begin(), records.end(),
+                     [&](const api::PodRecord& record) { return record.serial == serial; })) {
       invariants_->violated("no-pod-is-left-over", "pod " + (*pod)->metadata.name);
     }
   });
@@ -421,14 +459,17 @@ void World::check_quiet() {
   const uint64_t before = api_.writes() - api_.writes(kube::Lease::type());
   loop_.run_for(kQuietCheck - minutes(1) - seconds(5));
   const uint64_t writes = api_.writes() - api_.writes(kube::Lease::type()) - before;
-  if (writes > 0) invariants_->violated("quiet-world-makes-no-writes", std::to_string(writes) + " writes in a world where nothing happens");
+  if (writes > 0)
+    invariants_->violated("quiet-world-makes-no-writes",
+                          std::to_string(writes) + " writes in a world where nothing happens");
 }
 
 std::string World::outcome() const {
   std::string text;
   for (const auto& job : jobs_) {
     const auto now = stored(job->uid);
-    text += (text.empty() ? "" : ", ") + job->name + " " + (now ? std::string(api::to_string(now->status.phase)) : "gone") + " in epoch " +
+    text += (text.empty() ? "" : ", ") + job->name + " " +
+            (now ? std::string(api::to_string(now->status.phase)) : "gone") + " in epoch " +
             std::to_string(now ? now->status.epoch.number.value : 0);
   }
   return text;

@@ -33,13 +33,13 @@ struct WorldSettings {
 struct FaultRecord {
   std::string kind;
   Instant at;
-  std::set<std::string> jobs;  // UIDs; empty: possibly all
+  std::set<std::string> jobs;     // UIDs; empty: possibly all
   Duration effect = seconds(90);  // a recovery that is detected within this counts as its consequence
 };
 
-// One seed's world: an API server, a node controller and a scheduler, at least twelve nodes with kubelets and simulated launchers, two operators
-// of which one leads, and three jobs or more with spares; an hour of virtual time with at least eight faults, then quiet.
-// Everything lives on one virtual loop; the same seed gives the same run.
+// One seed's world: an API server, a node controller and a scheduler, at least twelve nodes with kubelets and simulated
+// launchers, two operators of which one leads, and three jobs or more with spares; an hour of virtual time with at
+// least eight faults, then quiet. Everything lives on one virtual loop; the same seed gives the same run.
 class World {
  public:
   explicit World(WorldSettings settings);
@@ -58,7 +58,7 @@ class World {
     std::unique_ptr<local::SimulatedRuntime> runtime;
     std::unique_ptr<local::Kubelet> kubelet;
     std::map<std::string, std::unique_ptr<SimLauncher>> launchers;  // by container id
-    std::map<std::string, PodMemory> memory;                       // by pod UID
+    std::map<std::string, PodMemory> memory;                        // by pod UID
     bool frozen = false;
     bool partitioned = false;
     bool channel_cut = false;
@@ -106,7 +106,8 @@ class World {
 
   WorldSettings settings_;
   VirtualLoop loop_;
-  std::vector<std::unique_ptr<PausableLoop>> ended_loops_;  // launchers' ends of their operators' connections still stand on them
+  std::vector<std::unique_ptr<PausableLoop>>
+      ended_loops_;  // launchers' ends of their operators' connections still stand on them
   Random random_;
   Random fault_random_;
   local::ApiServer api_;
@@ -121,7 +122,7 @@ class World {
   std::vector<FaultRecord> faults_;
   std::map<std::string, SimLauncher*> launchers_;  // by pod UID
   std::map<std::string, std::shared_ptr<const api::TrainingJob>> stored_;
-  std::map<std::string, Instant> gone_;            // pod UID: when its last launcher ended
+  std::map<std::string, Instant> gone_;  // pod UID: when its last launcher ended
   Instant herd_until_;
   std::optional<Instant> last_pause_;
   Delayed delayed_;
