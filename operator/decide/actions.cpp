@@ -22,7 +22,8 @@ void create_and_delete(const Situation& situation, Plan& plan) {
     DeletePod gone{view.pod->metadata.name, view.pod->metadata.uid, "its serial is not reserved", false};
     if (situation.stored.phase == api::Phase::kSuspended) gone.reason = "the job is suspended";
     if (situation.stored.phase == api::Phase::kPending) gone.reason = "its gang was released";
-    if (!situation.stored.recoveries.empty() && !situation.stored.slots.empty()) gone.reason = "its place is taken by another pod";
+    if (!situation.stored.recoveries.empty() && !situation.stored.slots.empty())
+      gone.reason = "its place is taken by another pod";
     gone.force = node == nullptr && !view.pod->node_name.empty();
     plan.deletes.push_back(std::move(gone));
   }
@@ -58,7 +59,8 @@ void act_on_stored(Situation& situation, Plan& plan) {
   create_and_delete(situation, plan);
   if (situation.stored.slots.empty()) return;
   if (situation.stored.marks.contains(mark::kInterrupted)) {
-    const std::string why = situation.stored.recoveries.empty() ? "the epoch is over" : situation.stored.recoveries.front().evidence;
+    const std::string why =
+        situation.stored.recoveries.empty() ? "the epoch is over" : situation.stored.recoveries.front().evidence;
     return tell_stop(situation, plan, {situation.epoch(), false, Duration{0}, why.substr(0, 256)});
   }
   if (const auto stop = planned_stop(situation)) {

@@ -28,7 +28,8 @@ void update_avoided(Situation& situation) {
   for (const std::string& node : avoided) {
     const auto& before = situation.status.avoided_nodes;
     if (std::find(before.begin(), before.end(), node) == before.end()) {
-      situation.notice(true, "NodeAvoided", "AvoidNode", "node " + node + " failed too often for this job; its new pods go elsewhere");
+      situation.notice(true, "NodeAvoided", "AvoidNode",
+                       "node " + node + " failed too often for this job; its new pods go elsewhere");
     }
   }
   situation.status.avoided_nodes = std::move(avoided);

@@ -88,7 +88,8 @@ api::channel::Epoch epoch_message(const Situation& situation, const Member& memb
   if (status.epoch.resume_step) {
     const Place place = status.epoch.resume_place == to_string(Place::kMemory) ? Place::kMemory : Place::kDurable;
     message.resume = ResumePoint{*status.epoch.resume_step, status.epoch.resume_claim, place};
-    message.resume_hint = "step " + std::to_string(status.epoch.resume_step->value) + " from " + status.epoch.resume_place;
+    message.resume_hint =
+        "step " + std::to_string(status.epoch.resume_step->value) + " from " + status.epoch.resume_place;
   }
   if (spec.checkpoint) {
     message.checkpoint.path = spec.checkpoint->path;

@@ -4,8 +4,8 @@
 
 namespace pitcrew::control {
 
-// Commits the next epoch into the new status: number and term above everything that was ever seen, the table of the gang as
-// it is connected now, a fresh port, and the resume point proposed. Every slot must be connected.
+// Commits the next epoch into the new status: number and term above everything that was ever seen, the table of the
+// gang as it is connected now, a fresh port, and the resume point proposed. Every slot must be connected.
 void commit_epoch(Situation& situation);
 
 // The port of an epoch: another one for each of many epochs in a row, and rarely the same for two jobs.

@@ -11,8 +11,8 @@ namespace pitcrew::control {
 namespace {
 
 using api::Cause;
-using api::channel::ExitKind;
 using api::channel::Exited;
+using api::channel::ExitKind;
 using api::channel::Stalled;
 
 constexpr Duration kSettle = milliseconds(300);
@@ -25,7 +25,7 @@ enum class Weight { kInfrastructure, kHardExit, kHang, kSoftExit, kIdle, kConseq
 
 struct Sign {
   Weight weight;
-  Instant at;          // when it was seen
+  Instant at;  // when it was seen
   Verdict verdict;
 };
 
@@ -79,9 +79,8 @@ class Reader {
   bool finished() const {
     const LauncherView* view = s_.launcher(row_->pod_uid);
     if (view == nullptr || view->seen != s_.epoch() || view->exited.size() < s_.in.shape.processes) return false;
-    return std::all_of(view->exited.begin(), view->exited.end(), [](const auto& entry) {
-      return entry.second.message.done && entry.second.message.code == 0;
-    });
+    return std::all_of(view->exited.begin(), view->exited.end(),
+                       [](const auto& entry) { return entry.second.message.done && entry.second.message.code == 0; });
   }
 
   Sign& add(Weight weight, Cause cause, Instant at, std::string evidence) {
@@ -123,14 +122,16 @@ class Reader {
     const LauncherView* view = member_.launcher;
     if (view != nullptr && view->seen > s_.epoch()) {
       add(Weight::kIdle, Cause::kUnknown, view->since,
-          "the launcher of slot " + std::to_string(row_->slot.value) + " has seen epoch " + std::to_string(view->seen.number.value));
+          "the launcher of slot " + std::to_string(row_->slot.value) + " has seen epoch " +
+              std::to_string(view->seen.number.value));
     }
     if (read_launcher_death()) return;
     const NodeLossVerdict loss = judge_node_loss(s_, member_);
     if (loss.look_again) s_.wake_at(*loss.look_again);
     if (loss.lost) {
       add(Weight::kInfrastructure, Cause::kNodeLoss, loss.happened,
-          "node " + row_->node + ": its channel is silent since " + to_rfc3339(loss.happened) + ", and " + loss.second_sign);
+          "node " + row_->node + ": its channel is silent since " + to_rfc3339(loss.happened) + ", and " +
+              loss.second_sign);
       lose(Cause::kNodeLoss);
       return;
     }
@@ -141,7 +142,8 @@ class Reader {
     if (view->stalled) stalls_.push_back({row_, &*view->stalled});
     for (const auto& evidence : view->evidence) {
       if (!evidence.message.peer) continue;
-      Sign& sign = add(Weight::kConsequence, Cause::kUnknown, evidence.at, evidence.message.kind + ": " + evidence.message.message);
+      Sign& sign = add(Weight::kConsequence, Cause::kUnknown, evidence.at,
+                       evidence.message.kind + ": " + evidence.message.message);
       sign.verdict.rank = evidence.message.rank;
     }
     if (view->progress && view->progress->message.lost_peer) {
@@ -157,7 +159,8 @@ class Reader {
       if (s_.now < view->since + kExitsAfterHello) {
         s_.wake_at(view->since + kExitsAfterHello);
       } else {
-        add(Weight::kIdle, Cause::kUnknown, view->since, "the ranks of slot " + std::to_string(row_->slot.value) + " do not run");
+        add(Weight::kIdle, Cause::kUnknown, view->since,
+            "the ranks of slot " + std::to_string(row_->slot.value) + " do not run");
       }
     }
   }
@@ -196,7 +199,8 @@ class Reader {
       why = "has lost the epoch";
     }
     // It has begun this epoch anew: what the container's last state tells is older than that.
-    if (view != nullptr && view->connected && view->running && view->seen == s_.epoch() && view->boots <= 1) return false;
+    if (view != nullptr && view->connected && view->running && view->seen == s_.epoch() && view->boots <= 1)
+      return false;
     if (why.empty()) return false;
     if (view != nullptr && view->silent_since) when = std::min(when, *view->silent_since);
     add(Weight::kInfrastructure, Cause::kLauncherDeath, when, who + why);
@@ -214,13 +218,14 @@ class Reader {
       if (exit.code == exit_code::kBadConfiguration || exit.code == exit_code::kBadData) cause = Cause::kProgram;
       if (exit.code == exit_code::kReplaceNode) cause = efa(*member_.launcher) ? Cause::kEfaFault : Cause::kGpuFault;
     }
-    const bool lost_peer = std::any_of(member_.launcher->evidence.begin(), member_.launcher->evidence.end(), [&](const auto& evidence) {
-      return evidence.message.rank == rank && evidence.message.peer;
-    });
+    const bool lost_peer =
+        std::any_of(member_.launcher->evidence.begin(), member_.launcher->evidence.end(),
+                    [&](const auto& evidence) { return evidence.message.rank == rank && evidence.message.peer; });
     const Weight weight = hard(exit) ? Weight::kHardExit : lost_peer ? Weight::kConsequence : Weight::kSoftExit;
     const bool early = exit.kind == ExitKind::kExited && exit.code == 0;
-    Sign& sign = add(weight, cause, received.at,
-                     "rank " + std::to_string(rank.value) + ": " + (early ? "exited with 0 before training was done" : exit.reason));
+    Sign& sign = add(
+        weight, cause, received.at,
+        "rank " + std::to_string(rank.value) + ": " + (early ? "exited with 0 before training was done" : exit.reason));
     sign.verdict.rank = rank;
     if (exit.kind == ExitKind::kExited) sign.verdict.exit_code = exit.code;
     sign.verdict.log = exit.last_lines;
@@ -232,9 +237,8 @@ class Reader {
   }
 
   static bool efa(const LauncherView& view) {
-    return std::any_of(view.evidence.begin(), view.evidence.end(), [](const auto& evidence) {
-      return evidence.message.kind.find("efa") != std::string::npos;
-    });
+    return std::any_of(view.evidence.begin(), view.evidence.end(),
+                       [](const auto& evidence) { return evidence.message.kind.find("efa") != std::string::npos; });
   }
 
   // The culprit of a hang: the rank that is not in a collective, else the one in the lowest.
@@ -255,7 +259,8 @@ class Reader {
     };
     std::vector<Suspect> suspects;
     for (const auto& [row, stall] : stalls_) {
-      for (const auto& rank : stall->message.ranks) suspects.push_back({rank.in_collective, rank.collective, rank.rank, row});
+      for (const auto& rank : stall->message.ranks)
+        suspects.push_back({rank.in_collective, rank.collective, rank.rank, row});
     }
     const auto order = [](const Suspect& a, const Suspect& b) {
       return std::tie(a.in_collective, a.collective, a.rank) < std::tie(b.in_collective, b.collective, b.rank);
@@ -265,14 +270,15 @@ class Reader {
                                                suspects[0].collective != suspects[1].collective);
     const Stalled& stall = stalls_.front().second->message;
     row_ = clear || suspects.size() == 1 ? suspects[0].row : stalls_.front().first;
-    std::string text = "no progress for " + to_string(std::chrono::duration_cast<seconds>(from_seconds(stall.seconds))) + " at step " +
+    std::string text = "no progress for " +
+                       to_string(std::chrono::duration_cast<seconds>(from_seconds(stall.seconds))) + " at step " +
                        std::to_string(stall.step.value);
     Sign& sign = add(Weight::kHang, Cause::kHang, first, "");
     sign.verdict.happened = first - from_seconds(stall.seconds);
     if (clear || suspects.size() == 1) {
       sign.verdict.rank = suspects[0].rank;
-      text += suspects[0].in_collective ? "; rank " + std::to_string(suspects[0].rank.value) + " is behind, in collective " +
-                                              std::to_string(suspects[0].collective)
+      text += suspects[0].in_collective ? "; rank " + std::to_string(suspects[0].rank.value) +
+                                              " is behind, in collective " + std::to_string(suspects[0].collective)
                                         : "; rank " + std::to_string(suspects[0].rank.value) + " is in no collective";
     } else {
       sign.verdict.slot.reset();
@@ -285,15 +291,16 @@ class Reader {
   void choose() {
     read_hang();
     if (signs_.empty()) return;
-    std::sort(signs_.begin(), signs_.end(), [](const Sign& a, const Sign& b) { return std::tie(a.weight, a.at) < std::tie(b.weight, b.at); });
+    std::sort(signs_.begin(), signs_.end(),
+              [](const Sign& a, const Sign& b) { return std::tie(a.weight, a.at) < std::tie(b.weight, b.at); });
     const Sign& best = signs_.front();
     Instant first = best.at;
     for (const Sign& sign : signs_) first = std::min(first, sign.at);
 
     Duration wait = kSettle;
     if (best.weight == Weight::kInfrastructure) wait = Duration{0};
-    // A rank that ended on its own account may have lost one whose launcher is silent, or is about to be: of a gang that breaks, every
-    // other slot says something soon.
+    // A rank that ended on its own account may have lost one whose launcher is silent, or is about to be: of a gang
+    // that breaks, every other slot says something soon.
     const bool suspicious = unexplained_silence_ || (someone_is_mute_ && best.weight == Weight::kSoftExit);
     if ((best.weight == Weight::kSoftExit || best.weight == Weight::kHang) && suspicious) wait = kSilence + kSettle;
     if (best.weight == Weight::kConsequence) wait = kRootWait;

@@ -128,8 +128,8 @@ Fit fit(const Situation& situation, uint32_t count, const std::vector<std::strin
 
   Fit result;
   if (total < count) {
-    result.reason = "needs room for " + std::to_string(count) + (count == 1 ? " pod" : " pods") + ", there is room for " +
-                    std::to_string(total);
+    result.reason = "needs room for " + std::to_string(count) + (count == 1 ? " pod" : " pods") +
+                    ", there is room for " + std::to_string(total);
     for (const auto& [why, nodes] : refusals) {
       result.reason += "; " + std::to_string(nodes) + (nodes == 1 ? " node " : " nodes ") + why;
     }
@@ -139,7 +139,8 @@ Fit fit(const Situation& situation, uint32_t count, const std::vector<std::strin
     Place* best = nullptr;
     for (Place& place : places) {
       if (place.room == 0) continue;
-      if (best == nullptr || place.ours < best->ours || (place.ours == best->ours && place.name < best->name)) best = &place;
+      if (best == nullptr || place.ours < best->ours || (place.ours == best->ours && place.name < best->name))
+        best = &place;
     }
     result.nodes.push_back(best->name);
     ++best->ours;

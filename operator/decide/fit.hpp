@@ -13,10 +13,10 @@ struct Fit {
   std::string reason;              // "needs 3 nodes, 1 fits; 2 are not ready, 4 have too little free"
 };
 
-// Places `count` pods, all or none. A node takes a pod where it is Ready, not cordoned, has no taint that the pod doesn't
-// tolerate (NoSchedule, NoExecute), matches the node selector and the required node affinity, isn't avoided by the job, isn't in
-// `except`, and has the pod's requests free, less what this job has reserved there for pods that don't exist yet. Nodes
-// without a pod of this job come first, then by name.
+// Places `count` pods, all or none. A node takes a pod where it is Ready, not cordoned, has no taint that the pod
+// doesn't tolerate (NoSchedule, NoExecute), matches the node selector and the required node affinity, isn't avoided by
+// the job, isn't in `except`, and has the pod's requests free, less what this job has reserved there for pods that
+// don't exist yet. Nodes without a pod of this job come first, then by name.
 Fit fit(const Situation& situation, uint32_t count, const std::vector<std::string>& except = {});
 
 // Whether one node could take a pod of this job, free resources apart; the empty string, or why not.

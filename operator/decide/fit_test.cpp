@@ -57,7 +57,9 @@ TEST_F(FitTest, reasons_are_counted_by_kind) {
   add("d", 4);
   job_->status.avoided_nodes = {"e"};
   add("e");
-  EXPECT_EQ(run(1).reason, "needs room for 1 pod, there is room for 0; 1 node avoided by the job; 1 node cordoned; 1 node not ready; 1 node tainted; 1 node with too little free");
+  EXPECT_EQ(run(1).reason,
+            "needs room for 1 pod, there is room for 0; 1 node avoided by the job; 1 node cordoned; 1 node not ready; "
+            "1 node tainted; 1 node with too little free");
 }
 
 TEST_F(FitTest, a_toleration_opens_a_tainted_node) {

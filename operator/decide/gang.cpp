@@ -40,7 +40,8 @@ std::string hopeless(Situation& situation, const Member& member, Instant waiting
   const std::string name = api::pod_name(situation.job, member.record->serial);
   const bool node_well = member.node != nullptr && member.node->ready();
   if (member.pod_lost()) {
-    cause = node_well ? (member.pod->ended() ? api::Cause::kLauncherDeath : api::Cause::kPlanned) : api::Cause::kNodeLoss;
+    cause =
+        node_well ? (member.pod->ended() ? api::Cause::kLauncherDeath : api::Cause::kPlanned) : api::Cause::kNodeLoss;
     return "pod " + name + (member.pod->ended() ? " has ended" : " is being deleted");
   }
   if (!member.bound() || member.launcher == nullptr) {
@@ -76,7 +77,8 @@ bool drop_hopeless(Situation& situation, Instant waiting_since) {
     const std::string why = hopeless(situation, *member, waiting_since, cause);
     if (why.empty()) continue;
     const std::string node = member->bound() ? member->pod->node_name : member->record->node;
-    if (const std::string limit = cause == api::Cause::kPlanned ? "" : restart_limit_reached(situation); !limit.empty()) {
+    if (const std::string limit = cause == api::Cause::kPlanned ? "" : restart_limit_reached(situation);
+        !limit.empty()) {
       fail(situation, "RestartLimitReached", "limit reached, " + limit + "; the last: " + why);
       return false;
     }
@@ -88,13 +90,15 @@ bool drop_hopeless(Situation& situation, Instant waiting_since) {
   return true;
 }
 
-// A pod that the scheduler found no room for where it is pinned, since somebody else took it in between: a place elsewhere, if
-// there is one. With none it waits where it is, and the gang's time-out decides.
+// A pod that the scheduler found no room for where it is pinned, since somebody else took it in between: a place
+// elsewhere, if there is one. With none it waits where it is, and the gang's time-out decides.
 void move_unschedulable(Situation& situation) {
   std::vector<api::PodRecord> stuck;
   for (const api::PodRecord& record : situation.status.pods) {
     const Member member = situation.member(record);
-    if (record.node.empty() || member.pod == nullptr || member.bound() || member.pod_lost() || member.pod->unschedulable_message.empty()) continue;
+    if (record.node.empty() || member.pod == nullptr || member.bound() || member.pod_lost() ||
+        member.pod->unschedulable_message.empty())
+      continue;
     const Instant due = member.pod->metadata.creation_time.value_or(situation.now) + kUnschedulable;
     if (situation.now < due) {
       situation.wake_at(due);
@@ -120,7 +124,8 @@ void fill_missing(Situation& situation) {
       continue;
     }
     Fit place = fit(situation, 1);
-    if (place.nodes.empty() && situation.spec.placement.capacity == api::CapacityMode::kProvision) place.nodes.emplace_back();
+    if (place.nodes.empty() && situation.spec.placement.capacity == api::CapacityMode::kProvision)
+      place.nodes.emplace_back();
     if (place.nodes.empty()) {
       raise_rung(situation, api::Rung::kRecreated);  // it waits for a node to be recreated on
       situation.waiting = "slot " + std::to_string(slot) + " " + place.reason;
@@ -134,9 +139,11 @@ void fill_missing(Situation& situation) {
 
 void release(Situation& situation, std::string reason, std::string message) {
   api::TrainingJobStatus& status = situation.status;
-  const auto released = std::count_if(status.failures.begin(), status.failures.end(), [&](const api::FailureRecord& failure) {
-    return failure.rung == api::Rung::kReleased && situation.now - failure.time < situation.spec.recovery.restarts.window;
-  });
+  const auto released =
+      std::count_if(status.failures.begin(), status.failures.end(), [&](const api::FailureRecord& failure) {
+        return failure.rung == api::Rung::kReleased &&
+               situation.now - failure.time < situation.spec.recovery.restarts.window;
+      });
   Duration back_off = kFirstBackOff;
   for (int64_t i = 1; i < released && back_off < kLongestBackOff; ++i) back_off *= 2;
   status.pods.clear();
@@ -165,7 +172,8 @@ void admit(Situation& situation) {
     return;
   }
   for (uint32_t i = 0; i < pods; ++i) {
-    reserve(situation, i < situation.spec.replicas ? std::optional<Slot>(Slot(i)) : std::nullopt, std::move(place.nodes[i]));
+    reserve(situation, i < situation.spec.replicas ? std::optional<Slot>(Slot(i)) : std::nullopt,
+            std::move(place.nodes[i]));
   }
   situation.status.phase = api::Phase::kStarting;
   situation.set_mark(mark::kGang);
@@ -187,14 +195,16 @@ void assemble_gang(Situation& situation) {
     if (situation.waiting.empty()) situation.waiting = situation.missing();
     return;
   }
-  const std::string message = "the gang was not complete within " + to_string(situation.spec.placement.gang_timeout) + ": " + situation.missing();
+  const std::string message = "the gang was not complete within " + to_string(situation.spec.placement.gang_timeout) +
+                              ": " + situation.missing();
   if (const std::string limit = restart_limit_reached(situation); !limit.empty()) {
     return fail(situation, "RestartLimitReached", "limit reached, " + limit + "; the last: " + message);
   }
   for (uint32_t slot = 0; slot < situation.spec.replicas; ++slot) {
     const auto member = situation.member_of(Slot(slot));
     if (member && member->connected()) continue;
-    record_failure(situation, {situation.now, api::Cause::kUnknown, api::Rung::kReleased, member ? member->record->node : "", ""});
+    record_failure(situation,
+                   {situation.now, api::Cause::kUnknown, api::Rung::kReleased, member ? member->record->node : "", ""});
   }
   update_avoided(situation);
   release(situation, "GangTimeout", message);
@@ -213,7 +223,8 @@ void fill_gang(Situation& situation) {
   }
   const std::string missing = situation.missing();
   raise_rung(situation, api::Rung::kReleased);
-  release(situation, "WaitedInPlace", "the gang waited " + to_string(situation.spec.recovery.wait_in_place) + " in place for: " + missing);
+  release(situation, "WaitedInPlace",
+          "the gang waited " + to_string(situation.spec.recovery.wait_in_place) + " in place for: " + missing);
 }
 
 }  // namespace pitcrew::control

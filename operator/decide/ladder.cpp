@@ -108,7 +108,8 @@ void recover(Situation& situation, const Judgement& judgement) {
     recovery.cause = Cause::kProgram;
   } else if (message = restart_limit_reached(situation); !message.empty()) {
     reason = "RestartLimitReached";
-    message = "limit reached, " + message + "; the last: " + std::string(api::to_string(verdict.cause)) + ": " + verdict.evidence;
+    message = "limit reached, " + message + "; the last: " + std::string(api::to_string(verdict.cause)) + ": " +
+              verdict.evidence;
   }
   close_timeline(situation, verdict.happened);
 

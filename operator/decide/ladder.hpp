@@ -4,8 +4,8 @@
 
 namespace pitcrew::control {
 
-// Which rung of the recovery ladder a failure takes: the lowest that helps and that isn't used up. `move` says that the failed
-// slot must go elsewhere; whether a spare takes it or a new pod is found when the slot is filled.
+// Which rung of the recovery ladder a failure takes: the lowest that helps and that isn't used up. `move` says that the
+// failed slot must go elsewhere; whether a spare takes it or a new pod is found when the slot is filled.
 struct RungChoice {
   bool move = false;
   api::Rung rung = api::Rung::kInPlace;  // where it stays

@@ -21,9 +21,10 @@ struct Received {
   T message;
 };
 
-// What one pod's launcher has said, and how its channel stands: all that decide() knows of it. The channel's directory keeps one
-// per pod UID, from the first hello until the pod is gone, across reconnects, and moves it on by the functions below; each of
-// them returns whether a decision may depend on what changed, that is, whether the job is worth a reconcile now.
+// What one pod's launcher has said, and how its channel stands: all that decide() knows of it. The channel's directory
+// keeps one per pod UID, from the first hello until the pod is gone, across reconnects, and moves it on by the
+// functions below; each of them returns whether a decision may depend on what changed, that is, whether the job is
+// worth a reconcile now.
 //
 // A value; no thread, no clock.
 class LauncherView {
@@ -38,22 +39,22 @@ class LauncherView {
   uint32_t gpus = 0;
 
   bool connected = false;
-  Instant since;        // of `connected`: when it said hello, or when the connection ended
-  Instant booted;       // the first hello of `boot`
-  uint32_t boots = 0;   // how many boots this leader has seen of the pod
+  Instant since;       // of `connected`: when it said hello, or when the connection ended
+  Instant booted;      // the first hello of `boot`
+  uint32_t boots = 0;  // how many boots this leader has seen of the pod
   // Set while a ping is overdue or there is no connection: when it was last heard. Unset: it answers.
   std::optional<Instant> silent_since;
 
-  EpochId seen;          // the highest that it has seen
-  bool running = false;  // ranks of `seen` run, as it last said
+  EpochId seen;                   // the highest that it has seen
+  bool running = false;           // ranks of `seen` run, as it last said
   std::vector<ResumePoint> held;  // newest first, at most kHeld
 
   // Of the epoch `seen` alone: cleared when it says that it has seen a higher one.
   std::optional<Received<api::channel::Progress>> progress;
-  std::optional<Instant> advanced;    // when its step last grew
-  Duration pace{0};                   // between the last two times that it grew
-  std::optional<Instant> restored;    // the first report beyond restoring
-  std::optional<Instant> training;    // the first report with a step done in this epoch
+  std::optional<Instant> advanced;  // when its step last grew
+  Duration pace{0};                 // between the last two times that it grew
+  std::optional<Instant> restored;  // the first report beyond restoring
+  std::optional<Instant> training;  // the first report with a step done in this epoch
   std::map<Rank, Received<api::channel::Exited>> exited;
   std::optional<Received<api::channel::Stalled>> stalled;
   std::map<Slot, Received<api::channel::Unreachable>> unreachable;  // what is unreachable now
@@ -62,7 +63,7 @@ class LauncherView {
   std::vector<Received<api::channel::Evidence>> evidence;  // the first kEvidence
   std::optional<Received<api::channel::Saved>> durable;    // the newest durable save
   std::optional<Received<api::channel::Saved>> memory;     // the newest memory checkpoint that counts
-  std::map<std::string, Received<std::string>> answers;    // to requests, by id: where the stacks are, or the saved path
+  std::map<std::string, Received<std::string>> answers;  // to requests, by id: where the stacks are, or the saved path
 
   // What went out on the present connection; a reconnect clears it, so that everything is said again.
   EpochId sent_epoch;
@@ -79,7 +80,8 @@ class LauncherView {
   bool receive(const api::channel::FromLauncher& message, Instant now);
   bool silent(Instant last_heard);
   bool heard();
-  // `fell_silent`: nothing came any more, so it may be gone since it was last heard. A connection that was closed was alive until now.
+  // `fell_silent`: nothing came any more, so it may be gone since it was last heard. A connection that was closed was
+  // alive until now.
   bool disconnected(Instant last_heard, Instant now, bool fell_silent = true);
   // Called when a message has been handed to the connection.
   void sent(const api::channel::ToLauncher& message);

@@ -22,7 +22,9 @@ std::string peers_sign(const Situation& situation, Slot slot, Instant silent_sin
   if (row == nullptr) return {};
   const uint32_t first = row->first_rank.value;
   const uint32_t last = first + situation.in.shape.processes;
-  const auto of_slot = [&](const std::optional<Rank>& rank) { return rank && rank->value >= first && rank->value < last; };
+  const auto of_slot = [&](const std::optional<Rank>& rank) {
+    return rank && rank->value >= first && rank->value < last;
+  };
 
   for (const api::SlotStatus& peer : situation.stored.slots) {
     if (peer.slot == slot) continue;
@@ -37,18 +39,20 @@ std::string peers_sign(const Situation& situation, Slot slot, Instant silent_sin
       return who + " lost it as a peer";
     }
     for (const auto& evidence : view->evidence) {
-      if (evidence.at >= silent_since && of_slot(evidence.message.peer)) return who + " reports " + evidence.message.kind;
+      if (evidence.at >= silent_since && of_slot(evidence.message.peer))
+        return who + " reports " + evidence.message.kind;
     }
     for (const auto& [rank, exit] : view->exited) {
-      if (exit.at >= silent_since && !exit.message.done) return "rank " + std::to_string(rank.value) + " of a peer failed after it";
+      if (exit.at >= silent_since && !exit.message.done)
+        return "rank " + std::to_string(rank.value) + " of a peer failed after it";
     }
     if (view->stalled && view->stalled->at >= silent_since) return who + " stalled after it";
   }
   return {};
 }
 
-// The other ranks still do steps, as far as can be seen: the last is no older than a few steps take, and no rank has given up. A step takes
-// all ranks, so the silent one's are among them.
+// The other ranks still do steps, as far as can be seen: the last is no older than a few steps take, and no rank has
+// given up. A step takes all ranks, so the silent one's are among them.
 bool advancing(const Situation& situation, Slot slot) {
   bool recent = false;
   for (const api::SlotStatus& peer : situation.stored.slots) {

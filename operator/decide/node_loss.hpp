@@ -4,9 +4,9 @@
 
 namespace pitcrew::control {
 
-// The herd rule: channels of at least three nodes, and of more than half of the nodes that were connected, fell silent within
-// two seconds. That is the network or the operator itself, not the nodes: nothing is judged by silence until half of them
-// are back or 30 s have passed.
+// The herd rule: channels of at least three nodes, and of more than half of the nodes that were connected, fell silent
+// within two seconds. That is the network or the operator itself, not the nodes: nothing is judged by silence until
+// half of them are back or 30 s have passed.
 struct Herd {
   bool waiting = false;
   Instant until;
@@ -16,13 +16,14 @@ Herd judge_herd(uint32_t connected_nodes, const std::vector<SilentNode>& silent,
 // Whether a member's node is lost.
 struct NodeLossVerdict {
   bool lost = false;
-  Instant happened;           // when the launcher was last heard
-  std::string second_sign;    // what stands beside the silence
+  Instant happened;         // when the launcher was last heard
+  std::string second_sign;  // what stands beside the silence
   std::optional<Instant> look_again;
 };
 
-// Silent for kSilence AND a second sign: its node is gone or not ready, peers can't reach its launcher, or a peer's rank lost
-// it, exited or stalled after it fell silent. Never while the step advances, and never while a herd is being waited for.
+// Silent for kSilence AND a second sign: its node is gone or not ready, peers can't reach its launcher, or a peer's
+// rank lost it, exited or stalled after it fell silent. Never while the step advances, and never while a herd is being
+// waited for.
 NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member);
 
 }  // namespace pitcrew::control

@@ -19,7 +19,9 @@ TEST(HerdRule, three_of_five_within_two_seconds_are_waited_for) {
   EXPECT_EQ(herd.until, kNow + seconds(32));
 }
 
-TEST(HerdRule, two_nodes_are_no_herd_however_few_there_are) { EXPECT_FALSE(judge_herd(0, silent({0, 1}), kNow + seconds(10)).waiting); }
+TEST(HerdRule, two_nodes_are_no_herd_however_few_there_are) {
+  EXPECT_FALSE(judge_herd(0, silent({0, 1}), kNow + seconds(10)).waiting);
+}
 
 TEST(HerdRule, exactly_half_is_no_herd) { EXPECT_FALSE(judge_herd(3, silent({0, 0, 0}), kNow + seconds(10)).waiting); }
 
@@ -32,7 +34,9 @@ TEST(HerdRule, waiting_ends_after_thirty_seconds) {
   EXPECT_FALSE(judge_herd(2, silent({0, 0, 0}), kNow + seconds(30)).waiting);
 }
 
-TEST(HerdRule, waiting_ends_when_half_are_back) { EXPECT_FALSE(judge_herd(4, silent({0, 0, 0}), kNow + seconds(5)).waiting); }
+TEST(HerdRule, waiting_ends_when_half_are_back) {
+  EXPECT_FALSE(judge_herd(4, silent({0, 0, 0}), kNow + seconds(5)).waiting);
+}
 
 }  // namespace
 }  // namespace pitcrew::control

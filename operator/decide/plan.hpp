@@ -18,13 +18,13 @@ struct CreatePod {
   bool operator==(const CreatePod&) const = default;
 };
 
-// Checked live: the executor reads the job first and does nothing where its resourceVersion isn't Plan::resource_version,
-// then deletes with the UID as precondition.
+// Checked live: the executor reads the job first and does nothing where its resourceVersion isn't
+// Plan::resource_version, then deletes with the UID as precondition.
 struct DeletePod {
   std::string name;
   std::string uid;
-  std::string reason;   // for the event and the log
-  bool force = false;   // its node is gone: grace period 0
+  std::string reason;  // for the event and the log
+  bool force = false;  // its node is gone: grace period 0
   bool operator==(const DeletePod&) const = default;
 };
 
@@ -37,24 +37,25 @@ struct SendMessage {
 // An event for people, about the job. Written after the status write that it goes with has succeeded.
 struct Notice {
   bool warning = false;
-  std::string reason;   // CamelCase
-  std::string action;   // what Pitcrew does about it, CamelCase
+  std::string reason;  // CamelCase
+  std::string action;  // what Pitcrew does about it, CamelCase
   std::string message;
   bool operator==(const Notice&) const = default;
 };
 
-// What to do now. Either one status write, and nothing but its events, or any of the other parts: everything that is created,
-// deleted or sent follows from a status that is stored already. The reconcile that does it is started by the write's answer.
+// What to do now. Either one status write, and nothing but its events, or any of the other parts: everything that is
+// created, deleted or sent follows from a status that is stored already. The reconcile that does it is started by the
+// write's answer.
 struct Plan {
-  std::string resource_version;  // of the job that it was made for
+  std::string resource_version;                  // of the job that it was made for
   std::optional<api::TrainingJobStatus> status;  // the whole new status, written with resource_version
   std::vector<CreatePod> creates;
   std::vector<DeletePod> deletes;
   std::vector<SendMessage> messages;
   std::vector<Notice> events;
-  bool delete_job = false;       // ttlAfterFinished is over; checked live like a pod's deletion
-  std::optional<Instant> wake;   // decide again no later than this, whatever happens
-  std::string waiting;           // for logs: what the job waits for; empty: nothing, it runs or is over
+  bool delete_job = false;      // ttlAfterFinished is over; checked live like a pod's deletion
+  std::optional<Instant> wake;  // decide again no later than this, whatever happens
+  std::string waiting;          // for logs: what the job waits for; empty: nothing, it runs or is over
 
   bool acts() const { return status || !creates.empty() || !deletes.empty() || !messages.empty() || delete_job; }
 };

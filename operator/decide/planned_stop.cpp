@@ -31,11 +31,14 @@ void suspend(Situation& situation) {
   status.phase = api::Phase::kSuspended;
   status.pods.clear();
   status.slots.clear();
-  for (const char* name : {mark::kStopSuspend, mark::kGang, mark::kInterrupted, mark::kNotBefore}) situation.clear_mark(name);
+  for (const char* name : {mark::kStopSuspend, mark::kGang, mark::kInterrupted, mark::kNotBefore})
+    situation.clear_mark(name);
   const int64_t generation = situation.job.metadata.generation;
-  set_condition(status.conditions, {"Admitted", false, "Suspended", "spec.lifecycle.suspend is set", generation, situation.now});
+  set_condition(status.conditions,
+                {"Admitted", false, "Suspended", "spec.lifecycle.suspend is set", generation, situation.now});
   set_condition(status.conditions, {"Running", false, "Suspended", "", generation, situation.now});
-  situation.notice(false, "Suspended", "Suspend", "the gang is released; it resumes where it saved once spec.lifecycle.suspend is false");
+  situation.notice(false, "Suspended", "Suspend",
+                   "the gang is released; it resumes where it saved once spec.lifecycle.suspend is false");
 }
 
 bool stop_for_suspend(Situation& situation) {
@@ -58,7 +61,8 @@ bool stop_for_suspend(Situation& situation) {
   }
   if (!since) {
     situation.set_mark(mark::kStopSuspend);
-    situation.notice(false, "Suspending", "SaveAndStop", "ranks save within " + to_string(suspend_grace(situation)) + " and stop");
+    situation.notice(false, "Suspending", "SaveAndStop",
+                     "ranks save within " + to_string(suspend_grace(situation)) + " and stop");
     return true;
   }
   const Instant due = *since + suspend_grace(situation) + kReportTime;
@@ -76,8 +80,9 @@ bool stop_for_deadline(Situation& situation) {
   if (lifecycle.start_deadline && !situation.marked(mark::kFirstRunning)) {
     const Instant due = situation.job.metadata.creation_time.value_or(situation.now) + *lifecycle.start_deadline;
     if (situation.now >= due) {
-      fail(situation, "StartDeadlineExceeded", "not running within " + to_string(*lifecycle.start_deadline) +
-                                                   " (spec.lifecycle.startDeadline): " + situation.missing());
+      fail(situation, "StartDeadlineExceeded",
+           "not running within " + to_string(*lifecycle.start_deadline) +
+               " (spec.lifecycle.startDeadline): " + situation.missing());
       return true;
     }
     situation.wake_at(due);
@@ -116,7 +121,8 @@ bool plan_stops(Situation& situation) {
 }
 
 std::optional<PlannedStop> planned_stop(const Situation& situation) {
-  if (situation.stored.marks.contains(mark::kStopSuspend)) return PlannedStop{"the job is suspended", suspend_grace(situation)};
+  if (situation.stored.marks.contains(mark::kStopSuspend))
+    return PlannedStop{"the job is suspended", suspend_grace(situation)};
   if (situation.stored.marks.contains(mark::kStopDeadline)) {
     return PlannedStop{"the job's deadline is near", situation.spec.lifecycle.warn_before};
   }

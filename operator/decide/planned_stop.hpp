@@ -4,8 +4,8 @@
 
 namespace pitcrew::control {
 
-// Suspend and deadlines: ranks are told to save within a grace and to stop, then the gang is released. True where that decided
-// about the job, so that nothing else has to be.
+// Suspend and deadlines: ranks are told to save within a grace and to stop, then the gang is released. True where that
+// decided about the job, so that nothing else has to be.
 bool plan_stops(Situation& situation);
 
 // The stop that is under way by the stored status: what launchers are told. Unset: none.

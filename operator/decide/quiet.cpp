@@ -33,11 +33,12 @@ bool same_marks(const std::map<std::string, Instant>& a, const std::map<std::str
 bool worth_a_write(const Situation& situation) {
   const api::TrainingJobStatus& a = situation.stored;
   const api::TrainingJobStatus& b = situation.status;
-  return a.phase != b.phase || a.observed_generation != b.observed_generation || !same_conditions(a.conditions, b.conditions, false) ||
-         a.epoch != b.epoch || a.pods != b.pods || a.slots != b.slots || a.next_serial != b.next_serial ||
-         !same_checkpoints(a.checkpoint, b.checkpoint) || a.restarts != b.restarts || a.start_time != b.start_time ||
-         a.completion_time != b.completion_time || a.requests != b.requests || a.recoveries != b.recoveries ||
-         a.failures != b.failures || a.avoided_nodes != b.avoided_nodes || !same_marks(a.marks, b.marks);
+  return a.phase != b.phase || a.observed_generation != b.observed_generation ||
+         !same_conditions(a.conditions, b.conditions, false) || a.epoch != b.epoch || a.pods != b.pods ||
+         a.slots != b.slots || a.next_serial != b.next_serial || !same_checkpoints(a.checkpoint, b.checkpoint) ||
+         a.restarts != b.restarts || a.start_time != b.start_time || a.completion_time != b.completion_time ||
+         a.requests != b.requests || a.recoveries != b.recoveries || a.failures != b.failures ||
+         a.avoided_nodes != b.avoided_nodes || !same_marks(a.marks, b.marks);
 }
 
 bool quiet_write_due(Situation& situation) {

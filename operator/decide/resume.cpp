@@ -12,8 +12,8 @@ bool newer(const ResumePoint& a, const ResumePoint& b) {
   return a.step > b.step;
 }
 
-// The newest memory step that rank 0's launcher said counts, and when: every member of the epoch's table holds its part,
-// whether its own launcher has said so or not, unless it has said hello since, with a list of what it holds.
+// The newest memory step that rank 0's launcher said counts, and when: every member of the epoch's table holds its
+// part, whether its own launcher has said so or not, unless it has said hello since, with a list of what it holds.
 struct Counted {
   Step step;
   Instant at;
@@ -26,7 +26,8 @@ std::optional<Counted> counted_last(const Situation& situation) {
   for (const api::SlotStatus& slot : situation.stored.slots) {
     const LauncherView* view = situation.launcher(slot.pod_uid);
     if (view == nullptr || !view->memory || view->memory->message.epoch != situation.epoch()) continue;
-    if (!counted || view->memory->message.step > counted->step) counted = Counted{view->memory->message.step, view->memory->at};
+    if (!counted || view->memory->message.step > counted->step)
+      counted = Counted{view->memory->message.step, view->memory->at};
   }
   return counted;
 }
@@ -58,9 +59,8 @@ std::optional<ResumePoint> propose_resume(const Situation& situation) {
           return held.step == candidate.step &&
                  (held.claim == candidate.claim || held.claim == 0 || candidate.claim == 0);
         });
-        const bool in_table =
-            std::any_of(situation.stored.slots.begin(), situation.stored.slots.end(),
-                        [&](const api::SlotStatus& slot) { return slot.pod_uid == view->pod_uid; });
+        const bool in_table = std::any_of(situation.stored.slots.begin(), situation.stored.slots.end(),
+                                          [&](const api::SlotStatus& slot) { return slot.pod_uid == view->pod_uid; });
         const bool implied = counted && counted->step == candidate.step && in_table && view->since < counted->at;
         holding += said || implied;
       }

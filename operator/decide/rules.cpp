@@ -11,7 +11,8 @@ std::optional<RuleMatch> match_rules(const std::vector<api::RecoveryRule>& rules
     const api::RecoveryRule& rule = rules[index];
     if (!rule.exit_codes.empty()) {
       if (!verdict.exit_code) continue;
-      if (std::find(rule.exit_codes.begin(), rule.exit_codes.end(), *verdict.exit_code) == rule.exit_codes.end()) continue;
+      if (std::find(rule.exit_codes.begin(), rule.exit_codes.end(), *verdict.exit_code) == rule.exit_codes.end())
+        continue;
     }
     if (!rule.log.empty()) {
       RE2::Options options;
@@ -41,7 +42,8 @@ std::string program_at_fault(const Situation& situation, const Verdict& verdict)
   if (verdict.fingerprint.empty()) return {};
   for (const api::FailureRecord& before : situation.status.failures) {
     if (before.fingerprint != verdict.fingerprint || before.node == verdict.node || before.node.empty()) continue;
-    return "the same failure on other hardware: " + verdict.fingerprint + ", on node " + before.node + " and on node " + verdict.node;
+    return "the same failure on other hardware: " + verdict.fingerprint + ", on node " + before.node + " and on node " +
+           verdict.node;
   }
   return {};
 }

@@ -15,7 +15,8 @@ Verdict exited(int code, std::vector<std::string> log = {}) {
 }
 
 TEST(Rules, the_first_that_matches_wins) {
-  const std::vector<api::RecoveryRule> rules{{{3}, "", api::RuleAction::kRestart}, {{3, 4}, "", api::RuleAction::kFail}};
+  const std::vector<api::RecoveryRule> rules{{{3}, "", api::RuleAction::kRestart},
+                                             {{3, 4}, "", api::RuleAction::kFail}};
   EXPECT_EQ(match_rules(rules, exited(3))->action, api::RuleAction::kRestart);
   EXPECT_EQ(match_rules(rules, exited(4))->action, api::RuleAction::kFail);
   EXPECT_FALSE(match_rules(rules, exited(5)));

@@ -98,7 +98,8 @@ std::string Situation::missing() const {
       if (member->bound()) word += ", node " + member->pod->node_name;
       word += ") ";
       std::string why = member->bound() ? "is not connected" : "is not scheduled";
-      if (!member->bound() && !member->pod->unschedulable_message.empty()) why += ": " + member->pod->unschedulable_message;
+      if (!member->bound() && !member->pod->unschedulable_message.empty())
+        why += ": " + member->pod->unschedulable_message;
       for (const kube::ContainerStatus& container : member->pod->containers) {
         if (!container.waiting_reason.empty()) why = container.name + " waits: " + container.waiting_reason;
       }

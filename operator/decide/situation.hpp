@@ -11,22 +11,22 @@ namespace pitcrew::control {
 
 // Names of status.marks.
 namespace mark {
-inline constexpr char kAccounted[] = "accounted";      // goodput is counted up to here; also the last status write
-inline constexpr char kGang[] = "gang";                // the gang's serials were reserved; its pods are being waited for
+inline constexpr char kAccounted[] = "accounted";  // goodput is counted up to here; also the last status write
+inline constexpr char kGang[] = "gang";            // the gang's serials were reserved; its pods are being waited for
 inline constexpr char kInterrupted[] = "interrupted";  // the epoch is over; the next isn't committed
 inline constexpr char kFirstRunning[] = "first-running";
-inline constexpr char kNotBefore[] = "not-before";     // after a release: no new gang before this
-inline constexpr char kStopSuspend[] = "stop/suspend"; // ranks were told to save and stop, and why
+inline constexpr char kNotBefore[] = "not-before";      // after a release: no new gang before this
+inline constexpr char kStopSuspend[] = "stop/suspend";  // ranks were told to save and stop, and why
 inline constexpr char kStopDeadline[] = "stop/deadline";
-inline constexpr char kSpare[] = "spare";              // a spare was last reserved
+inline constexpr char kSpare[] = "spare";  // a spare was last reserved
 }  // namespace mark
 
 // A reserved serial and what is there of it now.
 struct Member {
   const api::PodRecord* record = nullptr;
-  const kube::Pod* pod = nullptr;            // null: the cache has none
-  const LauncherView* launcher = nullptr;    // null: never said hello to this leader
-  const kube::Node* node = nullptr;          // where it is bound or pinned; null: unknown or gone
+  const kube::Pod* pod = nullptr;          // null: the cache has none
+  const LauncherView* launcher = nullptr;  // null: never said hello to this leader
+  const kube::Node* node = nullptr;        // where it is bound or pinned; null: unknown or gone
 
   // The pod is of no more use: deleted, being deleted, or ended.
   bool pod_lost() const { return pod != nullptr && (pod->deleting() || pod->ended()); }

@@ -13,9 +13,9 @@
 
 namespace pitcrew::control {
 
-// A node and what is free on it: allocatable less the requests of every pod bound or pinned there that hasn't ended, and
-// less those of serials that OTHER jobs have reserved there (status.pods with a node) and whose pods the cache doesn't show
-// yet. decide() itself takes off this job's own reserved serials.
+// A node and what is free on it: allocatable less the requests of every pod bound or pinned there that hasn't ended,
+// and less those of serials that OTHER jobs have reserved there (status.pods with a node) and whose pods the cache
+// doesn't show yet. decide() itself takes off this job's own reserved serials.
 struct NodeView {
   std::shared_ptr<const kube::Node> node;
   kube::Resources free;
@@ -34,8 +34,8 @@ struct PodShape {
   std::map<std::string, std::string> node_selector;
   std::vector<std::vector<NodeRequirement>> affinity;  // required terms: one of them must hold; empty: any node
   std::vector<kube::Toleration> tolerations;
-  uint32_t processes = 1;                              // ranks of a pod: processesPerReplica, the pod's GPUs, or 1
-  Duration grace = seconds(30);                        // terminationGracePeriodSeconds
+  uint32_t processes = 1;        // ranks of a pod: processesPerReplica, the pod's GPUs, or 1
+  Duration grace = seconds(30);  // terminationGracePeriodSeconds
 };
 
 // A node all of whose launchers are silent now, whatever job they belong to; for the herd rule.
@@ -51,17 +51,17 @@ struct PodView {
 
 // Everything that one decision about one job rests on, taken at one moment from the caches and the channel.
 struct Snapshot {
-  std::shared_ptr<const api::TrainingJob> job;  // spec and status as cached
-  std::vector<PodView> pods;                    // controlled by this job's UID, by serial
+  std::shared_ptr<const api::TrainingJob> job;         // spec and status as cached
+  std::vector<PodView> pods;                           // controlled by this job's UID, by serial
   std::shared_ptr<const std::vector<NodeView>> nodes;  // all of the cluster
   PodShape shape;
-  std::vector<LauncherView> launchers;          // of this job's pods
+  std::vector<LauncherView> launchers;  // of this job's pods
 
   Term term;              // the leader's: the Lease's transitions
   Instant leading_since;  // when this leader began to accept launchers
 
   // The whole channel's, over all jobs.
-  uint32_t connected_nodes = 0;       // nodes with a launcher that answers
+  uint32_t connected_nodes = 0;          // nodes with a launcher that answers
   std::vector<SilentNode> silent_nodes;  // that have been silent for at most ten minutes
 
   // Ports that an epoch's MASTER_PORT is drawn from.

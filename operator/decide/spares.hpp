@@ -10,8 +10,8 @@ std::optional<Serial> ready_spare(const Situation& situation);
 // The spare's record now holds the slot; it joins by appearing in the next table.
 void promote(Situation& situation, Serial spare, Slot slot);
 
-// Forgets spares whose pods or nodes are lost, and reserves new ones where a node fits, without disturbing the gang. At most
-// one round a minute.
+// Forgets spares whose pods or nodes are lost, and reserves new ones where a node fits, without disturbing the gang. At
+// most one round a minute.
 void keep_spares(Situation& situation);
 
 // Reserves a serial in the new status: the pod is created once that is stored.

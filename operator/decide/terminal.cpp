@@ -15,10 +15,12 @@ void end(Situation& situation, api::Phase phase, const char* condition, std::str
   situation.status.marks.erase(mark::kStopSuspend);
   situation.status.marks.erase(mark::kStopDeadline);
   const int64_t generation = situation.job.metadata.generation;
-  set_condition(situation.status.conditions,
-                {"Running", false, phase == api::Phase::kSucceeded ? "Succeeded" : "Failed", "", generation, situation.now});
+  set_condition(
+      situation.status.conditions,
+      {"Running", false, phase == api::Phase::kSucceeded ? "Succeeded" : "Failed", "", generation, situation.now});
   situation.notice(phase == api::Phase::kFailed, reason, "Finish", message);
-  set_condition(situation.status.conditions, {condition, true, std::move(reason), std::move(message), generation, situation.now});
+  set_condition(situation.status.conditions,
+                {condition, true, std::move(reason), std::move(message), generation, situation.now});
 }
 
 }  // namespace
@@ -47,7 +49,8 @@ void after_the_end(Situation& situation, Plan& plan) {
       continue;
     }
     // A failed job's launchers would be restarted by restartPolicy OnFailure: their pods go.
-    plan.deletes.push_back({pod.metadata.name, pod.metadata.uid, succeeded ? "the job has succeeded" : "the job has failed"});
+    plan.deletes.push_back(
+        {pod.metadata.name, pod.metadata.uid, succeeded ? "the job has succeeded" : "the job has failed"});
   }
   if (!situation.spec.lifecycle.ttl_after_finished) return;
   const Instant due = completed + *situation.spec.lifecycle.ttl_after_finished;

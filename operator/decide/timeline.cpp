@@ -24,8 +24,8 @@ double* part(const api::TrainingJobStatus& before, api::GoodputStatus& goodput) 
 }
 
 void account_until(Situation& situation, Instant until) {
-  const Instant from = situation.marked(mark::kAccounted)
-                           .value_or(situation.job.metadata.creation_time.value_or(situation.now));
+  const Instant from =
+      situation.marked(mark::kAccounted).value_or(situation.job.metadata.creation_time.value_or(situation.now));
   if (until <= from) {
     if (!situation.marked(mark::kAccounted)) situation.status.marks[mark::kAccounted] = until;
     return;
@@ -50,12 +50,14 @@ void book_lost_steps(Situation& situation, const api::channel::Progress& progres
   const uint64_t lost = progress.resumed_source.empty() || reached <= resumed ? 0 : reached - resumed;
   status.recoveries.front().steps_lost = lost;
   if (reached == 0 || lost == 0) return;
-  const double seconds = std::min(status.goodput.training, status.goodput.training * static_cast<double>(lost) / static_cast<double>(reached));
+  const double seconds = std::min(status.goodput.training,
+                                  status.goodput.training * static_cast<double>(lost) / static_cast<double>(reached));
   status.goodput.training -= seconds;
   status.goodput.redone += seconds;
 }
 
-// A durable checkpoint is told twice, by its Saved with the path and by the page's newest step: the newer of the two counts.
+// A durable checkpoint is told twice, by its Saved with the path and by the page's newest step: the newer of the two
+// counts.
 void follow_checkpoints(Situation& situation, const LauncherView& view) {
   api::CheckpointStatus& checkpoint = situation.status.checkpoint;
   const std::optional<Step> before = checkpoint.durable_step;
@@ -100,7 +102,8 @@ void follow_progress(Situation& situation, const LauncherView& view) {
   progress.eta.reset();
   if (progress.total_steps > told.step.value && told.step.value > 0 && trained > 0) {
     const double rest = static_cast<double>(progress.total_steps - told.step.value);
-    progress.eta = situation.now + std::chrono::duration_cast<seconds>(from_seconds(trained / static_cast<double>(told.step.value) * rest));
+    progress.eta = situation.now + std::chrono::duration_cast<seconds>(
+                                       from_seconds(trained / static_cast<double>(told.step.value) * rest));
   }
 }
 
@@ -136,8 +139,11 @@ void follow(Situation& situation) {
     if (!situation.marked(mark::kFirstRunning)) situation.set_mark(mark::kFirstRunning);
     set_condition(status.conditions, {"Running", true, "Training", "epoch " + std::to_string(status.epoch.number.value),
                                       situation.job.metadata.generation, situation.now});
-    situation.notice(false, "Running", "Train", "training in epoch " + std::to_string(status.epoch.number.value) +
-                                                    (status.epoch.resume_step ? ", proposed to resume at step " + std::to_string(status.epoch.resume_step->value) : ""));
+    situation.notice(false, "Running", "Train",
+                     "training in epoch " + std::to_string(status.epoch.number.value) +
+                         (status.epoch.resume_step
+                              ? ", proposed to resume at step " + std::to_string(status.epoch.resume_step->value)
+                              : ""));
     // What is left until now is training already.
     if (situation.now > *view->training) status.goodput.training += to_seconds(situation.now - *view->training);
     status.marks[mark::kAccounted] = situation.now;

@@ -1,5 +1,5 @@
-// Runs the scenario files of this folder: commands in, decide()'s plans out, word for word. The README of operator/decide says
-// how to read and write one. With PITCREW_REWRITE=1 the files are written anew with what was seen.
+// Runs the scenario files of this folder: commands in, decide()'s plans out, word for word. The README of
+// operator/decide says how to read and write one. With PITCREW_REWRITE=1 the files are written anew with what was seen.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>

@@ -16,7 +16,8 @@ Duration duration(const std::string& text) { return parse_duration(text).value_o
 
 api::Limit limit_of(const std::string& text) {
   const size_t slash = text.find('/');
-  return {static_cast<uint32_t>(number(text)), slash == std::string::npos ? hours(1) : duration(text.substr(slash + 1))};
+  return {static_cast<uint32_t>(number(text)),
+          slash == std::string::npos ? hours(1) : duration(text.substr(slash + 1))};
 }
 
 std::vector<std::string> split(const std::string& text, char at) {
@@ -35,8 +36,10 @@ Command parse_command(const std::string& text) {
   const auto finish = [&] {
     if (!any) return;
     const size_t equals = word.find('=');
-    if (equals != std::string::npos && equals > 0) command.settings[word.substr(0, equals)] = word.substr(equals + 1);
-    else command.words.push_back(word);
+    if (equals != std::string::npos && equals > 0)
+      command.settings[word.substr(0, equals)] = word.substr(equals + 1);
+    else
+      command.words.push_back(word);
     word.clear();
     any = false;
   };
@@ -84,7 +87,8 @@ Status Stage::run(const Command& command) {
   if (first == "rank") return rank_exits(command);
   if (first == "leader") return leader_changes(command);
   if (first == "others") {
-    if (command.settings.contains("connected")) other_nodes_ = static_cast<uint32_t>(number(command.settings.at("connected")));
+    if (command.settings.contains("connected"))
+      other_nodes_ = static_cast<uint32_t>(number(command.settings.at("connected")));
     other_silent_.clear();
     for (size_t i = 2; i < words.size(); ++i) other_silent_.push_back({words[i], now_});
     return {};
@@ -96,38 +100,61 @@ Status Stage::run(const Command& command) {
 Status Stage::set_job(const Command& command) {
   api::TrainingJobSpec& spec = job_.spec;
   for (const auto& [key, value] : command.settings) {
-    if (key == "replicas") spec.replicas = static_cast<uint32_t>(number(value));
-    else if (key == "spares") spec.spares = static_cast<uint32_t>(number(value));
-    else if (key == "processes") shape_.processes = static_cast<uint32_t>(number(value));
-    else if (key == "memory") spec.checkpoint->memory = api::MemoryTier{number(value), 1, std::nullopt};
-    else if (key == "copies") spec.checkpoint->memory->copies = static_cast<uint32_t>(number(value));
-    else if (key == "limit") spec.recovery.restarts = limit_of(value);
-    else if (key == "inPlace") spec.recovery.in_place = limit_of(value);
-    else if (key == "waitInPlace") spec.recovery.wait_in_place = duration(value);
-    else if (key == "avoidAfter") spec.recovery.avoid_after_failures = static_cast<uint32_t>(number(value));
-    else if (key == "avoidLimit") spec.recovery.avoid_limit = static_cast<uint32_t>(number(value));
-    else if (key == "gangTimeout") spec.placement.gang_timeout = duration(value);
-    else if (key == "activeDeadline") spec.lifecycle.active_deadline = duration(value);
-    else if (key == "startDeadline") spec.lifecycle.start_deadline = duration(value);
-    else if (key == "warnBefore") spec.lifecycle.warn_before = duration(value);
-    else if (key == "ttl") spec.lifecycle.ttl_after_finished = duration(value);
-    else if (key == "cpu") shape_.requests["cpu"] = static_cast<int64_t>(number(value)) * 1000;
-    else if (key == "failOnCode") spec.recovery.rules.push_back({{static_cast<int>(number(value))}, "", api::RuleAction::kFail});
-    else if (key == "failOnLog") spec.recovery.rules.push_back({{}, value, api::RuleAction::kFail});
-    else if (key == "restartOnCode") spec.recovery.rules.push_back({{static_cast<int>(number(value))}, "", api::RuleAction::kRestart});
-    else return Error(Code::kInvalidArgument, "unknown setting of the job '" + key + "'");
+    if (key == "replicas")
+      spec.replicas = static_cast<uint32_t>(number(value));
+    else if (key == "spares")
+      spec.spares = static_cast<uint32_t>(number(value));
+    else if (key == "processes")
+      shape_.processes = static_cast<uint32_t>(number(value));
+    else if (key == "memory")
+      spec.checkpoint->memory = api::MemoryTier{number(value), 1, std::nullopt};
+    else if (key == "copies")
+      spec.checkpoint->memory->copies = static_cast<uint32_t>(number(value));
+    else if (key == "limit")
+      spec.recovery.restarts = limit_of(value);
+    else if (key == "inPlace")
+      spec.recovery.in_place = limit_of(value);
+    else if (key == "waitInPlace")
+      spec.recovery.wait_in_place = duration(value);
+    else if (key == "avoidAfter")
+      spec.recovery.avoid_after_failures = static_cast<uint32_t>(number(value));
+    else if (key == "avoidLimit")
+      spec.recovery.avoid_limit = static_cast<uint32_t>(number(value));
+    else if (key == "gangTimeout")
+      spec.placement.gang_timeout = duration(value);
+    else if (key == "activeDeadline")
+      spec.lifecycle.active_deadline = duration(value);
+    else if (key == "startDeadline")
+      spec.lifecycle.start_deadline = duration(value);
+    else if (key == "warnBefore")
+      spec.lifecycle.warn_before = duration(value);
+    else if (key == "ttl")
+      spec.lifecycle.ttl_after_finished = duration(value);
+    else if (key == "cpu")
+      shape_.requests["cpu"] = static_cast<int64_t>(number(value)) * 1000;
+    else if (key == "failOnCode")
+      spec.recovery.rules.push_back({{static_cast<int>(number(value))}, "", api::RuleAction::kFail});
+    else if (key == "failOnLog")
+      spec.recovery.rules.push_back({{}, value, api::RuleAction::kFail});
+    else if (key == "restartOnCode")
+      spec.recovery.rules.push_back({{static_cast<int>(number(value))}, "", api::RuleAction::kRestart});
+    else
+      return Error(Code::kInvalidArgument, "unknown setting of the job '" + key + "'");
   }
   return {};
 }
 
 Status Stage::job_command(const Command& command) {
   const std::string& verb = command.words[1];
-  if (verb == "is" && command.words.at(2) == "suspended") job_.spec.lifecycle.suspend = true;
-  else if (verb == "is" && command.words.at(2) == "resumed") job_.spec.lifecycle.suspend = false;
+  if (verb == "is" && command.words.at(2) == "suspended")
+    job_.spec.lifecycle.suspend = true;
+  else if (verb == "is" && command.words.at(2) == "resumed")
+    job_.spec.lifecycle.suspend = false;
   else if (verb == "requests") {
     job_.metadata.annotations[api::annotation::kRequest + command.words.at(2)] = command.settings.at("id");
     return {};
-  } else return Error(Code::kInvalidArgument, "unknown command of the job '" + verb + "'");
+  } else
+    return Error(Code::kInvalidArgument, "unknown command of the job '" + verb + "'");
   ++job_.metadata.generation;
   return {};
 }
@@ -145,20 +172,29 @@ kube::Node& Stage::node(const std::string& name) {
 Status Stage::node_command(const Command& command) {
   const std::string& name = command.words.at(1);
   const std::string& state = command.words.at(2);
-  if (state == "gone") nodes_.erase(name);
-  else if (state == "NotReady") node(name).conditions[0].status = "Unknown";
-  else if (state == "Ready") node(name).conditions[0].status = "True";
-  else if (state == "cordoned") node(name).unschedulable = true;
-  else if (state == "uncordoned") node(name).unschedulable = false;
-  else if (state == "tainted") node(name).taints.push_back({"maintenance", "", "NoSchedule"});
-  else return Error(Code::kInvalidArgument, "unknown state of a node '" + state + "'");
+  if (state == "gone")
+    nodes_.erase(name);
+  else if (state == "NotReady")
+    node(name).conditions[0].status = "Unknown";
+  else if (state == "Ready")
+    node(name).conditions[0].status = "True";
+  else if (state == "cordoned")
+    node(name).unschedulable = true;
+  else if (state == "uncordoned")
+    node(name).unschedulable = false;
+  else if (state == "tainted")
+    node(name).taints.push_back({"maintenance", "", "NoSchedule"});
+  else
+    return Error(Code::kInvalidArgument, "unknown state of a node '" + state + "'");
   return {};
 }
 
 Status Stage::pods_start(const Command& command) {
   for (auto& [serial, state] : pods_) {
     if (state.known || !state.pod->node_name.empty()) continue;
-    if (command.words.size() > 2 && std::find(command.words.begin() + 2, command.words.end(), std::to_string(serial)) == command.words.end()) continue;
+    if (command.words.size() > 2 &&
+        std::find(command.words.begin() + 2, command.words.end(), std::to_string(serial)) == command.words.end())
+      continue;
     kube::Pod& pod = change(state);
     pod.node_name = pod.required_node;
     pod.phase = kube::PodPhase::kRunning;
@@ -185,7 +221,8 @@ void Stage::hello(Serial serial, PodState& state, const Command& command) {
     state.seen = hello.seen;
   }
   if (command.settings.contains("held")) {
-    for (const std::string& step : split(command.settings.at("held"), ',')) hello.held.push_back({Step(number(step)), 1, Place::kMemory});
+    for (const std::string& step : split(command.settings.at("held"), ','))
+      hello.held.push_back({Step(number(step)), 1, Place::kMemory});
   }
   state.launcher.hello(hello, now_);
   state.known = true;
@@ -223,12 +260,17 @@ Status Stage::target_command(const Command& command) {
   if (state == nullptr) return Error(Code::kNotFound, "there is no such pod");
   std::string verb;
   for (size_t i = next; i < command.words.size(); ++i) verb += (verb.empty() ? "" : " ") + command.words[i];
-  const auto setting = [&](const char* name) { return command.settings.contains(name) ? command.settings.at(name) : std::string(); };
+  const auto setting = [&](const char* name) {
+    return command.settings.contains(name) ? command.settings.at(name) : std::string();
+  };
   const EpochId epoch = state->launcher.seen;
 
-  if (verb == "falls silent") state->launcher.silent(now_);
-  else if (verb == "is heard") state->launcher.heard();
-  else if (verb == "closes") state->launcher.disconnected(now_, now_);
+  if (verb == "falls silent")
+    state->launcher.silent(now_);
+  else if (verb == "is heard")
+    state->launcher.heard();
+  else if (verb == "closes")
+    state->launcher.disconnected(now_, now_);
   else if (verb == "says hello") {
     for (auto& [serial, candidate] : pods_) {
       if (&candidate == state) hello(Serial(serial), candidate, command);
@@ -240,7 +282,8 @@ Status Stage::target_command(const Command& command) {
   } else if (verb == "is seen dead") {
     kube::ContainerStatus& container = change(*state).containers.front();
     container.restarts++;
-    container.last_terminated = kube::Termination{137, 9, setting("reason").empty() ? "Error" : setting("reason"), "", now_};
+    container.last_terminated =
+        kube::Termination{137, 9, setting("reason").empty() ? "Error" : setting("reason"), "", now_};
   } else if (verb.starts_with("cannot reach slot ")) {
     say(*state, Unreachable{epoch, Slot(static_cast<uint32_t>(number(command.words.back()))), 5});
   } else if (verb.starts_with("lost rank ")) {
@@ -251,11 +294,13 @@ Status Stage::target_command(const Command& command) {
     progress.lost_rank = Rank(static_cast<uint32_t>(number(command.words.back())));
     say(*state, progress);
   } else if (verb == "reports evidence") {
-    Evidence evidence{epoch, Rank(static_cast<uint32_t>(number(setting("rank")))), setting("kind"), setting("message"), std::nullopt};
+    Evidence evidence{epoch, Rank(static_cast<uint32_t>(number(setting("rank")))), setting("kind"), setting("message"),
+                      std::nullopt};
     if (!setting("peer").empty()) evidence.peer = Rank(static_cast<uint32_t>(number(setting("peer"))));
     say(*state, evidence);
   } else if (verb == "stalls") {
-    Stalled stalled{epoch, Step(number(setting("step"))), "training", static_cast<double>(number(setting("seconds"))), 30, {}, ""};
+    Stalled stalled{
+        epoch, Step(number(setting("step"))), "training", static_cast<double>(number(setting("seconds"))), 30, {}, ""};
     for (const std::string& entry : split(setting("ranks"), ',')) {
       const auto parts = split(entry, ':');
       const bool in = parts.at(1) != "none";
@@ -269,7 +314,8 @@ Status Stage::target_command(const Command& command) {
     state->running = false;
     say(*state, Aborted{epoch, true, ""});
   } else if (verb == "saved") {
-    say(*state, Saved{epoch, Step(number(setting("step"))), true, "/checkpoints/step-" + setting("step") + "-c1", 1000, setting("request")});
+    say(*state, Saved{epoch, Step(number(setting("step"))), true, "/checkpoints/step-" + setting("step") + "-c1", 1000,
+                      setting("request")});
   } else if (verb == "sent stacks") {
     say(*state, Stacks{setting("request"), "#0 main"});
   } else if (verb == "is being deleted") {
@@ -296,10 +342,14 @@ Status Stage::target_command(const Command& command) {
 
 Status Stage::rank_exits(const Command& command) {
   const Rank rank(static_cast<uint32_t>(number(command.words.at(1))));
-  const auto setting = [&](const char* name) { return command.settings.contains(name) ? command.settings.at(name) : std::string(); };
+  const auto setting = [&](const char* name) {
+    return command.settings.contains(name) ? command.settings.at(name) : std::string();
+  };
   for (auto& [serial, state] : pods_) {
     for (const auto& row : job_.status.slots) {
-      if (row.serial != Serial(serial) || rank.value < row.first_rank.value || rank.value >= row.first_rank.value + shape_.processes) continue;
+      if (row.serial != Serial(serial) || rank.value < row.first_rank.value ||
+          rank.value >= row.first_rank.value + shape_.processes)
+        continue;
       Exited exit;
       exit.epoch = state.launcher.seen;
       exit.rank = rank;
@@ -307,7 +357,8 @@ Status Stage::rank_exits(const Command& command) {
       if (setting("oom") == "yes") exit.kind = ExitKind::kOom;
       exit.code = static_cast<int>(number(setting("signal").empty() ? setting("code") : setting("signal")));
       exit.reason = exit.kind == ExitKind::kOom ? "out of memory"
-                    : setting("signal").empty() ? "exit code " + setting("code") + (setting("exception").empty() ? "" : ": " + setting("exception"))
+                    : setting("signal").empty() ? "exit code " + setting("code") +
+                                                      (setting("exception").empty() ? "" : ": " + setting("exception"))
                                                 : "killed by signal " + setting("signal");
       exit.exception = setting("exception");
       if (!setting("log").empty()) exit.last_lines = {setting("log")};
@@ -321,7 +372,9 @@ Status Stage::rank_exits(const Command& command) {
 }
 
 Status Stage::ranks_train(const Command& command) {
-  const auto setting = [&](const char* name) { return command.settings.contains(name) ? command.settings.at(name) : std::string(); };
+  const auto setting = [&](const char* name) {
+    return command.settings.contains(name) ? command.settings.at(name) : std::string();
+  };
   const EpochId epoch{job_.status.epoch.term, job_.status.epoch.number};
   for (const auto& row : job_.status.slots) {
     const auto found = pods_.find(row.serial.value);
@@ -385,12 +438,16 @@ Snapshot Stage::snapshot() const {
     if (!state.known) continue;
     snapshot.launchers.push_back(state.launcher);
     auto& [answering, silent] = heard[state.launcher.node];
-    if (state.launcher.silent_since) silent = std::max(silent.value_or(Instant{}), *state.launcher.silent_since);
-    else ++answering;
+    if (state.launcher.silent_since)
+      silent = std::max(silent.value_or(Instant{}), *state.launcher.silent_since);
+    else
+      ++answering;
   }
   for (const auto& [node, state] : heard) {
-    if (state.first > 0) ++snapshot.connected_nodes;
-    else if (state.second && now_ - *state.second < minutes(10)) snapshot.silent_nodes.push_back({node, *state.second});
+    if (state.first > 0)
+      ++snapshot.connected_nodes;
+    else if (state.second && now_ - *state.second < minutes(10))
+      snapshot.silent_nodes.push_back({node, *state.second});
   }
   snapshot.connected_nodes += other_nodes_;
   for (const SilentNode& node : other_silent_) snapshot.silent_nodes.push_back(node);
@@ -462,7 +519,8 @@ std::vector<std::string> Stage::advance(Instant time) {
     }
     now_ = std::max(now_, *wake_);
     wake_.reset();
-    for (std::string& line : settle()) lines.push_back("(+" + to_string(std::chrono::duration_cast<milliseconds>(now_ - start)) + ") " + line);
+    for (std::string& line : settle())
+      lines.push_back("(+" + to_string(std::chrono::duration_cast<milliseconds>(now_ - start)) + ") " + line);
   }
   now_ = time;
   return lines;

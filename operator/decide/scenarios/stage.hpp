@@ -15,15 +15,16 @@ struct Command {
 };
 Command parse_command(const std::string& text);
 
-// The world of one scenario: a job, nodes, pods and launchers that do what the commands say, and a status that takes what
-// decide() writes. Time stands still between commands, but for decide()'s own wakes.
+// The world of one scenario: a job, nodes, pods and launchers that do what the commands say, and a status that takes
+// what decide() writes. Time stands still between commands, but for decide()'s own wakes.
 class Stage {
  public:
   explicit Stage(Instant start);
 
   // Runs one command; the error is what isn't understood of it.
   Status run(const Command& command);
-  // Moves on to `time`, deciding at every wake on the way, then decides until nothing is left to do; what happened, in words.
+  // Moves on to `time`, deciding at every wake on the way, then decides until nothing is left to do; what happened, in
+  // words.
   std::vector<std::string> advance(Instant time);
   std::vector<std::string> settle();
 

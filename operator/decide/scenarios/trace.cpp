@@ -29,7 +29,8 @@ class StatusTrace {
   void line(const std::string& text) { lines_.push_back("write: " + text); }
 
   void phase() {
-    if (a_.phase != b_.phase) line("phase " + std::string(to_string(a_.phase)) + " -> " + std::string(to_string(b_.phase)));
+    if (a_.phase != b_.phase)
+      line("phase " + std::string(to_string(a_.phase)) + " -> " + std::string(to_string(b_.phase)));
   }
 
   void pods() {
@@ -37,13 +38,16 @@ class StatusTrace {
       return std::find_if(records.begin(), records.end(), [&](const auto& record) { return record.serial == serial; });
     };
     for (const auto& record : a_.pods) {
-      if (in(b_.pods, record.serial) == b_.pods.end()) line("pod " + std::to_string(record.serial.value) + " is not ours any more");
+      if (in(b_.pods, record.serial) == b_.pods.end())
+        line("pod " + std::to_string(record.serial.value) + " is not ours any more");
     }
     for (const auto& record : b_.pods) {
       const auto before = in(a_.pods, record.serial);
       const std::string pod = "pod " + std::to_string(record.serial.value);
-      if (before == a_.pods.end()) line("reserve " + pod + " as " + of(record.slot) + on(record.node));
-      else if (before->slot != record.slot) line(pod + " becomes " + of(record.slot));
+      if (before == a_.pods.end())
+        line("reserve " + pod + " as " + of(record.slot) + on(record.node));
+      else if (before->slot != record.slot)
+        line(pod + " becomes " + of(record.slot));
     }
   }
 
@@ -52,8 +56,10 @@ class StatusTrace {
     std::ostringstream text;
     text << "epoch " << b_.epoch.number << " of term " << b_.epoch.term << ":";
     for (const auto& slot : b_.slots) text << " " << slot.serial << "@" << slot.node;
-    if (b_.epoch.resume_step) text << ", from step " << *b_.epoch.resume_step << " (" << b_.epoch.resume_place << ")";
-    else text << ", from the beginning";
+    if (b_.epoch.resume_step)
+      text << ", from step " << *b_.epoch.resume_step << " (" << b_.epoch.resume_place << ")";
+    else
+      text << ", from the beginning";
     if (a_.epoch.port == b_.epoch.port) text << ", ON THE SAME PORT";
     line(text.str());
   }
@@ -61,16 +67,18 @@ class StatusTrace {
   void recoveries() {
     if (b_.recoveries.empty()) return;
     const api::Recovery& now = b_.recoveries.front();
-    const bool fresh = a_.recoveries.empty() || a_.recoveries.front().happened != now.happened || a_.recoveries.front().detected != now.detected;
+    const bool fresh = a_.recoveries.empty() || a_.recoveries.front().happened != now.happened ||
+                       a_.recoveries.front().detected != now.detected;
     if (fresh) {
       line("recovery " + std::string(to_string(now.cause)) + " -> " + std::string(to_string(now.rung)) +
-           (now.node.empty() ? "" : ", node " + now.node) + (now.rank ? ", rank " + std::to_string(now.rank->value) : "") + ": " + now.evidence);
+           (now.node.empty() ? "" : ", node " + now.node) +
+           (now.rank ? ", rank " + std::to_string(now.rank->value) : "") + ": " + now.evidence);
     } else if (a_.recoveries.front().rung != now.rung) {
       line("recovery now " + std::string(to_string(now.rung)));
     }
     if (!fresh && !a_.recoveries.front().first_step && now.first_step) {
-      line("recovered " + to_string(std::chrono::duration_cast<milliseconds>(*now.first_step - *now.happened)) + " after it happened, " +
-           std::to_string(now.steps_lost.value_or(0)) + " steps lost");
+      line("recovered " + to_string(std::chrono::duration_cast<milliseconds>(*now.first_step - *now.happened)) +
+           " after it happened, " + std::to_string(now.steps_lost.value_or(0)) + " steps lost");
     }
   }
 
@@ -97,9 +105,11 @@ class StatusTrace {
       line("durable checkpoint at step " + std::to_string(b_.checkpoint.durable_step->value));
     }
     for (const auto& request : b_.requests) {
-      const auto before = std::find_if(a_.requests.begin(), a_.requests.end(), [&](const auto& r) { return r.id == request.id; });
+      const auto before =
+          std::find_if(a_.requests.begin(), a_.requests.end(), [&](const auto& r) { return r.id == request.id; });
       if (before != a_.requests.end() && before->state == request.state) continue;
-      line("request " + request.id + " (" + request.verb + ") " + request.state + (request.message.empty() ? "" : ": " + request.message));
+      line("request " + request.id + " (" + request.verb + ") " + request.state +
+           (request.message.empty() ? "" : ": " + request.message));
     }
   }
 
@@ -129,15 +139,18 @@ std::vector<std::string> trace_of(const api::TrainingJob& job, const Plan& plan)
     lines.push_back("create: pod " + std::to_string(pod.serial.value) + " as " + of(pod.slot) + on(pod.node));
   }
   for (const DeletePod& pod : plan.deletes) {
-    lines.push_back("delete: pod " + pod.name.substr(pod.name.rfind('-') + 1) + (pod.force ? " by force" : "") + ", " + pod.reason);
+    lines.push_back("delete: pod " + pod.name.substr(pod.name.rfind('-') + 1) + (pod.force ? " by force" : "") + ", " +
+                    pod.reason);
   }
   std::vector<std::pair<std::string, std::string>> told;
   for (const SendMessage& send : plan.messages) {
     const std::string pod = send.pod_name.substr(send.pod_name.rfind('-') + 1);
     const std::string what = text_of(send.message);
     const auto same = std::find_if(told.begin(), told.end(), [&](const auto& entry) { return entry.first == what; });
-    if (same == told.end()) told.emplace_back(what, pod);
-    else same->second += ", " + pod;
+    if (same == told.end())
+      told.emplace_back(what, pod);
+    else
+      same->second += ", " + pod;
   }
   for (const auto& [what, pods] : told) lines.push_back("send: " + what + " to pod " + pods);
   if (plan.delete_job) lines.push_back("delete: the job");
