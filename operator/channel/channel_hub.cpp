@@ -51,8 +51,11 @@ void ChannelHub::lead(Term term) {
 
 void ChannelHub::step_down() {
   leading_ = false;
-  const auto sessions = sessions_;
-  for (const auto& [key, session] : sessions) end(session, CloseCode::kNotLeader, "not leader");
+  std::vector<SessionRef> sessions;
+  for (const auto& [key, session] : sessions_) sessions.push_back(session);
+  std::sort(sessions.begin(), sessions.end(),
+            [](const SessionRef& a, const SessionRef& b) { return a->number < b->number; });
+  for (const SessionRef& session : sessions) end(session, CloseCode::kNotLeader, "not leader");
   launchers_.clear();
   by_job_.clear();
   tallied_ = false;
@@ -151,6 +154,7 @@ void ChannelHub::opened(const ChannelSessionPtr& session) {
     return;
   }
   auto entry = std::make_shared<Session>();
+  entry->number = ++last_session_;
   entry->session = session;
   entry->last_heard = loop_.now();
   entry->hello_timer = loop_.after(settings_.hello_timeout, [this, weak = std::weak_ptr(entry)] {
@@ -290,7 +294,8 @@ void ChannelHub::closed(const ChannelSessionPtr& session, const std::string& rea
   log_.info("launcher disconnected", {{"pod", view.pod_name}, {"node", view.node}, {"reason", reason}});
   const std::string job_uid = view.job_uid;
   const bool fell_silent = std::string_view(reason).starts_with(kFellSilent);
-  if (view.disconnected(entry->last_heard, loop_.now(), fell_silent) && callbacks_.changed) callbacks_.changed(job_uid, true);
+  if (view.disconnected(entry->last_heard, loop_.now(), fell_silent) && callbacks_.changed)
+    callbacks_.changed(job_uid, true);
 }
 
 void ChannelHub::config_changed() {

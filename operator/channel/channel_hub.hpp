@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "lib/base/delayed.hpp"
@@ -85,6 +86,7 @@ class ChannelHub final : private ChannelHandler {
  private:
   enum class Stage { kOpened, kChecking, kAccepted, kClosed };
   struct Session {
+    uint64_t number = 0;  // in the order of their coming
     ChannelSessionPtr session;
     Stage stage = Stage::kOpened;
     std::string pod_uid;
@@ -120,7 +122,8 @@ class ChannelHub final : private ChannelHandler {
   Logger log_;
   bool leading_ = false;
   Term term_;
-  std::map<const ChannelSession*, SessionRef> sessions_;
+  std::unordered_map<const ChannelSession*, SessionRef> sessions_;
+  uint64_t last_session_ = 0;
   std::map<std::string, Known> launchers_;               // by pod UID
   std::map<std::string, std::set<std::string>> by_job_;  // job UID → pod UIDs
   ChannelHubMetrics metrics_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "lib/base/progress_page.hpp"
 #include "operator/decide/decide.hpp"
 #include "operator/decide/node_loss.hpp"
 #include "operator/decide/rules.hpp"
@@ -17,6 +18,7 @@ using api::channel::Stalled;
 
 constexpr Duration kSettle = milliseconds(300);
 constexpr Duration kHangSettle = seconds(2);
+constexpr Duration kBusyAgain = seconds(5);
 constexpr Duration kRootWait = seconds(10);
 constexpr Duration kExitsAfterHello = seconds(2);
 
@@ -241,9 +243,26 @@ class Reader {
                        [](const auto& evidence) { return evidence.message.kind.find("efa") != std::string::npos; });
   }
 
+  // A pod whose ranks save, evaluate or restore is waited for by all others in a collective. Its launcher judges how
+  // long that may take, and says so in a stall of its own.
+  bool busy_elsewhere() const {
+    return std::any_of(s_.stored.slots.begin(), s_.stored.slots.end(), [&](const api::SlotStatus& row) {
+      const LauncherView* view = s_.launcher(row.pod_uid);
+      if (view == nullptr || !view->connected || view->silent_since || view->seen != s_.epoch()) return false;
+      if (view->stalled || !view->progress) return false;
+      const std::string& phase = view->progress->message.phase;
+      return phase == page::to_string(page::Phase::kSaving) || phase == page::to_string(page::Phase::kEvaluating) ||
+             phase == page::to_string(page::Phase::kRestoring);
+    });
+  }
+
   // The culprit of a hang: the rank that is not in a collective, else the one in the lowest.
   void read_hang() {
     if (stalls_.empty()) return;
+    if (busy_elsewhere()) {
+      s_.wake_at(s_.now + kBusyAgain);
+      return;
+    }
     Instant first = s_.now;
     for (const auto& [row, stall] : stalls_) first = std::min(first, stall->at);
     if (s_.now < first + kHangSettle && stalls_.size() < s_.stored.slots.size()) {

@@ -10,8 +10,10 @@ namespace {
 constexpr Duration kHerdWindow = seconds(2);
 constexpr Duration kHerdWait = seconds(30);
 constexpr size_t kHerdNodes = 3;
-// The step advances where it grew within this time, or within three times what a step takes.
-constexpr Duration kAdvancing = seconds(10);
+// The step advances where it grew within what a step takes and half as long again, reports being a second apart; at
+// least within this time.
+constexpr Duration kAdvancing = milliseconds(2500);
+constexpr Duration kReportDelay = seconds(1);
 
 // What a peer says that could come of this member's loss. Empty: nothing.
 std::string peers_sign(const Situation& situation, Slot slot, Instant silent_since) {
@@ -51,19 +53,20 @@ std::string peers_sign(const Situation& situation, Slot slot, Instant silent_sin
   return {};
 }
 
-// The other ranks still do steps, as far as can be seen: the last is no older than a few steps take, and no rank has
-// given up. A step takes all ranks, so the silent one's are among them.
-bool advancing(const Situation& situation, Slot slot) {
-  bool recent = false;
+// Until when the other ranks count as doing steps: the last is no older than a step takes, and no rank has given up. A
+// step takes all ranks, so the silent one's are among them. Nothing: they don't.
+std::optional<Instant> advancing_until(const Situation& situation, Slot slot) {
+  std::optional<Instant> until;
   for (const api::SlotStatus& peer : situation.stored.slots) {
     const LauncherView* view = situation.launcher(peer.pod_uid);
     if (view == nullptr || view->seen != situation.epoch()) continue;
-    if (view->progress && view->progress->message.lost_peer) return false;
-    if (!view->exited.empty() || view->stalled) return false;
+    if (view->progress && view->progress->message.lost_peer) return std::nullopt;
+    if (!view->exited.empty() || view->stalled) return std::nullopt;
     if (peer.slot == slot || !view->advanced || !view->training) continue;
-    recent = recent || situation.now - *view->advanced < std::max<Duration>(kAdvancing, 3 * view->pace);
+    const Instant end = *view->advanced + std::max<Duration>(kAdvancing, view->pace * 3 / 2 + kReportDelay);
+    if (situation.now < end) until = std::max(until.value_or(end), end);
   }
-  return recent;
+  return until;
 }
 
 }  // namespace
@@ -112,9 +115,9 @@ NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member
   }
   const Slot slot = *member.record->slot;
   const bool running = situation.epoch_active();
-  if (running && advancing(situation, slot)) {
-    verdict.look_again = situation.now + kSilence;
-    return verdict;
+  if (running) {
+    verdict.look_again = advancing_until(situation, slot);
+    if (verdict.look_again) return verdict;
   }
   if (member.node == nullptr) {
     verdict.second_sign = "its node is gone";

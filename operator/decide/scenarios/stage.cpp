@@ -381,6 +381,7 @@ Status Stage::ranks_train(const Command& command) {
     if (found == pods_.end() || found->second.launcher.silent_since || !found->second.launcher.connected) continue;
     PodState& state = found->second;
     if (std::max(state.launcher.sent_epoch, state.launcher.seen) < epoch) continue;
+    if (!setting("slot").empty() && row.slot != Slot(static_cast<uint32_t>(number(setting("slot"))))) continue;
     Progress progress;
     progress.epoch = epoch;
     progress.step = Step(number(setting("step")));
