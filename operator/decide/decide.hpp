@@ -13,6 +13,7 @@ Plan decide(const Snapshot& snapshot, Instant now);
 // How long a channel must have been silent before a node may be judged lost, and how long a fresh leader waits for
 // launchers to say hello before it judges them by their absence.
 inline constexpr Duration kSilence = seconds(5);
+inline constexpr Duration kSilenceAfterClose = seconds(10);
 inline constexpr Duration kHelloGrace = seconds(15);
 
 }  // namespace pitcrew::control

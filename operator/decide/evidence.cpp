@@ -137,7 +137,10 @@ class Reader {
       lose(Cause::kNodeLoss);
       return;
     }
-    if (view == nullptr || view->silent_since) unexplained_silence_ = true;
+    if (view == nullptr || view->silent_since) {
+      unexplained_silence_ = true;
+      silence_ = std::max(silence_, silence_before_loss(member_));
+    }
     if (view == nullptr || view->seen != s_.epoch()) return;
 
     for (const auto& [rank, exit] : view->exited) read_exit(rank, exit);
@@ -321,7 +324,7 @@ class Reader {
     // A rank that ended on its own account may have lost one whose launcher is silent, or is about to be: of a gang
     // that breaks, every other slot says something soon.
     const bool suspicious = unexplained_silence_ || (someone_is_mute_ && best.weight == Weight::kSoftExit);
-    if ((best.weight == Weight::kSoftExit || best.weight == Weight::kHang) && suspicious) wait = kSilence + kSettle;
+    if ((best.weight == Weight::kSoftExit || best.weight == Weight::kHang) && suspicious) wait = silence_ + kSettle;
     if (best.weight == Weight::kConsequence) wait = kRootWait;
     if (best.weight == Weight::kConsequence && hang_settles_) wait = kRootWait;
     if (s_.now < first + wait) {
@@ -345,6 +348,7 @@ class Reader {
   std::vector<Sign> signs_;
   std::vector<std::pair<const api::SlotStatus*, const Received<Stalled>*>> stalls_;
   bool unexplained_silence_ = false;
+  Duration silence_ = kSilence;
   bool someone_is_mute_ = false;
   bool hang_settles_ = false;
   Judgement result_;

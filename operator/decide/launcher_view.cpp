@@ -34,7 +34,7 @@ void LauncherView::move_to(EpochId epoch) {
   seen = epoch;
   progress.reset();
   advanced.reset();
-  pace = Duration{0};
+  pace = kAssumedPace;
   restored.reset();
   training.reset();
   exited.clear();
@@ -82,6 +82,7 @@ bool LauncherView::hello(const Hello& hello, Instant now) {
   connected = true;
   since = now;
   silent_since.reset();
+  closed = false;
   running = hello.running;
   held.clear();
   for (const ResumePoint& point : hello.held) hold(point);
@@ -105,7 +106,8 @@ bool LauncherView::receive(const FromLauncher& message, Instant now) {
     running = true;
     if (!progress || said->step > progress->message.step) {
       if (!advanced) changed = true;
-      if (advanced) pace = now - *advanced;
+      // The first report of a connection tells how long the connection was away, not how long a step takes.
+      if (advanced && *advanced >= since) pace = std::max(now - *advanced, pace * 3 / 4);
       advanced = now;
     }
     if (!restored && !before_training(said->phase)) restored = now, changed = true;
@@ -181,6 +183,7 @@ bool LauncherView::disconnected(Instant last_heard, Instant now, bool fell_silen
   connected = false;
   since = now;
   // A launcher with nothing to say may have been quiet for long before its connection ended: no reason to call it lost.
+  closed = !fell_silent && !silent_since;
   if (!silent_since) silent_since = fell_silent ? std::max(last_heard, now - kPingTimeout) : now;
   return true;
 }

@@ -29,6 +29,11 @@ struct Received {
 // A value; no thread, no clock.
 class LauncherView {
  public:
+  static constexpr size_t kHeld = 8;
+  static constexpr size_t kEvidence = 16;
+  static constexpr Duration kPingTimeout = seconds(5);
+  static constexpr Duration kAssumedPace = seconds(10);  // of steps, until some were seen
+
   std::string pod_name;
   std::string pod_uid;
   std::string job_uid;
@@ -44,6 +49,7 @@ class LauncherView {
   uint32_t boots = 0;  // how many boots this leader has seen of the pod
   // Set while a ping is overdue or there is no connection: when it was last heard. Unset: it answers.
   std::optional<Instant> silent_since;
+  bool closed = false;  // the launcher ended the connection itself, so it was alive when the silence began
 
   EpochId seen;                   // the highest that it has seen
   bool running = false;           // ranks of `seen` run, as it last said
@@ -52,7 +58,7 @@ class LauncherView {
   // Of the epoch `seen` alone: cleared when it says that it has seen a higher one.
   std::optional<Received<api::channel::Progress>> progress;
   std::optional<Instant> advanced;  // when its step last grew
-  Duration pace{0};                 // between the last two times that it grew
+  Duration pace = kAssumedPace;     // the longest between two times that it grew, as good as forgotten after ten more
   std::optional<Instant> restored;  // the first report beyond restoring
   std::optional<Instant> training;  // the first report with a step done in this epoch
   std::map<Rank, Received<api::channel::Exited>> exited;
@@ -70,10 +76,6 @@ class LauncherView {
   std::optional<api::channel::Stop> sent_stop;
   bool sent_finish = false;
   std::vector<std::string> sent_requests;
-
-  static constexpr size_t kHeld = 8;
-  static constexpr size_t kEvidence = 16;
-  static constexpr Duration kPingTimeout = seconds(5);
 
   // The connection said hello (of this or a new boot), anything else, fell silent, was heard again, or ended.
   bool hello(const api::channel::Hello& hello, Instant now);

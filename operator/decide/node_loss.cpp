@@ -92,6 +92,10 @@ Herd judge_herd(uint32_t connected_nodes, const std::vector<SilentNode>& silent,
   return herd;
 }
 
+Duration silence_before_loss(const Member& member) {
+  return member.launcher != nullptr && member.launcher->closed ? kSilenceAfterClose : kSilence;
+}
+
 NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member) {
   NodeLossVerdict verdict;
   if (!member.bound() || !member.record->slot) return verdict;
@@ -104,8 +108,8 @@ NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member
   if (!absent && !member.launcher->silent_since) return verdict;
   const Instant since = absent ? situation.in.leading_since : *member.launcher->silent_since;
   verdict.happened = since;
-  if (situation.now < since + kSilence) {
-    verdict.look_again = since + kSilence;
+  if (const Instant due = since + silence_before_loss(member); situation.now < due) {
+    verdict.look_again = due;
     return verdict;
   }
   const Herd herd = judge_herd(situation.in.connected_nodes, situation.in.silent_nodes, situation.now);

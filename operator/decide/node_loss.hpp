@@ -21,7 +21,11 @@ struct NodeLossVerdict {
   std::optional<Instant> look_again;
 };
 
-// Silent for kSilence AND a second sign: its node is gone or not ready, peers can't reach its launcher, or a peer's
+// How long a member is silent before its node may be lost. A launcher that said goodbye was stopped by somebody, and
+// its pod will soon say by whom; a power-cut says nothing.
+Duration silence_before_loss(const Member& member);
+
+// Silent for so long AND a second sign: its node is gone or not ready, peers can't reach its launcher, or a peer's
 // rank lost it, exited or stalled after it fell silent. Never while the step advances, and never while a herd is being
 // waited for.
 NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member);
