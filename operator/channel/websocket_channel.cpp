@@ -87,6 +87,12 @@ Status WebSocketChannelServer::set_identity(const net::TlsServerIdentity& identi
   return {};
 }
 
+void WebSocketChannelServer::set_advertised(std::vector<std::string> addresses) {
+  if (config_.addresses == addresses) return;
+  config_.addresses = std::move(addresses);
+  if (handler_ != nullptr) handler_->config_changed();
+}
+
 void WebSocketChannelServer::asked(const net::WebSocketRequest& request, net::WebSocketAdmissionPtr admission) {
   if (request.path != api::channel::kPath)
     return admission->refuse(404, std::string("the control channel is at ") + api::channel::kPath);
@@ -119,7 +125,8 @@ void WebSocketChannelServer::closed(const net::WebSocketSessionPtr& session, con
   sessions_.erase(found);
   if (handler_ == nullptr) return;
   // lib/net closes with this code and these words when a ping goes unanswered.
-  const bool silent = close.code == net::close_code::kAbnormal && close.reason.find("was silent for") != std::string::npos;
+  const bool silent =
+      close.code == net::close_code::kAbnormal && close.reason.find("was silent for") != std::string::npos;
   const std::string reason = close.reason.empty() ? "code " + std::to_string(close.code) : close.reason;
   handler_->closed(entry, silent ? std::string(kFellSilent) + reason : reason);
 }

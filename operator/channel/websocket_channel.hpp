@@ -34,6 +34,8 @@ class WebSocketChannelServer final : public ChannelServer {
   api::channel::Config config() const override { return config_; }
   // A rotated certificate, and the bundle that vouches for it and its successor.
   Status set_identity(const net::TlsServerIdentity& identity, const std::string& ca_bundle);
+  // Where launchers connect to from now on.
+  void set_advertised(std::vector<std::string> addresses);
   net::Address address() const { return address_; }
 
  private:
