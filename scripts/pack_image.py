@@ -1,0 +1,116 @@
+"""Packs one of Pitcrew's programs with the shared libraries that it needs. Called by scripts/images."""
+
+import argparse
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import oci
+
+ROOT = Path(__file__).resolve().parents[1]
+NONROOT = 65532
+TITLES = {"operator": "Pitcrew's operator", "launcher": "Pitcrew's launcher, copied into training containers", "trainer": "Pitcrew's trainer, CPU"}
+# What every dynamically linked image has in common, in a layer of its own so that registries and nodes keep it once.
+COMMON = re.compile(r"/(ld-linux|libc\.so|libm\.so|libgcc_s|libstdc\+\+|libdl\.|libpthread\.|librt\.)")
+
+
+def output(*words):
+    return subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ, TZ="UTC")).stdout.strip()
+
+
+def stripped(program):
+    """The program without what only a linker reads; function names stay for stack traces in crashes."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "program"
+        subprocess.run(["strip", "--strip-debug", "-o", copy, program], check=True)
+        return copy.read_bytes()
+
+
+def libraries(program):
+    """The paths of all shared libraries, the dynamic linker included; none for a static program."""
+    done = subprocess.run(["ldd", program], capture_output=True, text=True)
+    if "not a dynamic executable" in done.stdout + done.stderr or "statically linked" in done.stdout:
+        return []
+    lost = re.findall(r"(\S+) => not found", done.stdout)
+    if lost or done.returncode != 0:
+        raise SystemExit(f"error: {program} needs {' '.join(lost) or done.stderr.strip()}, which is not here")
+    return sorted(set(re.findall(r"(/\S+) \(0x", done.stdout)))
+
+
+def people():
+    """Users, names, certificates and a place for temporary files: what programs look for in any image."""
+    layer = oci.Layer()
+    layer.file("/etc/passwd", f"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{NONROOT}:{NONROOT}:nonroot:/home/nonroot:/sbin/nologin\n".encode())
+    layer.file("/etc/group", f"root:x:0:\nnonroot:x:{NONROOT}:\n".encode())
+    layer.file("/etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")
+    layer.file("/etc/os-release", "/etc/os-release")
+    layer.file("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
+    layer.folder("/tmp", 0o1777)
+    layer.folder("/home/nonroot", 0o750, NONROOT)
+    for folder in ("lib", "lib64", "bin", "sbin"):
+        layer.folder(f"/usr/{folder}")
+        layer.link(f"/{folder}", f"usr/{folder}")
+    return layer
+
+
+def add_library(layer, path, packages):
+    """A library at its path in a merged /usr, with its package's licence and its entry for those who scan images."""
+    name = re.sub(r"^/(lib|lib64)/", r"/usr/\1/", path)
+    layer.file(name, Path(path).resolve(), 0o755)
+    owner = subprocess.run(["dpkg-query", "-S", str(Path(path).resolve())], capture_output=True, text=True)
+    if owner.returncode != 0:  # dpkg knows files of a merged /usr by either name
+        owner = subprocess.run(["dpkg-query", "-S", re.sub(r"^/usr/lib", "/lib", str(Path(path).resolve()))], capture_output=True, text=True)
+    package = owner.stdout.split(":")[0]
+    if not package or package in packages:
+        return
+    packages.add(package)
+    licence = Path(f"/usr/share/doc/{package}/copyright")
+    if licence.exists():
+        layer.file(str(licence), licence)
+    layer.file(f"/var/lib/dpkg/status.d/{package}", output("dpkg-query", "-s", package).encode() + b"\n")
+
+
+def image_of(kind, program):
+    own = oci.Layer()
+    if kind == "launcher":
+        # The operator's init container runs /pitcrew-launcher copy PATH; nothing else is ever started from this image.
+        if libraries(program):
+            raise SystemExit(f"error: {program} is not linked statically; it would not run in other images")
+        own.file("/pitcrew-launcher", stripped(program), 0o755)
+        return oci.Image([own], entrypoint=["/pitcrew-launcher"])
+    own.file(f"/usr/bin/{program.name}", stripped(program), 0o755)
+    common, others, packages = people(), oci.Layer(), set()
+    for path in libraries(program):
+        add_library(common if COMMON.search(path) else others, path, packages)
+    # The trainer's manifests name the command, so it has no entry point of its own.
+    return oci.Image([common, others, own], entrypoint=[f"/usr/bin/{program.name}"] if kind == "operator" else [])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=TITLES)
+    parser.add_argument("program", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--compression", choices=("gzip", "zstd"), default="gzip")
+    arguments = parser.parse_args()
+    if not arguments.program.exists():
+        raise SystemExit(f"error: {arguments.program} is not built: leave --built away")
+    image = image_of(arguments.kind, arguments.program)
+    commit = output("git", "rev-parse", "HEAD")
+    changed = output("git", "status", "--porcelain", "--untracked-files=no")
+    image.created = output("git", "show", "-s", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "HEAD")
+    image.labels = {
+        "org.opencontainers.image.title": TITLES[arguments.kind],
+        "org.opencontainers.image.version": (ROOT / "VERSION").read_text().strip(),
+        "org.opencontainers.image.revision": commit + ("-changed" if changed else ""),
+        "org.opencontainers.image.licenses": "Apache-2.0",
+    }
+    digest = oci.write(image, arguments.name, arguments.out, arguments.compression)
+    print(f"{arguments.out} {arguments.out.stat().st_size / 1e6:.1f} MB {digest}")
+
+
+if __name__ == "__main__":
+    main()
