@@ -209,6 +209,10 @@ class Operator::Impl {
 
   void lead(Term term) {
     if (stopping_) return;
+    // Whoever was cut off, and leads again, may hold watches that died in between.
+    jobs_.doubt();
+    pods_.doubt();
+    nodes_.doubt();
     hub_.lead(term);
     const ReconcilerWorld world{loop_, transport_, jobs_, pods_, nodes_, hub_, snapshots_};
     const auto may_act = [this, term] { return elector_->leading() && elector_->term() == term; };

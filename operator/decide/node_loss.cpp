@@ -16,7 +16,8 @@ constexpr Duration kAdvancing = milliseconds(2500);
 constexpr Duration kReportDelay = seconds(1);
 
 // What a peer says that could come of this member's loss. Empty: nothing.
-std::string peers_sign(const Situation& situation, Slot slot, Instant silent_since) {
+std::string peers_sign(const Situation& situation, const Member& member, Instant silent_since) {
+  const Slot slot = *member.record->slot;
   const api::SlotStatus* row = nullptr;
   for (const api::SlotStatus& candidate : situation.stored.slots) {
     if (candidate.slot == slot) row = &candidate;
@@ -48,7 +49,9 @@ std::string peers_sign(const Situation& situation, Slot slot, Instant silent_sin
       if (exit.at >= silent_since && !exit.message.done)
         return "rank " + std::to_string(rank.value) + " of a peer failed after it";
     }
-    if (view->stalled && view->stalled->at >= silent_since) return who + " stalled after it";
+    // A leader that never heard of the silent one can't tell which came first.
+    const bool ordered = member.launcher != nullptr;
+    if (ordered && view->stalled && view->stalled->at >= silent_since) return who + " stalled after it";
   }
   return {};
 }
@@ -128,7 +131,7 @@ NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member
   } else if (!member.node->ready()) {
     verdict.second_sign = "its node is not ready";
   } else if (running) {
-    verdict.second_sign = peers_sign(situation, slot, since);
+    verdict.second_sign = peers_sign(situation, member, since);
   }
   verdict.lost = !verdict.second_sign.empty();
   if (!verdict.lost) verdict.look_again = situation.now + kSilence;

@@ -37,6 +37,7 @@ class Informer {
                                [this](WatchEventType type, const Payload& object) { apply(type, object); }}) {}
 
   void start() { watcher_.start(); }
+  void doubt() { watcher_.doubt(); }
 
   // Before start(). An object that is deleted and created again under its name is told as a delete and an add.
   void add_handler(Handler handler) { handlers_.push_back(std::move(handler)); }

@@ -32,6 +32,7 @@ std::vector<Reflector::Action> Reflector::step(const Input& input, Instant now, 
                         [&](const Event& event) { return on_event(event, now, chance); },
                         [&](const WatchEnded& ended) { return on_watch_ended(ended.status, now, chance); },
                         [&](const Woken&) { return on_woken(now, chance); },
+                        [&](const Doubted&) { return on_doubted(now, chance); },
                     },
                     input);
 }
@@ -99,6 +100,13 @@ Reflector::Actions Reflector::on_list_failed(const Error& error, Instant now, do
     return actions;
   }
   return back_off(true, error.retry_after, now, chance);
+}
+
+Reflector::Actions Reflector::on_doubted(Instant now, double chance) {
+  if (state_ != State::kWatching) return {};
+  Actions actions = watch(now, chance);
+  actions.insert(actions.begin(), CloseWatch{});
+  return actions;
 }
 
 Reflector::Actions Reflector::expired(Instant now, double chance) {

@@ -47,8 +47,9 @@ class Reflector {
   struct WatchEnded {
     Status status;
   };
-  struct Woken {};  // the timer that Sleep asked for
-  using Input = std::variant<Started, Page, ListFailed, Event, WatchEnded, Woken>;
+  struct Woken {};    // the timer that Sleep asked for
+  struct Doubted {};  // the watch may be dead without anybody having noticed: it is opened again
+  using Input = std::variant<Started, Page, ListFailed, Event, WatchEnded, Woken, Doubted>;
 
   // ---- what to do, in this order ----
   struct SendList {
@@ -91,6 +92,7 @@ class Reflector {
   Actions on_event(const Event& event, Instant now, double chance);
   Actions on_watch_ended(const Status& status, Instant now, double chance);
   Actions on_woken(Instant now, double chance);
+  Actions on_doubted(Instant now, double chance);
   Actions expired(Instant now, double chance);
 
   ReflectorSettings settings_;

@@ -185,6 +185,13 @@ TEST_F(ReflectorTest, an_internal_error_lists_again_after_backing_off) {
   EXPECT_EQ(woken(), "list(10,,0)");
 }
 
+TEST_F(ReflectorTest, a_doubted_watch_is_opened_again_from_where_it_is) {
+  EXPECT_EQ(step(Reflector::Doubted{}), "");
+  watching();
+  event(WatchEventType::kModified, "17");
+  EXPECT_EQ(step(Reflector::Doubted{}), "close watch(17) sleep");
+}
+
 TEST_F(ReflectorTest, events_of_an_unknown_kind_and_late_answers_do_nothing) {
   watching();
   EXPECT_EQ(event(WatchEventType::kUnknown, "99"), "");

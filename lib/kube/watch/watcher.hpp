@@ -48,6 +48,8 @@ class Watcher {
   Watcher& operator=(const Watcher&) = delete;
 
   void start();
+  // Opens the watch again from where it is: for who must not act on what a dead connection left behind.
+  void doubt() { step(Reflector::Doubted{}); }
   const std::string& resource_version() const { return reflector_.resource_version(); }
   const WatchMetrics& metrics() const { return metrics_; }
   void count_undecodable() { ++metrics_.undecodable; }
