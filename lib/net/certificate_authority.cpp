@@ -161,6 +161,22 @@ Result<TlsServerIdentity> CertificateAuthority::issue(const ServerNames& names, 
   return TlsServerIdentity{pem_of(certificate), pem_of(leaf.key.get())};
 }
 
+Result<TlsClientIdentity> CertificateAuthority::issue_client(const std::string& common_name, Validity validity) const {
+  const X509Ptr root = read_certificate(certificate_pem_);
+  const KeyPtr root_key = read_key(key_pem_);
+  if (!root || !root_key) return ssl_error("read the certificate authority");
+  PITCREW_ASSIGN(Draft leaf, draft(common_name, validity));
+  X509* certificate = leaf.certificate.get();
+  X509_set_issuer_name(certificate, X509_get_subject_name(root.get()));
+  PITCREW_TRY(add_extension(certificate, root.get(), NID_basic_constraints, "critical,CA:FALSE"));
+  PITCREW_TRY(add_extension(certificate, root.get(), NID_key_usage, "critical,digitalSignature"));
+  PITCREW_TRY(add_extension(certificate, root.get(), NID_ext_key_usage, "clientAuth"));
+  PITCREW_TRY(add_extension(certificate, root.get(), NID_subject_key_identifier, "hash"));
+  PITCREW_TRY(add_extension(certificate, root.get(), NID_authority_key_identifier, "keyid"));
+  if (X509_sign(certificate, root_key.get(), EVP_sha256()) == 0) return ssl_error("sign a client's certificate");
+  return TlsClientIdentity{pem_of(certificate), pem_of(leaf.key.get())};
+}
+
 Result<Validity> validity_of(const std::string& certificate_pem) {
   const X509Ptr certificate = read_certificate(certificate_pem);
   if (!certificate) return ssl_error("read a certificate");

@@ -48,13 +48,13 @@ std::string response_head(const HttpResponse& response, BodyFraming framing, boo
   return head;
 }
 
-std::string request_head(const HttpRequest& request, const std::string& host) {
+std::string request_head(const HttpRequest& request, const std::string& host, bool keep_alive) {
   std::string head =
       one_line(request.method) + " " + one_line(request.target) + " HTTP/1.1\r\nHost: " + one_line(host) + "\r\n";
   add_fields(head, request.headers);
   const bool takes_body = request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
   if (takes_body || !request.body.empty()) head += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
-  head += "Connection: close\r\n\r\n";
+  head += keep_alive ? "\r\n" : "Connection: close\r\n\r\n";
   return head;
 }
 

@@ -13,7 +13,7 @@ enum class BodyFraming { kLength, kChunked, kUntilClose };
 
 // Fields that the server sets itself are left out, line breaks in values become blanks.
 std::string response_head(const HttpResponse& response, BodyFraming framing, bool keep_alive);
-std::string request_head(const HttpRequest& request, const std::string& host);
+std::string request_head(const HttpRequest& request, const std::string& host, bool keep_alive = false);
 std::string chunk(std::string_view piece);
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 

@@ -36,6 +36,11 @@ bool is_ip(const std::string& name) {
 
 }  // namespace
 
+struct TlsClient::Impl {
+  internal::SslContextPtr context;
+  std::string server_name;  // empty: not checked
+};
+
 Status check(const TlsServerIdentity& identity) {
   auto context = internal::server_context(identity);
   if (!context) return context.error();
@@ -65,6 +70,48 @@ Error ssl_error(std::string_view what) {
   return Error(Code::kInvalidArgument, std::string(what) + ": " + take_ssl_errors());
 }
 
+namespace {
+
+Status use_identity(SSL_CTX* context, const std::string& certificate_pem, const std::string& key_pem,
+                    const std::string& whose) {
+  PITCREW_ASSIGN(auto chain, read_certificates(certificate_pem, "read the " + whose + "'s certificate"));
+  if (SSL_CTX_use_certificate(context, chain.front().get()) != 1)
+    return ssl_error("use the " + whose + "'s certificate");
+  for (size_t i = 1; i < chain.size(); ++i) {
+    if (SSL_CTX_add1_chain_cert(context, chain[i].get()) != 1)
+      return ssl_error("use the " + whose + "'s certificate chain");
+  }
+  const BioPtr bio = bio_over(key_pem);
+  const KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
+  if (!key) return ssl_error("read the " + whose + "'s private key");
+  // Refuses a key that belongs to another certificate.
+  if (SSL_CTX_use_PrivateKey(context, key.get()) != 1) return ssl_error("use the " + whose + "'s private key");
+  return {};
+}
+
+Status believe(SSL_CTX* context, const std::string& bundle_pem, std::string_view what) {
+  PITCREW_ASSIGN(auto roots, read_certificates(bundle_pem, what));
+  X509_STORE* store = SSL_CTX_get_cert_store(context);
+  for (const X509Ptr& root : roots) {
+    if (X509_STORE_add_cert(store, root.get()) != 1) return ssl_error(what);
+  }
+  return {};
+}
+
+Status expect(SSL* ssl, const std::string& name) {
+  if (is_ip(name)) {
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str()) != 1)
+      return ssl_error("expect the address " + name);
+    return {};
+  }
+  SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  if (SSL_set1_host(ssl, name.c_str()) != 1 || SSL_set_tlsext_host_name(ssl, name.c_str()) != 1)
+    return ssl_error("expect the server name '" + name + "'");
+  return {};
+}
+
+}  // namespace
+
 SslContextPtr make_context(bool server) {
   SslContextPtr context(SSL_CTX_new(server ? TLS_server_method() : TLS_client_method()), SSL_CTX_free);
   PITCREW_INVARIANT(context != nullptr, "OpenSSL can't make a TLS context");
@@ -79,18 +126,11 @@ SslContextPtr make_context(bool server) {
 
 Result<SslContextPtr> server_context(const TlsServerIdentity& identity) {
   SslContextPtr context = make_context(true);
-  PITCREW_ASSIGN(auto chain, read_certificates(identity.certificate_pem, "read the server's certificate"));
-  if (SSL_CTX_use_certificate(context.get(), chain.front().get()) != 1)
-    return ssl_error("use the server's certificate");
-  for (size_t i = 1; i < chain.size(); ++i) {
-    if (SSL_CTX_add1_chain_cert(context.get(), chain[i].get()) != 1)
-      return ssl_error("use the server's certificate chain");
+  PITCREW_TRY(use_identity(context.get(), identity.certificate_pem, identity.key_pem, "server"));
+  if (!identity.client_ca_pem.empty()) {
+    PITCREW_TRY(believe(context.get(), identity.client_ca_pem, "read the CA bundle for clients"));
+    SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   }
-  const BioPtr bio = bio_over(identity.key_pem);
-  const KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
-  if (!key) return ssl_error("read the server's private key");
-  // Refuses a key that belongs to another certificate.
-  if (SSL_CTX_use_PrivateKey(context.get(), key.get()) != 1) return ssl_error("use the server's private key");
   return context;
 }
 
@@ -104,28 +144,47 @@ Result<TlsState> server_tls(const SslContextPtr& context) {
 Result<TlsState> client_tls(const TlsTrust& trust) {
   PITCREW_TRY(check(trust));
   const SslContextPtr context = make_context(false);
-  PITCREW_ASSIGN(auto roots, read_certificates(trust.ca_bundle_pem, "read the CA bundle"));
-  X509_STORE* store = SSL_CTX_get_cert_store(context.get());
-  for (const X509Ptr& root : roots) {
-    if (X509_STORE_add_cert(store, root.get()) != 1) return ssl_error("use the CA bundle");
-  }
+  PITCREW_TRY(believe(context.get(), trust.ca_bundle_pem, "read the CA bundle"));
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
   TlsState tls{SslPtr(SSL_new(context.get())), nullptr};
   if (!tls.ssl) return ssl_error("start TLS");
-  SSL* ssl = tls.ssl.get();
-  const std::string& name = trust.server_name;
-  if (is_ip(name)) {
-    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str()) != 1)
-      return ssl_error("expect the address " + name);
-  } else {
-    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    if (SSL_set1_host(ssl, name.c_str()) != 1 || SSL_set_tlsext_host_name(ssl, name.c_str()) != 1) {
-      return ssl_error("expect the server name '" + name + "'");
-    }
-  }
-  SSL_set_connect_state(ssl);
+  PITCREW_TRY(expect(tls.ssl.get(), trust.server_name));
+  SSL_set_connect_state(tls.ssl.get());
+  return tls;
+}
+
+Result<TlsState> client_tls(const TlsClient& client) {
+  TlsState tls{SslPtr(SSL_new(client.impl().context.get())), nullptr};
+  if (!tls.ssl) return ssl_error("start TLS");
+  if (!client.impl().server_name.empty()) PITCREW_TRY(expect(tls.ssl.get(), client.impl().server_name));
+  SSL_set_connect_state(tls.ssl.get());
   return tls;
 }
 
 }  // namespace internal
+
+Result<TlsClientPtr> TlsClient::make(const TlsClientSettings& settings) {
+  if (settings.server_name.empty() && !settings.insecure)
+    return Error(Code::kInvalidArgument, "TLS: the server's name is missing");
+  auto impl = std::make_shared<Impl>();
+  impl->context = internal::make_context(false);
+  SSL_CTX* context = impl->context.get();
+  if (settings.insecure) {
+    SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nullptr);
+  } else {
+    impl->server_name = settings.server_name;
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+    if (!settings.ca_bundle_pem.empty()) {
+      PITCREW_TRY(internal::believe(context, settings.ca_bundle_pem, "read the CA bundle"));
+    } else if (SSL_CTX_set_default_verify_paths(context) != 1) {
+      return internal::ssl_error("read the system's CA bundle");
+    }
+  }
+  if (settings.identity) {
+    PITCREW_TRY(
+        internal::use_identity(context, settings.identity->certificate_pem, settings.identity->key_pem, "client"));
+  }
+  return std::make_shared<const TlsClient>(std::move(impl));
+}
+
 }  // namespace pitcrew::net

@@ -37,5 +37,7 @@ Result<SslContextPtr> server_context(const TlsServerIdentity& identity);
 Result<TlsState> server_tls(const SslContextPtr& context);
 // Believes the bundle alone and checks the name.
 Result<TlsState> client_tls(const TlsTrust& trust);
+// One more connection of a client.
+Result<TlsState> client_tls(const TlsClient& client);
 
 }  // namespace pitcrew::net::internal

@@ -34,7 +34,8 @@ class Informer {
       : log_(log.with({{"kind", T::type().kind}})),
         watcher_(loop, transport, T::type(), seed, std::move(scope), settings, log_,
                  Watcher::Sink{[this](std::vector<Payload> items) { replace(items); },
-                               [this](WatchEventType type, const Payload& object) { apply(type, object); }}) {}
+                               [this](WatchEventType type, const Payload& object) { apply(type, object); },
+                               [](const Payload& object) { object.template reduce_to<T>(); }}) {}
 
   void start() { watcher_.start(); }
   void doubt() { watcher_.doubt(); }

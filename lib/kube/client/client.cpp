@@ -20,6 +20,7 @@ struct Client::Attempt {
 struct Client::Paging {
   ResourceType type;
   ListOptions options;
+  std::function<void(const Payload&)> reduce;
   RawList list;
   std::string continue_token;
   bool restarted = false;
@@ -123,10 +124,12 @@ void Client::get_raw(const ResourceType& type, const ObjectKey& key, Callback<Pa
   object_call({.verb = Verb::kGet, .type = type, .key = key}, std::move(done));
 }
 
-void Client::list_raw(const ResourceType& type, const ListOptions& options, Callback<RawList> done) {
+void Client::list_raw(const ResourceType& type, const ListOptions& options, std::function<void(const Payload&)> reduce,
+                      Callback<RawList> done) {
   auto paging = std::make_shared<Paging>();
   paging->type = type;
   paging->options = options;
+  paging->reduce = std::move(reduce);
   paging->done = std::move(done);
   next_page(std::move(paging));
 }
@@ -140,6 +143,7 @@ void Client::next_page(std::shared_ptr<Paging> paging) {
   parameter("fieldSelector", paging->options.field_selector);
   if (paging->options.page_size > 0) parameter("limit", std::to_string(paging->options.page_size));
   parameter("continue", paging->continue_token);
+  request.reduce = paging->reduce;
   call(std::move(request), [this, paging](Result<Response> response) {
     if (!response) {
       // A continue token lives for minutes only.

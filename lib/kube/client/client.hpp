@@ -88,17 +88,19 @@ class Client {
   // All pages. kGone inside the paging starts again from the first page, once.
   template <typename T>
   void list(const ListOptions& options, Callback<List<T>> done) {
-    list_raw(T::type(), options, [done = std::move(done)](Result<RawList> raw) {
-      if (!raw) return done(raw.error());
-      List<T> list{{}, std::move(raw->resource_version)};
-      list.items.reserve(raw->items.size());
-      for (const Payload& item : raw->items) {
-        auto object = item.as<T>();
-        if (!object) return done(object.error());
-        list.items.push_back(*std::move(object));
-      }
-      done(std::move(list));
-    });
+    list_raw(
+        T::type(), options, [](const Payload& object) { object.template reduce_to<T>(); },
+        [done = std::move(done)](Result<RawList> raw) {
+          if (!raw) return done(raw.error());
+          List<T> list{{}, std::move(raw->resource_version)};
+          list.items.reserve(raw->items.size());
+          for (const Payload& item : raw->items) {
+            auto object = item.as<T>();
+            if (!object) return done(object.error());
+            list.items.push_back(*std::move(object));
+          }
+          done(std::move(list));
+        });
   }
   template <typename T>
   void create(const T& object, Callback<Ptr<T>> done) {
@@ -128,7 +130,12 @@ class Client {
     std::string resource_version;
   };
   void get_raw(const ResourceType& type, const ObjectKey& key, Callback<Payload> done);
-  void list_raw(const ResourceType& type, const ListOptions& options, Callback<RawList> done);
+  void list_raw(const ResourceType& type, const ListOptions& options, Callback<RawList> done) {
+    list_raw(type, options, {}, std::move(done));
+  }
+  // With Request::reduce.
+  void list_raw(const ResourceType& type, const ListOptions& options, std::function<void(const Payload&)> reduce,
+                Callback<RawList> done);
   void create_raw(const ResourceType& type, Json object, Callback<Payload> done);
   void update_raw(const ResourceType& type, Json object, const std::string& subresource, Callback<Payload> done);
   void patch_raw(const ResourceType& type, const ObjectKey& key, Patch patch, Callback<Payload> done);

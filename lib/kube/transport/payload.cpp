@@ -2,6 +2,8 @@
 
 #include <optional>
 
+#include "lib/kube/types/fields.hpp"
+
 namespace pitcrew::kube {
 
 struct Payload::Body {
@@ -9,6 +11,8 @@ struct Payload::Body {
   std::optional<std::string> text;
   std::shared_ptr<const void> decoded;
   const std::type_info* decoded_type = nullptr;
+  std::string version;  // where only the decoded struct is left
+  bool reduced = false;
 };
 
 Payload Payload::of(Json json) {
@@ -27,6 +31,7 @@ Payload Payload::text(std::string text) {
 
 Result<const Json*> Payload::json() const {
   if (!body_) return Error(Code::kDataLoss, "the body is empty where JSON was expected");
+  if (body_->reduced) return Error(Code::kInternal, "only the decoded struct of this object was kept");
   if (!body_->json) {
     auto parsed = parse_json(*body_->text);
     if (!parsed) return Error(Code::kDataLoss, parsed.error().message);
@@ -37,9 +42,18 @@ Result<const Json*> Payload::json() const {
 
 const std::string& Payload::text() const {
   static const std::string kEmpty;
-  if (!body_) return kEmpty;
+  if (!body_ || body_->reduced) return kEmpty;
   if (!body_->text) body_->text = body_->json->dump(-1, ' ', false, Json::error_handler_t::replace);
   return *body_->text;
+}
+
+std::string Payload::resource_version() const {
+  std::string version;
+  if (body_ && body_->reduced) return body_->version;
+  auto tree = json();
+  if (!tree) return version;
+  if (const Json* metadata = fields::find(**tree, "metadata")) fields::read(*metadata, "resourceVersion", version);
+  return version;
 }
 
 Result<Json> Payload::take() && {
@@ -49,6 +63,13 @@ Result<Json> Payload::take() && {
   Json moved = std::move(*body_->json);
   body_.reset();
   return moved;
+}
+
+void Payload::let_go(const std::string& resource_version) const {
+  body_->json.reset();
+  body_->text.reset();
+  body_->version = resource_version;
+  body_->reduced = true;
 }
 
 std::shared_ptr<const void> Payload::decoded(const std::type_info& type) const {

@@ -28,6 +28,9 @@ struct Request {
   std::vector<std::pair<std::string, std::string>> query;
   Payload body;
   Duration timeout = seconds(30);  // for the whole answer; of a watch, for its opening
+  // Of a list or a watch, if set: transports that read from a network call it for each object as it comes (not for
+  // bookmarks and errors), so that nothing but what the caller decodes is kept; managedFields are then left out.
+  std::function<void(const Payload& object)> reduce;
 
   // The value of a query parameter, or "".
   const std::string& parameter(std::string_view name) const;

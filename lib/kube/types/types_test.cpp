@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
 
+#include "lib/kube/types/disruption_budget.hpp"
 #include "lib/kube/types/event.hpp"
 #include "lib/kube/types/lease.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
 #include "lib/kube/types/quantity.hpp"
+#include "lib/kube/types/resource_quota.hpp"
 
 namespace pitcrew::kube {
 namespace {
@@ -26,6 +28,26 @@ TEST(Quantity, reads_what_kubernetes_writes) {
   }
   EXPECT_EQ(format_quantity(8000), "8");
   EXPECT_EQ(format_quantity(1500), "1500m");
+}
+
+TEST(ResourceQuotaType, reads_what_the_quota_controller_has_counted) {
+  const auto quota = ResourceQuota::decode(json(R"({"kind":"ResourceQuota","metadata":{"name":"q"},
+    "spec":{"hard":{"pods":"9","requests.cpu":"8"},"scopes":["NotTerminating"]},
+    "status":{"used":{"pods":"2","requests.cpu":"1500m"}}})"));
+  ASSERT_TRUE(quota) << quota.error().message;
+  EXPECT_EQ(quota->hard, (Resources{{"pods", 9000}, {"requests.cpu", 8000}}));
+  EXPECT_EQ(quota->used, (Resources{{"pods", 2000}, {"requests.cpu", 1500}}));
+  EXPECT_EQ(quota->scopes, std::vector<std::string>{"NotTerminating"});
+  EXPECT_FALSE(quota->scope_selector);
+}
+
+TEST(DisruptionBudgetType, reads_numbers_and_percentages) {
+  const auto budget = DisruptionBudget::decode(json(R"({"kind":"PodDisruptionBudget","metadata":{"name":"b"},
+    "spec":{"minAvailable":"50%","maxUnavailable":0,"unhealthyPodEvictionPolicy":"AlwaysAllow"}})"));
+  ASSERT_TRUE(budget) << budget.error().message;
+  EXPECT_EQ(budget->min_available, "50%");
+  EXPECT_EQ(budget->max_unavailable, "0");
+  EXPECT_EQ(budget->unhealthy_eviction, "AlwaysAllow");
 }
 
 TEST(PodType, a_pod_comes_back_as_it_was_encoded) {

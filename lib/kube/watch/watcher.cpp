@@ -13,14 +13,6 @@ void add_scope(Request& request, const WatchScope& scope) {
   if (!scope.field_selector.empty()) request.query.emplace_back("fieldSelector", scope.field_selector);
 }
 
-std::string version_of(const Payload& object) {
-  std::string version;
-  auto tree = object.json();
-  if (!tree) return version;
-  if (const Json* metadata = fields::find(**tree, "metadata")) fields::read(*metadata, "resourceVersion", version);
-  return version;
-}
-
 }  // namespace
 
 std::optional<uint64_t> resource_version_number(const std::string& text) {
@@ -45,7 +37,11 @@ Watcher::~Watcher() = default;
 
 void Watcher::start() { step(Reflector::Started{}); }
 
-Request Watcher::request(Verb verb) const { return {.verb = verb, .type = type_, .key = {scope_.ns, ""}}; }
+Request Watcher::request(Verb verb) const {
+  Request request{.verb = verb, .type = type_, .key = {scope_.ns, ""}};
+  request.reduce = sink_.reduce;
+  return request;
+}
 
 void Watcher::step(const Reflector::Input& input, const Payload* object) {
   for (const Reflector::Action& action : reflector_.step(input, loop_.now(), random_.uniform())) {
@@ -130,7 +126,7 @@ void Watcher::on_watch_event(const WatchEvent& event) {
     log_.debug("watch failed", {{"error", input.error->message}});
   } else {
     ++(event.type == WatchEventType::kBookmark ? metrics_.bookmarks : metrics_.events);
-    input.resource_version = version_of(event.object);
+    input.resource_version = event.object.resource_version();
   }
   step(input, &event.object);
 }

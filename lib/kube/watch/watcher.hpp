@@ -39,6 +39,7 @@ class Watcher {
   struct Sink {
     std::function<void(std::vector<Payload> items)> on_list;  // everything there is, in the place of what was known
     std::function<void(WatchEventType type, const Payload& object)> on_event;  // kAdded, kModified or kDeleted
+    std::function<void(const Payload& object)> reduce = {};                    // Request::reduce
   };
 
   Watcher(Loop& loop, Transport& transport, ResourceType type, uint64_t seed, WatchScope scope,
