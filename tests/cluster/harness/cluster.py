@@ -33,6 +33,10 @@ int main() { signal(SIGINT, quit); signal(SIGTERM, quit); signal(SIGCHLD, reap);
 """
 
 
+class AlreadyUp(Failed):
+    """Another run's cluster is there; it is not ours to end."""
+
+
 class Cluster:
     DNS = "10.96.0.10"
 
@@ -43,7 +47,7 @@ class Cluster:
         self.switch = Switch(self.host)
         self.registry = f"{BRIDGE_ADDRESS}:{REGISTRY_PORT}"  # as the nodes call it
         self._facts = self.state / "cluster.json"
-        self.wire = HostWire(self.host, self._fact("wire", 0))
+        self.wire = HostWire(self.host, self._fact("wire", HostWire.BLOCKS[0][:-3] + "/30"))
         self.control = self._control()
 
     # Coming and going.
@@ -52,11 +56,11 @@ class Cluster:
         system.require_nodes()
         gobuild.build()
         if self.is_up():
-            raise Failed(f"a cluster is up in {self.state}: end it with tests/cluster/cluster down")
+            raise AlreadyUp(f"a cluster is up in {self.state}: end it with tests/cluster/cluster down")
         self.down()  # what a run that was killed may have left
         self.state.mkdir(parents=True)
-        self._remember(wire=HostWire.free_index(), nodes=nodes, simulated=simulated)
-        self.wire = HostWire(self.host, self._fact("wire", 0))
+        self._remember(wire=HostWire.free_network(), nodes=nodes, simulated=simulated)
+        self.wire = HostWire(self.host, self._fact("wire", HostWire.BLOCKS[0][:-3] + "/30"))
         self.control = self._control()
         (self.state / "shared").mkdir()
         (self.state / "shared").chmod(0o777)

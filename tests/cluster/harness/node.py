@@ -55,6 +55,9 @@ class Node:
     def stop_kubelet(self):
         self.cluster.daemons.stop(f"kubelet@{self.name}", signal.SIGKILL)
 
+    def kubelet_runs(self):
+        return self.cluster.daemons.pid(f"kubelet@{self.name}") is not None
+
     def is_ready(self):
         node = self.cluster.control.object(f"/api/v1/nodes/{self.name}")
         conditions = node["status"].get("conditions", []) if node else []

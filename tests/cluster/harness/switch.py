@@ -1,8 +1,12 @@
 """The wires between the machines, and what can be wrong with them.
 
-The control plane's machine holds a bridge; each node has one wire to it. Routes are fixed: each node's pods are behind
-the node's address.
+The control plane's machine holds a bridge; each node has one wire to it. Routes and hardware addresses are fixed: each
+node's pods are behind the node's address, and a node that is gone is silent as it is in a cloud's network, where nobody
+answers "no such host" for it.
 """
+
+import ipaddress
+import re
 
 from .process import Failed, quiet
 
@@ -16,35 +20,34 @@ class Switch:
         self.machine = machine  # where the bridge is
 
     def create(self):
-        self._ip("link", "add", "switch", "type", "bridge")
+        self._ip("link", "add", "switch", "address", _hardware(0), "type", "bridge")
         self._ip("address", "add", f"{BRIDGE_ADDRESS}/{BITS}", "dev", "switch")
         self._ip("link", "set", "switch", "up")
 
     def plug(self, node):
         """Makes the node's wire, with addresses and routes at both ends."""
         wire = self._wire(node)
-        # A fixed hardware address, so that nobody remembers the one before the power-cut.
-        self._ip("link", "add", wire, "type", "veth", "peer", "name", "eth0", "address", f"02:90:00:00:00:{10 + node.number:02x}",
-                 "netns", str(node.machine.init()))
+        self._ip("link", "add", wire, "type", "veth", "peer", "name", "eth0", "address", _hardware(node.number), "netns", str(node.machine.init()))
         self._ip("link", "set", wire, "master", "switch", "up")
+        self._ip("neighbour", "replace", node.address, "lladdr", _hardware(node.number), "nud", "permanent", "dev", "switch")
         self._ip("route", "replace", node.pods, "via", node.address)
         inside = node.machine.do
         inside("ip", "address", "add", f"{node.address}/{BITS}", "dev", "eth0")
         inside("ip", "link", "set", "eth0", "up")
         inside("ip", "route", "add", "default", "via", BRIDGE_ADDRESS)
         inside("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        inside("ip", "neighbour", "replace", BRIDGE_ADDRESS, "lladdr", _hardware(0), "nud", "permanent", "dev", "eth0")
         for other in node.cluster.nodes():
             if other.number != node.number:
+                inside("ip", "neighbour", "replace", other.address, "lladdr", _hardware(other.number), "nud", "permanent", "dev", "eth0")
                 inside("ip", "route", "replace", other.pods, "via", other.address)
-                if other.machine.is_on() and other.number < node.number:
-                    other.machine.do("ip", "route", "replace", node.pods, "via", node.address)
 
     def pull(self, node):
-        """The wire's end at the switch goes down: nothing leaves or reaches the node, and nothing is told so."""
-        self._ip("link", "set", self._wire(node), "down")
+        """The switch drops all that leaves or would reach the node; the node isn't told, as if a wire far away were cut."""
+        self._port(node, "disabled")
 
     def push(self, node):
-        self._ip("link", "set", self._wire(node), "up")
+        self._port(node, "forwarding")
 
     def unplug(self, node):
         try:
@@ -72,27 +75,40 @@ table ip {FAULTS} {{
     def _wire(node):
         return f"wire-{node.number}"
 
+    def _port(self, node, state):
+        number = {"disabled": "0", "forwarding": "3"}[state]
+        quiet(*self.machine.inside(["bridge", "link", "set", "dev", self._wire(node), "state", number], only_network=True))
+
     def _ip(self, *words):
         quiet(*self.machine.inside(["ip", *words], only_network=True))
 
 
+def _hardware(number):
+    return f"02:90:00:00:00:{number:02x}"
+
+
 class HostWire:
     """A wire between this machine and the switch's, so that kubectl and crane reach the cluster. Its two addresses are of
-    a block that is for documentation (192.0.2.0/24), which nobody routes; clusters side by side take different ones."""
+    a block that is for documentation, unless this machine uses it; clusters side by side take different ones."""
 
-    def __init__(self, machine, index):
+    BLOCKS = ("198.51.100.0/24", "203.0.113.0/24", "192.0.2.0/24")
+
+    def __init__(self, machine, network):
         self.machine = machine
-        self.name = f"pitcrew-{index}"
-        self.outside = f"192.0.2.{4 * index + 1}"
-        self.inside = f"192.0.2.{4 * index + 2}"
+        network = ipaddress.ip_network(network)
+        self.outside, self.inside = (str(address) for address in network.hosts())
+        self.name = f"pc{self.outside.replace('.', '')}"[:15]
 
     @classmethod
-    def free_index(cls):
-        taken = quiet("ip", "-o", "link")
-        for index in range(60):
-            if f" pitcrew-{index}" not in taken.replace("@", " ").replace(":", " "):
-                return index
-        raise Failed("60 clusters are up; end one with tests/cluster/cluster down")
+    def free_network(cls):
+        """Four addresses that this machine knows no route to but the default one."""
+        words = quiet("ip", "-4", "route", "show", "table", "all").split()
+        known = [ipaddress.ip_network(word, strict=False) for word in words if re.fullmatch(r"\d+\.\d+\.\d+\.\d+(/\d+)?", word)]
+        for block in cls.BLOCKS:
+            for network in ipaddress.ip_network(block).subnets(new_prefix=30):
+                if not any(network.overlaps(other) for other in known):
+                    return str(network)
+        raise Failed(f"this machine uses all of {' '.join(cls.BLOCKS)}; end a cluster with tests/cluster/cluster down")
 
     def create(self):
         quiet("ip", "link", "add", self.name, "type", "veth", "peer", "name", "host", "netns", self.machine.init())

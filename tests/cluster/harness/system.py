@@ -40,8 +40,8 @@ def require_nodes():
         "mounts of overlay file systems": ["unshare", "--mount", "sh", "-c",
                                            "mount -t tmpfs tmpfs /mnt && mkdir /mnt/l /mnt/u /mnt/w /mnt/m && "
                                            "mount -t overlay -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w overlay /mnt/m"],
-        "virtual wires": ["unshare", "--net", "ip", "link", "add", "a", "type", "veth", "peer", "name", "b"],
-        "bridges": ["unshare", "--net", "ip", "link", "add", "a", "type", "bridge"],
+        "virtual wires": ["unshare", "--net", "ip", "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"],
+        "bridges": ["unshare", "--net", "ip", "link", "add", "probe0", "type", "bridge"],
         "nftables": ["unshare", "--net", "nft", "add", "table", "ip", "probe"],
     }.items():
         done = subprocess.run(words, capture_output=True, text=True, env=dict(os.environ, PATH=path))

@@ -1,0 +1,182 @@
+"""What a scenario gets: a cluster with Pitcrew installed by helm, a namespace of its own, and the means to break things."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from . import pods
+from .config import ROOT, Failed
+from .jobs import TRAIN, Job
+from .process import quiet, say, until
+
+SYSTEM = "pitcrew-system"
+RELEASE = "pitcrew"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/pitcrew-operator"
+
+
+class World:
+    """One for each scenario. Class data is what all scenarios of a run share."""
+
+    images = {}
+    measured = []  # (what, seconds, limit) of the whole run, in order
+    _references = {}
+
+    def __init__(self, cluster, name):
+        self.cluster = cluster
+        self.namespace = name.replace("_", "-")[:40].strip("-")
+        self.shared = cluster.state / "shared" / self.namespace
+        # More than half of a node's processors, so that two pods of a job never share a node.
+        self.share = f"{int((os.cpu_count() or 1) * 1000 * 0.55)}m"
+
+    # Once for all scenarios.
+
+    @classmethod
+    def install(cls, cluster):
+        """Images into the cluster's registry, and the chart as a user installs it."""
+        with tempfile.TemporaryDirectory() as folder:
+            say("building images")
+            quiet(ROOT / "scripts" / "images", "--built", "--out", folder)
+            for name in ("operator", "launcher", "trainer"):
+                tag = (ROOT / "VERSION").read_text().strip()
+                cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
+        cls.upgrade(cluster)
+        say("the operator is installed")
+
+    @classmethod
+    def upgrade(cls, cluster, *settings):
+        words = [word for setting in (f"image.registry={cluster.registry}/pitcrew", *settings) for word in ("--set", setting)]
+        cluster.helm("upgrade", "--install", RELEASE, ROOT / "charts" / "pitcrew", "--namespace", SYSTEM, "--create-namespace", *words,
+                     "--wait", "--timeout", "150s")
+
+    # For each scenario.
+
+    def open(self):
+        """The namespace, under Pod Security "restricted", and the folder that all nodes share, as a claim in it."""
+        self.shared.mkdir(mode=0o777, parents=True, exist_ok=True)
+        self.shared.chmod(0o777)
+        text = self.shared / "text"
+        text.mkdir(exist_ok=True)
+        for file in sorted((ROOT / "docs").glob("*.md")):
+            shutil.copy(file, text)
+        levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+        volume = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "",
+                  "hostPath": {"path": str(self.shared), "type": "Directory"}, "persistentVolumeReclaimPolicy": "Retain",
+                  "claimRef": {"namespace": self.namespace, "name": "shared"}}
+        claim = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": self.namespace,
+                 "resources": {"requests": {"storage": "1Gi"}}}
+        self.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": levels}},
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": self.namespace}, "spec": volume},
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "shared", "namespace": self.namespace}, "spec": claim},
+        )
+        until("the default service account", lambda: self.cluster.control.object(f"/api/v1/namespaces/{self.namespace}/serviceaccounts/default"), 30)
+
+    def close(self):
+        """Everything whole again, and the scenario's objects gone: jobs first, as their owner would delete them."""
+        self.heal()
+        self.kubectl("delete", "trainingjobs.pitcrew.dev", "--all", "--timeout=90s")
+        until(f"the pods of {self.namespace} to be gone", lambda: not self.pods(), 90)
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--timeout=90s")
+        self.cluster.kubectl("delete", "persistentvolume", self.namespace, "--timeout=30s")
+
+    def heal(self):
+        if not self.cluster.control.answers():
+            self.cluster.start_apiserver()
+        for node in self.cluster.nodes():
+            if not node.machine.is_on():
+                node.boot()
+            self.cluster.switch.push(node)
+            self.cluster.switch.unblock(node)
+            if node.machine.is_on() and not node.kubelet_runs():
+                node.start_kubelet()
+        for node in self.cluster.nodes():
+            node.wait_ready(180)
+            self.cluster.kubectl("uncordon", node.name)
+        self.cluster.kubectl("rollout", "status", "deployment", "--namespace", SYSTEM, "--timeout=150s", seconds=180)
+
+    # Talking.
+
+    def kubectl(self, *words, **options):
+        return self.cluster.kubectl("--namespace", self.namespace, *words, **options)
+
+    def apply(self, *objects):
+        self.cluster.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+
+    def pods(self, selector="", namespace=None):
+        query = f"?labelSelector={selector}" if selector else ""
+        listed = self.cluster.control.object(f"/api/v1/namespaces/{namespace or self.namespace}/pods{query}")
+        if listed is None:
+            raise Failed(f"the pods of {namespace or self.namespace} can't be listed: the API server doesn't answer")
+        return listed["items"]
+
+    def job(self, name, **options):
+        return Job(self, name, **options)
+
+    # Training without Kubernetes: what any run must give, bit for bit.
+
+    def reference(self, steps):
+        if steps not in self._references:
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "train.yaml").write_text(json.dumps({**TRAIN, "steps": steps, "data": {"text": {"paths": [str(self.shared / "text")]}}}))
+                words = [ROOT / "build/release/bin/pitcrew-train", f"{folder}/train.yaml", "--set", f"checkpoint.path={folder}/checkpoints"]
+                done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+                if done.returncode != 0:
+                    raise Failed(f"training without Kubernetes failed: {done.stderr[-800:] or done.stdout[-800:]}")
+                lines = (json.loads(line) for line in (Path(folder) / "checkpoints/steps.jsonl").read_text().splitlines())
+                self._references[steps] = {line["step"]: line["bits"] for line in lines if "kind" not in line}
+        return self._references[steps]
+
+    def same_losses(self, job):
+        expected, found = self.reference(job.total_steps), job.losses()
+        if found != expected:
+            wrong = sorted(step for step in expected.keys() | found.keys() if expected.get(step) != found.get(step))
+            raise Failed(f"the losses of job {job.name} differ from an undisturbed run's in {len(wrong)} of {len(expected)} steps, first {wrong[:5]}")
+
+    def measure(self, what, seconds, limit):
+        """Prints a time, keeps it for the run's table, and fails above the limit."""
+        say(f"{what}: {seconds:.1f} s (limit {limit} s)")
+        self.measured.append((what, seconds, limit))
+        if seconds > limit:
+            raise Failed(f"{what} took {seconds:.1f} s, the limit is {limit} s")
+
+    def check(self, holds, what):
+        if not holds:
+            raise Failed(what)
+
+    # The operator.
+
+    def operators(self):
+        return [pod for pod in self.pods(namespace=SYSTEM) if "operator" in pod["metadata"]["name"]]
+
+    def leader(self):
+        """The leader's pod."""
+
+        def found():
+            lease = self.cluster.control.object(LEASE)
+            holder = lease["spec"].get("holderIdentity", "") if lease else ""
+            return next((pod for pod in self.operators() if pod["metadata"]["name"] == holder), None)
+
+        return until("an operator that leads", found, 60)
+
+    def wait_other_leader(self, than, seconds=60):
+        name = than["metadata"]["name"]
+
+        def found():
+            lease = self.cluster.control.object(LEASE)
+            holder = lease["spec"].get("holderIdentity", "") if lease else ""
+            return holder and holder != name
+
+        until(f"another leader than {name}", found, seconds)
+
+    # Breaking.
+
+    @staticmethod
+    def processes(pod, needle=""):
+        return pods.processes(pod["metadata"]["uid"], needle)
+
+    @staticmethod
+    def send(pod, needle, number):
+        return pods.send(pod["metadata"]["uid"], needle, number)
