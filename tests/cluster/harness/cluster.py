@@ -87,6 +87,7 @@ class Cluster:
         for node in self.nodes():
             node.cut_power(pull_wire=False)
         self.daemons.stop("kwok", signal.SIGKILL)
+        self.wire.remove()
         self.host.power_off()
         for name in self.daemons.names():
             self.daemons.stop(name, signal.SIGKILL)

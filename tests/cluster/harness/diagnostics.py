@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .process import say
 
-_OBJECTS = "trainingjobs.pitcrew.dev,pods,nodes,services,endpointslices,leases,persistentvolumeclaims,poddisruptionbudgets,configmaps"
+_OBJECTS = "pods,nodes,services,endpointslices,leases,persistentvolumeclaims,poddisruptionbudgets,configmaps,deployments"
 
 
 def dump(cluster, folder):
@@ -14,9 +14,10 @@ def dump(cluster, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _keep(cluster, folder / "objects.yaml", "get", _OBJECTS, "-A", "-o", "yaml")
-    _keep(cluster, folder / "overview.txt", "get", "trainingjobs.pitcrew.dev,pods,nodes", "-A", "-o", "wide")
+    _keep(cluster, folder / "jobs.yaml", "get", "trainingjobs.pitcrew.dev", "-A", "-o", "yaml")
+    _keep(cluster, folder / "overview.txt", "get", "pods,nodes", "-A", "-o", "wide")
     _keep(cluster, folder / "events.txt", "get", "events", "-A", "--sort-by=.metadata.creationTimestamp", "-o", "wide")
-    _keep(cluster, folder / "describe.txt", "describe", "trainingjobs.pitcrew.dev,pods", "-A")
+    _keep(cluster, folder / "describe.txt", "describe", "pods", "-A")
     for pod in (cluster.control.object("/api/v1/pods") or {}).get("items", []):
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:

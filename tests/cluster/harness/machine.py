@@ -73,7 +73,7 @@ class Machine:
     def _members(self):
         """Processes that are still in one of this machine's control groups."""
         members = []
-        for root in system.hierarchies():
+        for root in system.all_hierarchies():
             top = root / self.cgroup().lstrip("/")
             for file in [top / "cgroup.procs", *top.rglob("cgroup.procs")] if top.exists() else []:
                 try:

@@ -110,6 +110,10 @@ class HostWire:
                     return str(network)
         raise Failed(f"this machine uses all of {' '.join(cls.BLOCKS)}; end a cluster with tests/cluster/cluster down")
 
+    def remove(self):
+        if f" {self.name}@" in quiet("ip", "-o", "link"):
+            quiet("ip", "link", "delete", self.name, check=False)
+
     def create(self):
         quiet("ip", "link", "add", self.name, "type", "veth", "peer", "name", "host", "netns", self.machine.init())
         quiet("ip", "address", "add", f"{self.outside}/30", "dev", self.name)

@@ -21,6 +21,12 @@ def hierarchies():
     return [f for f in top.iterdir() if f.is_dir() and not f.is_symlink() and f.name != "unified" and (f / "cgroup.procs").exists()]
 
 
+def all_hierarchies():
+    """With the one that a machine with version 1 may have beside: runtimes leave groups in it too."""
+    unified = Path("/sys/fs/cgroup/unified")
+    return hierarchies() + ([unified] if (unified / "cgroup.procs").exists() else [])
+
+
 def require_nodes():
     """Raises NotRun where kubelets can't run here, with the reason."""
     if os.geteuid() != 0:
@@ -52,7 +58,7 @@ def require_nodes():
 def remove_cgroup(path):
     """Removes a control group and those below it where no process is in them. True when nothing is left."""
     left = False
-    for root in hierarchies():
+    for root in all_hierarchies():
         top = root / path.lstrip("/")
         if not top.exists():
             continue

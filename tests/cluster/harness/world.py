@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from . import pods
@@ -170,6 +171,24 @@ class World:
             return holder and holder != name
 
         until(f"another leader than {name}", found, seconds)
+
+    def lease_changed(self, than, seconds=60):
+        """Waits until somebody else renews the lease, or the same pod's next life does. Returns the time (time.monotonic())."""
+        before = self.cluster.control.object(LEASE)["spec"]
+        name = than["metadata"]["name"]
+
+        def changed():
+            lease = self.cluster.control.object(LEASE)
+            now = lease["spec"] if lease else before
+            later = now.get("renewTime") != before.get("renewTime") and now.get("leaseTransitions", 0) != before.get("leaseTransitions", 0)
+            return time.monotonic() if later else None
+
+        return until(f"a renewal of the lease after {name}'s end", changed, seconds, 0.05)
+
+    def objects(self):
+        """Names of everything in the namespace that a job could leave behind."""
+        kinds = "pods,services,endpointslices,configmaps,secrets,poddisruptionbudgets,serviceaccounts,roles,rolebindings,trainingjobs"
+        return sorted(self.kubectl("get", kinds, "-o", "name").split())
 
     # Breaking.
 
