@@ -1,0 +1,65 @@
+{{- define "pitcrew.name" -}}
+{{- if contains "pitcrew" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-pitcrew" (.Release.Name | trunc 32 | trimSuffix "-") }}{{ end }}
+{{- end }}
+
+{{- define "pitcrew.operator" -}}
+{{ include "pitcrew.name" . }}-operator
+{{- end }}
+
+{{- define "pitcrew.serviceAccount" -}}
+{{- with .Values.operator.serviceAccount }}{{ .name | default (ternary (include "pitcrew.operator" $) "default" .create) }}{{ end }}
+{{- end }}
+
+{{- define "pitcrew.labels" -}}
+app.kubernetes.io/name: pitcrew
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "pitcrew.operator.selector" -}}
+app.kubernetes.io/name: pitcrew
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{/* The reference of an image: (list . imageValues) */}}
+{{- define "pitcrew.image" -}}
+{{- $root := index . 0 }}{{ $image := index . 1 }}
+{{- $registry := $root.Values.image.registry }}
+{{- if not $registry }}
+{{- fail "image.registry is not set. Push Pitcrew's images with `scripts/images --push REGISTRY` and give the same REGISTRY: --set image.registry=REGISTRY" }}
+{{- end }}
+{{- $name := printf "%s/%s" (trimSuffix "/" $registry) $image.repository }}
+{{- if $image.digest }}{{ $name }}@{{ $image.digest }}{{ else }}{{ $name }}:{{ $image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* What the operator may do with namespaced objects where its jobs are. */}}
+{{- define "pitcrew.operator.rules" -}}
+# Jobs: read, their status written, deleted when their ttlAfterFinished is over. finalizers: their pods block their deletion.
+- apiGroups: [pitcrew.dev]
+  resources: [trainingjobs]
+  verbs: [get, list, watch, delete]
+- apiGroups: [pitcrew.dev]
+  resources: [trainingjobs/status, trainingjobs/finalizers]
+  verbs: [update]
+# Pods: created and deleted; patched to show launchers a new channel.json. All are read, to know what room nodes have.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, create, patch, delete]
+# Room within quotas, before the first pod of a gang is created.
+- apiGroups: [""]
+  resources: [resourcequotas]
+  verbs: [list, watch]
+# One budget for each job, so that a drain asks first; deleted with its job.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch, create]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
