@@ -64,7 +64,8 @@ void Judge::note(Mark& mark, const page::LineCopy& line, Instant now) {
   const bool other_phase = first || line.phase != mark.phase;
   if (!other_phase && line.step > mark.step) {
     if (line.phase == Phase::kTraining && mark.whole_step) {
-      rhythm_.step_took((now - mark.progressed) / static_cast<int64_t>(line.step.value - mark.step.value));
+      const uint64_t steps = line.step.value - mark.step.value;
+      rhythm_.step_took((now - mark.progressed) / static_cast<int64_t>(steps), steps);
     }
     mark.progressed = now;
     mark.whole_step = true;

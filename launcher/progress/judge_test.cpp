@@ -123,6 +123,13 @@ TEST(Judge, a_hang_of_a_learned_job_is_found_soon_after_the_floor) {
   EXPECT_EQ(pod.stall->step, Step(40));
 }
 
+TEST(Judge, short_steps_are_learned_by_their_number_not_by_the_looks_that_saw_them) {
+  Pod pod(2);
+  pod.all(Phase::kTraining).train(200, milliseconds(10)).pass(minutes(5));
+  ASSERT_TRUE(pod.stall);
+  EXPECT_LE(seconds_of(pod.stall), 11);
+}
+
 TEST(Judge, the_limit_follows_the_jobs_own_steps) {
   struct Row {
     Duration step;

@@ -18,15 +18,16 @@ bool has_own_limit(page::Phase phase) { return phase == page::Phase::kEvaluating
 
 }  // namespace
 
-void Rhythm::step_took(Duration time) {
-  const double value = to_seconds(time);
+void Rhythm::step_took(Duration mean, uint64_t steps) {
+  const double value = to_seconds(mean);
   if (!(value > 0)) return;
-  if (steps_.size() < kRing) {
-    steps_.push_back(value);
+  if (means_.size() < kRing) {
+    means_.push_back(value);
   } else {
-    steps_[steps_seen_ % kRing] = value;
+    means_[means_seen_ % kRing] = value;
   }
-  ++steps_seen_;
+  ++means_seen_;
+  steps_seen_ += steps;
 }
 
 void Rhythm::was_quiet(Duration time) { longest_quiet_ = std::max(longest_quiet_, to_seconds(time)); }
@@ -42,7 +43,7 @@ void Rhythm::rate_was(double steps_per_second) { best_rate_ = std::max(best_rate
 
 std::optional<Duration> Rhythm::step_limit(Duration floor) const {
   if (steps_seen_ < kEnough) return std::nullopt;
-  std::vector<double> sorted = steps_;
+  std::vector<double> sorted = means_;
   std::sort(sorted.begin(), sorted.end());
   const double high = sorted[static_cast<size_t>(std::ceil(0.95 * static_cast<double>(sorted.size()))) - 1];
   return std::max(floor, from_seconds(std::max(kFactor * high, kLongestFactor * sorted.back())));
@@ -74,8 +75,9 @@ const Rhythm::Judged* Rhythm::find_judged(Step step, page::Phase phase) const {
 }
 
 std::string Rhythm::save() const {
-  Json json{{"steps", steps_},
-            {"seen", steps_seen_},
+  Json json{{"means", means_},
+            {"seen", means_seen_},
+            {"steps", steps_seen_},
             {"quiet", longest_quiet_},
             {"best", best_rate_},
             {"evaluating", {evaluating_.count, evaluating_.longest.count()}},
@@ -92,8 +94,9 @@ Rhythm Rhythm::load(std::string_view text) {
   if (!json || !json->is_object()) return {};
   try {
     Rhythm rhythm;
-    rhythm.steps_ = json->at("steps").get<std::vector<double>>();
-    rhythm.steps_seen_ = json->at("seen").get<uint64_t>();
+    rhythm.means_ = json->at("means").get<std::vector<double>>();
+    rhythm.means_seen_ = json->at("seen").get<uint64_t>();
+    rhythm.steps_seen_ = json->at("steps").get<uint64_t>();
     rhythm.longest_quiet_ = json->at("quiet").get<double>();
     rhythm.best_rate_ = json->at("best").get<double>();
     const auto read = [&](const char* key, Longest& longest) {
@@ -106,7 +109,7 @@ Rhythm Rhythm::load(std::string_view text) {
       rhythm.judged({Step(stall.at(0).get<uint64_t>()), static_cast<page::Phase>(stall.at(1).get<int>()),
                      Duration(stall.at(2).get<int64_t>())});
     }
-    if (rhythm.steps_.size() > kRing || rhythm.steps_seen_ < rhythm.steps_.size()) return {};
+    if (rhythm.means_.size() > kRing || rhythm.means_seen_ < rhythm.means_.size()) return {};
     return rhythm;
   } catch (const Json::exception&) {
     return {};

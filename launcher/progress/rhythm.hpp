@@ -15,15 +15,15 @@ namespace pitcrew::launcher {
 // that the second epoch is judged as well as the first. A value; not thread-safe.
 class Rhythm {
  public:
-  // How long one step took: the mean of those between two looks.
-  void step_took(Duration time);
+  // How long one step took: the mean of the `steps` that ended between two looks.
+  void step_took(Duration mean, uint64_t steps = 1);
   // The longest time for which a training rank's line stood still and then moved again.
   void was_quiet(Duration time);
   void phase_took(page::Phase phase, Duration time);  // evaluating and saving
   void rate_was(double steps_per_second);
 
-  // How long a training rank may go without finishing a step: five times the high quantile (95 %) of the last 128 step
-  // times, twice the longest of them, and never less than the floor. Unset before `kEnough` steps are known.
+  // How long a training rank may go without finishing a step: five times the high quantile (95 %) of the last 128 means
+  // of step times, twice the longest of them, and never less than the floor. Unset before `kEnough` steps are known.
   std::optional<Duration> step_limit(Duration floor) const;
   // How long a training rank's line may stand still altogether. It is tighter than step_limit() where ranks show their
   // collectives inside a long step; unset before 32 steps are known.
@@ -53,7 +53,8 @@ class Rhythm {
   };
   Longest& longest_of(page::Phase phase) { return phase == page::Phase::kSaving ? saving_ : evaluating_; }
 
-  std::vector<double> steps_;  // seconds, a ring
+  std::vector<double> means_;  // seconds, a ring
+  uint64_t means_seen_ = 0;
   uint64_t steps_seen_ = 0;
   double longest_quiet_ = 0;
   double best_rate_ = 0;
