@@ -69,7 +69,7 @@ class Cluster:
         self.wire.create()
         self.control.create()
         self.control.start()
-        self.host.start("registry", [program("registry"), "serve", f"--address=0.0.0.0:{REGISTRY_PORT}"])
+        self.host.start("registry", [program("crane"), "registry", "serve", f"--address=0.0.0.0:{REGISTRY_PORT}"])
         say(f"the control plane is up ({gobuild.KUBERNETES})")
         for node in self.nodes():
             node.boot()

@@ -59,7 +59,7 @@ COMPONENTS = {
             "crane",
             PINS["CRANE"],
             "github.com/google/go-containerregistry",
-            {n: f"github.com/google/go-containerregistry/cmd/{n}" for n in ("crane", "registry")},
+            {"crane": "github.com/google/go-containerregistry/cmd/crane"},
         ),
         Component("kwok", PINS["KWOK"], "sigs.k8s.io/kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     )
@@ -99,6 +99,9 @@ def build(names=None):
         _say(f"building {len(wanted)} programs from Go modules, once (about 10 minutes on 2 cores): {' '.join(wanted)}")
         for component in COMPONENTS.values():
             _build_component(component, [p for p in component.missing() if p in wanted], environment)
+        if not missing():
+            # Sources and compiled packages are 6 GB, and needed again only when a version changes.
+            shutil.rmtree(CACHE / "go", ignore_errors=True)
 
 
 def _say(text):
