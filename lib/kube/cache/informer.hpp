@@ -42,6 +42,8 @@ class Informer {
 
   // Before start(). An object that is deleted and created again under its name is told as a delete and an add.
   void add_handler(Handler handler) { handlers_.push_back(std::move(handler)); }
+  // Before start(). What is stored and told in an object's place, with the same key, UID and version: less of it.
+  void set_transform(std::function<Entry(const Entry& object)> transform) { transform_ = std::move(transform); }
   void add_index(const std::string& name, typename Store<T>::IndexFunction function) {
     store_.add_index(name, std::move(function));
   }
@@ -57,7 +59,7 @@ class Informer {
   // What isn't a T (a broken or foreign object) is dropped and logged, never stored.
   Entry decode(const Payload& payload) {
     auto object = payload.as<T>();
-    if (object) return *std::move(object);
+    if (object) return transform_ ? transform_(*object) : *std::move(object);
     watcher_.count_undecodable();
     log_.warning("dropping an object that can't be decoded", {{"error", object.error().message}});
     return nullptr;
@@ -127,6 +129,7 @@ class Informer {
 
   Logger log_;
   Store<T> store_;
+  std::function<Entry(const Entry&)> transform_;
   std::vector<Handler> handlers_;
   bool synced_ = false;
   Watcher watcher_;
