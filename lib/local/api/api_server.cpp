@@ -94,6 +94,8 @@ class ApiServer::Impl {
     core("ConfigMap", "configmaps", false);
     core("Service", "services", true);
     core("ServiceAccount", "serviceaccounts", false);
+    core("ResourceQuota", "resourcequotas", true);
+    add({"discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true}, {false, {}});
     add({"scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", false}, {false, {}});
     add({"policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true}, {true, {}});
     add({"authentication.k8s.io", "v1", "TokenReview", "tokenreviews", false}, {false, {}});

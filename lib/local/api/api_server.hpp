@@ -39,7 +39,7 @@ struct Change {
 //
 // Lives on a Loop; time comes from it. Requests are answered at once; MemoryTransport puts it behind the loop.
 // Registered from the start: pods, nodes, leases, events, secrets, configmaps, services, priorityclasses,
-// poddisruptionbudgets, serviceaccounts, tokenreviews.
+// poddisruptionbudgets, serviceaccounts, resourcequotas, endpointslices, tokenreviews.
 class ApiServer {
  public:
   // Changes the object (defaults) or refuses it. `old` is null for a create. Not called for status updates and deletes.
