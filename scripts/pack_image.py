@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--compression", choices=("gzip", "zstd"), default="gzip")
     arguments = parser.parse_args()
     if not arguments.program.exists():
-        raise SystemExit(f"error: {arguments.program} is not built: leave --built away")
+        raise SystemExit(f"error: {arguments.program} is not there: leave --programs away, so that it is built")
     image = image_of(arguments.kind, arguments.program)
     commit = output("git", "rev-parse", "HEAD")
     changed = output("git", "status", "--porcelain", "--untracked-files=no")

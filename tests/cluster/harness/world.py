@@ -13,6 +13,7 @@ from .config import ROOT, Failed
 from .jobs import TRAIN, Job
 from .process import quiet, say, until
 
+PROGRAMS = Path(os.environ.get("PITCREW_PROGRAMS") or ROOT / "build" / "release" / "bin")
 SYSTEM = "pitcrew-system"
 RELEASE = "pitcrew"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/pitcrew-operator"
@@ -39,7 +40,7 @@ class World:
         """Images into the cluster's registry, and the chart as a user installs it."""
         with tempfile.TemporaryDirectory() as folder:
             say("building images")
-            quiet(ROOT / "scripts" / "images", "--built", "--out", folder)
+            quiet(ROOT / "scripts" / "images", "--programs", PROGRAMS, "--out", folder)
             for name in ("operator", "launcher", "trainer"):
                 tag = (ROOT / "VERSION").read_text().strip()
                 cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
@@ -122,7 +123,7 @@ class World:
         if steps not in self._references:
             with tempfile.TemporaryDirectory() as folder:
                 (Path(folder) / "train.yaml").write_text(json.dumps({**TRAIN, "steps": steps, "data": {"text": {"paths": [str(self.shared / "text")]}}}))
-                words = [ROOT / "build/release/bin/pitcrew-train", f"{folder}/train.yaml", "--set", f"checkpoint.path={folder}/checkpoints"]
+                words = [PROGRAMS / "pitcrew-train", f"{folder}/train.yaml", "--set", f"checkpoint.path={folder}/checkpoints"]
                 done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
                 if done.returncode != 0:
                     raise Failed(f"training without Kubernetes failed: {done.stderr[-800:] or done.stdout[-800:]}")
