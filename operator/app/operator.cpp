@@ -2,6 +2,7 @@
 
 #include "lib/kube/runtime/leader_elector.hpp"
 #include "operator/app/reconciler.hpp"
+#include "operator/execute/pod_trim.hpp"
 
 namespace pitcrew::control {
 namespace {
@@ -14,6 +15,13 @@ kube::WatchScope scope_of(const OperatorSettings& settings) {
   return scope;
 }
 
+// Of everybody's budgets only ours.
+kube::WatchScope budget_scope(const OperatorSettings& settings) {
+  kube::WatchScope scope = scope_of(settings);
+  scope.label_selector = std::string(api::label::kManagedBy) + "=pitcrew";
+  return scope;
+}
+
 kube::LeaderElectionSettings election_settings(const OperatorSettings& settings) {
   kube::LeaderElectionSettings made;
   made.lease = {settings.ns, settings.lease_name};
@@ -21,6 +29,13 @@ kube::LeaderElectionSettings election_settings(const OperatorSettings& settings)
   made.lease_duration = settings.lease_duration;
   made.renew_deadline = settings.renew_deadline;
   made.retry_period = settings.retry_period;
+  return made;
+}
+
+kube::ClientSettings review_settings(const OperatorSettings& settings) {
+  kube::ClientSettings made;
+  made.rate = settings.token_reviews_per_second;
+  made.burst = 2 * settings.token_reviews_per_second;
   return made;
 }
 
@@ -47,6 +62,9 @@ Status OperatorSettings::validate() const {
   if (workers == 0 || create_batch_limit == 0) {
     return Error(Code::kInvalidArgument, "operator: `workers` and `create_batch_limit` must be at least 1");
   }
+  if (requests_per_second <= 0 || request_burst <= 0 || token_reviews_per_second <= 0) {
+    return Error(Code::kInvalidArgument, "operator: requests and token reviews a second must be above 0");
+  }
   return election_settings(*this).validate();
 }
 
@@ -63,16 +81,27 @@ class Operator::Impl {
         jobs_(loop, transport, random_(), scope_of(settings_), {}, log_),
         pods_(loop, transport, random_(), {}, {}, log_),
         nodes_(loop, transport, random_(), {}, {}, log_),
-        review_client_(loop, transport, random_()),
-        auth_(loop, review_client_, [this](const ObjectKey& key) { return pods_.store().get(key); }),
+        quotas_(loop, transport, random_(), scope_of(settings_), {}, log_),
+        budgets_(loop, transport, random_(), budget_scope(settings_), {}, log_),
+        review_client_(loop, transport, random_(), review_settings(settings_)),
+        auth_(
+            loop, review_client_, [this](const ObjectKey& key) { return pods_.store().get(key); },
+            [this](const std::string& uid) -> std::optional<ObjectKey> {
+              const auto key = keys_.find(uid);
+              if (key == keys_.end()) return std::nullopt;
+              return key->second;
+            }),
         hub_(loop, channel, auth_, {}, hub_callbacks(), log_),
         snapshots_(jobs_.store(), pods_.store(), hub_, {settings_.launcher_image}),
         alive_(std::make_shared<bool>(true)) {
+    pods_.set_transform(trim_pod);
     pods_.add_index(kByController, kube::index_by_controller_uid<kube::Pod>());
     pods_.add_index(kByNode, kube::index_by_node<kube::Pod>());
     watch_jobs();
     watch_pods();
     watch_nodes();
+    watch_quotas();
+    watch_budgets();
     stand(Term(0));
   }
 
@@ -82,6 +111,8 @@ class Operator::Impl {
     jobs_.start();
     pods_.start();
     nodes_.start();
+    quotas_.start();
+    budgets_.start();
     hub_.start();
     elector_->start();
   }
@@ -99,8 +130,24 @@ class Operator::Impl {
 
   bool leading() const { return reconciler_ != nullptr && elector_->leading(); }
   uint64_t term() const { return elector_->term().value; }
-  bool ready() const { return !stopping_ && jobs_.synced() && pods_.synced() && nodes_.synced(); }
+  bool ready() const {
+    return !stopping_ && jobs_.synced() && pods_.synced() && nodes_.synced() && quotas_.synced() && budgets_.synced();
+  }
   size_t queue_depth() const { return reconciler_ ? reconciler_->depth() : 0; }
+  OperatorNumbers numbers() const {
+    OperatorNumbers numbers;
+    if (reconciler_) reconciler_->fill(numbers);
+    numbers.channel = hub_.metrics();
+    numbers.sessions = hub_.sessions();
+    numbers.token_reviews = auth_.reviews();
+    numbers.jobs = jobs_.store().size();
+    numbers.pods = pods_.store().size();
+    numbers.nodes = nodes_.store().size();
+    return numbers;
+  }
+  void for_each_job(const std::function<void(const api::TrainingJob&)>& function) const {
+    jobs_.store().for_each([&](const JobInformer::Entry& job) { function(*job); });
+  }
 
  private:
   static constexpr char kByNode[] = "node";
@@ -196,6 +243,33 @@ class Operator::Impl {
     nodes_.add_handler(std::move(handler));
   }
 
+  void watch_quotas() {
+    const auto seen = [this](const ObjectKey& key, const QuotaInformer::Entry& quota) {
+      snapshots_.quota_changed(key, quota);
+      if (reconciler_) reconciler_->enqueue_waiting();
+    };
+    QuotaInformer::Handler handler;
+    handler.on_add = [seen](const QuotaInformer::Entry& quota, bool) { seen(quota->metadata.key(), quota); };
+    handler.on_update = [seen](const QuotaInformer::Entry&, const QuotaInformer::Entry& now) {
+      seen(now->metadata.key(), now);
+    };
+    handler.on_delete = [seen](const QuotaInformer::Entry& last, bool) { seen(last->metadata.key(), nullptr); };
+    quotas_.add_handler(std::move(handler));
+  }
+
+  void watch_budgets() {
+    const auto seen = [this](const kube::DisruptionBudget& budget, bool gone) {
+      snapshots_.budget_changed(budget, gone);
+      const OwnerReference* owner = budget.metadata.controller();
+      if (!reconciler_ || owner == nullptr) return;
+      if (const auto key = keys_.find(owner->uid); key != keys_.end()) reconciler_->budget_seen(key->second, budget);
+    };
+    BudgetInformer::Handler handler;
+    handler.on_add = [seen](const BudgetInformer::Entry& budget, bool) { seen(*budget, false); };
+    handler.on_delete = [seen](const BudgetInformer::Entry& last, bool) { seen(*last, true); };
+    budgets_.add_handler(std::move(handler));
+  }
+
   void node_seen(const std::string& node) {
     if (!reconciler_) return;
     for (const auto& pod : pods_.store().by_index(kByNode, node)) {
@@ -213,17 +287,20 @@ class Operator::Impl {
     jobs_.doubt();
     pods_.doubt();
     nodes_.doubt();
+    quotas_.doubt();
+    budgets_.doubt();
     hub_.lead(term);
-    const ReconcilerWorld world{loop_, transport_, jobs_, pods_, nodes_, hub_, snapshots_};
+    const ReconcilerWorld world{loop_, transport_, jobs_, pods_, nodes_, quotas_, budgets_, hub_, snapshots_};
     const auto may_act = [this, term] { return elector_->leading() && elector_->term() == term; };
     reconciler_ = std::make_unique<Reconciler>(world, settings_, hooks_, term, may_act, random_.split(), log_);
     reconciler_->start();
     if (hooks_.leadership) hooks_.leadership(true, term.value);
   }
 
-  void lost(const std::string&) {
+  void lost(const std::string& reason) {
     step_down();
-    if (stopping_) release();
+    if (stopping_) return release();
+    if (hooks_.lease_lost) hooks_.lease_lost(reason);
   }
 
   void step_down() {
@@ -251,7 +328,8 @@ class Operator::Impl {
   // An elector stands once; after a release another takes its place.
   void stand(Term above) {
     elector_ = std::make_unique<kube::LeaderElector>(
-        loop_, transport_, random_(), election_settings(settings_),
+        loop_, settings_.lease_transport != nullptr ? *settings_.lease_transport : transport_, random_(),
+        election_settings(settings_),
         kube::LeaderElector::Callbacks{[this](Term term) { lead(term); },
                                        [this](const std::string& reason) { lost(reason); }},
         log_);
@@ -283,6 +361,8 @@ class Operator::Impl {
   JobInformer jobs_;
   PodInformer pods_;
   NodeInformer nodes_;
+  QuotaInformer quotas_;
+  BudgetInformer budgets_;
   kube::Client review_client_;
   SessionAuth auth_;
   ChannelHub hub_;
@@ -309,5 +389,9 @@ bool Operator::leading() const { return impl_->leading(); }
 uint64_t Operator::term() const { return impl_->term(); }
 bool Operator::ready() const { return impl_->ready(); }
 size_t Operator::queue_depth() const { return impl_->queue_depth(); }
+OperatorNumbers Operator::numbers() const { return impl_->numbers(); }
+void Operator::for_each_job(const std::function<void(const api::TrainingJob& job)>& function) const {
+  impl_->for_each_job(function);
+}
 
 }  // namespace pitcrew::control

@@ -8,11 +8,11 @@
 #include "lib/base/log.hpp"
 #include "lib/base/loop.hpp"
 #include "lib/base/random.hpp"
+#include "lib/kube/client/client.hpp"
+#include "lib/kube/runtime/controller.hpp"
+#include "lib/kube/runtime/event_recorder.hpp"
+#include "operator/channel/channel_hub.hpp"
 #include "operator/channel/channel_server.hpp"
-
-namespace pitcrew::kube {
-class Transport;
-}
 
 namespace pitcrew::control {
 
@@ -32,18 +32,47 @@ struct OperatorSettings {
   uint32_t create_batch_limit = 64;
   // Progress alone is written so often a second at most, over all jobs; changes that matter are not held back.
   double quiet_writes_per_second = 20;
+  // To the API server. The lease's client and the token reviews' have limits of their own, so that neither a busy
+  // reconcile nor a herd of launchers starves the others.
+  double requests_per_second = 200;
+  double request_burst = 400;
+  double token_reviews_per_second = 500;
+  // The lease's own way to the API server, which outlives the operator; null: the one of everything else.
+  kube::Transport* lease_transport = nullptr;
   Status validate() const;
 };
 
 // What whoever embeds the operator may want to hear. Called on the loop; every one may be empty.
 struct OperatorHooks {
   std::function<void(bool leading, uint64_t term)> leadership;
+  // The lease was lost, not given back: somebody else may lead already. After `leadership(false)`.
+  std::function<void(const std::string& reason)> lease_lost;
   // A job's status was written: what a live view shows.
   std::function<void(const api::TrainingJob& job)> status_written;
+  // A recovery is over: training has gone on, or the job has failed of it.
+  std::function<void(const api::Recovery& recovery)> recovered;
   // A launcher's message was accepted.
   std::function<void(const ObjectKey& job, const api::channel::FromLauncher& message)> launcher_message;
   // A counter to add to, by its metric's name: "pitcrew_reconciles_total" and so on.
   std::function<void(std::string_view name, double amount)> count;
+};
+
+// What metrics are made of, at one moment. What belongs to a leadership is zero without one.
+struct OperatorNumbers {
+  size_t queued = 0;      // keys that are ready,
+  size_t waiting = 0;     // that wait for their time,
+  size_t processing = 0;  // and that are being worked on
+  Duration longest_running{0};
+  kube::WorkQueueMetrics queue;
+  kube::ControllerMetrics reconciles;
+  kube::ClientMetrics requests;
+  kube::EventMetrics events;
+  ChannelHubMetrics channel;
+  size_t sessions = 0;
+  uint64_t token_reviews = 0;
+  size_t jobs = 0;  // in the caches
+  size_t pods = 0;
+  size_t nodes = 0;
 };
 
 // The operator: caches of TrainingJobs, pods and nodes, leader election, the control channel, and the reconciler that
@@ -73,6 +102,8 @@ class Operator {
   bool ready() const;
   // Keys waiting or in work: 0 in a quiet world.
   size_t queue_depth() const;
+  OperatorNumbers numbers() const;
+  void for_each_job(const std::function<void(const api::TrainingJob& job)>& function) const;
 
  private:
   class Impl;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/decide/decide.hpp"
+#include "operator/execute/pod_trim.hpp"
 
 namespace pitcrew::control {
 namespace {
@@ -25,6 +26,15 @@ kube::EventRecorderSettings event_settings(const OperatorSettings& settings) {
   return made;
 }
 
+kube::ClientSettings client_settings(const OperatorSettings& settings) {
+  kube::ClientSettings made;
+  made.rate = settings.requests_per_second;
+  made.burst = settings.request_burst;
+  return made;
+}
+
+bool over(const api::Recovery& recovery) { return recovery.first_step || recovery.rung == api::Rung::kFailed; }
+
 // Only numbers that people watch differ: no phase, epoch, pod or record of what happened.
 bool only_progress(const api::TrainingJobStatus& before, api::TrainingJobStatus after) {
   if (before.checkpoint.durable_step != after.checkpoint.durable_step) return false;
@@ -45,12 +55,14 @@ Reconciler::Reconciler(ReconcilerWorld world, const OperatorSettings& settings, 
       may_act_(std::move(may_act)),
       log_(log.with({{"term", term.value}})),
       channel_json_(api::channel::encode(world.channel.config())),
-      client_(world.loop, world.transport, random()),
+      channel_mark_(channel_mark(channel_json_)),
+      client_(world.loop, world.transport, random(), client_settings(settings)),
       events_(world.loop, client_, random(), event_settings(settings), log_),
       expectations_(world.loop),
       executor_(client_, events_, expectations_,
                 ExecutorSettings{{settings.launcher_image}, settings.create_batch_limit, settings.epoch_secret},
                 ExecutorHooks{may_act_, [this](const ObjectKey& pod) { return world_.pods.store().get(pod); },
+                              [this](const std::string& job_uid) { return world_.snapshots.has_budget(job_uid); },
                               [this](const std::string& pod_uid, const api::channel::ToLauncher& message) {
                                 return world_.channel.send(pod_uid, message);
                               },
@@ -60,7 +72,10 @@ Reconciler::Reconciler(ReconcilerWorld world, const OperatorSettings& settings, 
       controller_(
           world.loop, controller_settings(settings),
           [this](const ObjectKey& key, Done done) { reconcile(key, std::move(done)); }, log_) {
-  controller_.wait_for([this] { return world_.jobs.synced() && world_.pods.synced() && world_.nodes.synced(); });
+  controller_.wait_for([this] {
+    return world_.jobs.synced() && world_.pods.synced() && world_.nodes.synced() && world_.quotas.synced() &&
+           world_.budgets.synced();
+  });
 }
 
 void Reconciler::start() {
@@ -74,6 +89,7 @@ void Reconciler::stop(std::function<void()> done) {
 
 void Reconciler::enqueue_all(int priority) {
   channel_json_ = api::channel::encode(world_.channel.config());
+  channel_mark_ = channel_mark(channel_json_);
   world_.jobs.store().for_each([&](const JobPtr& job) { controller_.enqueue(job->metadata.key(), priority); });
 }
 
@@ -85,6 +101,11 @@ void Reconciler::pod_seen(const ObjectKey& job, const kube::Pod& pod, bool gone)
   expectations_.observed(job, pod.metadata.name);
   if (gone || pod.deleting()) expectations_.observed(job, pod.metadata.uid);
   controller_.enqueue(job, gone || pod.ended() || pod.deleting() ? kube::priority::kUrgent : kube::priority::kNormal);
+}
+
+void Reconciler::budget_seen(const ObjectKey& job, const kube::DisruptionBudget& budget) {
+  expectations_.observed(job, budget.metadata.name);
+  controller_.enqueue(job);
 }
 
 void Reconciler::job_gone(const api::TrainingJob& job) {
@@ -103,6 +124,29 @@ bool Reconciler::own_write(const api::TrainingJob& job) const {
 }
 
 size_t Reconciler::depth() const { return controller_.queue().depth() + controller_.queue().processing(); }
+
+void Reconciler::fill(OperatorNumbers& numbers) const {
+  const kube::WorkQueue& queue = controller_.queue();
+  numbers.queued = queue.depth();
+  numbers.waiting = queue.waiting();
+  numbers.processing = queue.processing();
+  numbers.longest_running = queue.longest_running();
+  numbers.queue = queue.metrics();
+  numbers.reconciles = controller_.metrics();
+  numbers.requests = client_.metrics();
+  numbers.events = events_.metrics();
+}
+
+void Reconciler::tell_recovered(const api::TrainingJobStatus& before, const api::TrainingJobStatus& after) const {
+  if (!hooks_.recovered) return;
+  for (const api::Recovery& recovery : after.recoveries) {
+    if (!over(recovery)) continue;
+    const bool told = std::any_of(before.recoveries.begin(), before.recoveries.end(), [&](const api::Recovery& other) {
+      return over(other) && other.happened == recovery.happened && other.epoch == recovery.epoch;
+    });
+    if (!told) hooks_.recovered(recovery);
+  }
+}
 
 void Reconciler::count(std::string_view name, double amount) const {
   if (hooks_.count) hooks_.count(name, amount);
@@ -204,7 +248,7 @@ void Reconciler::act(const ObjectKey& key, const JobPtr& job, Plan plan, Done do
     done(kube::Reconciled::again_after(std::max(Duration(0), *wake - world_.loop.now())));
   };
   if (!plan.acts() && plan.events.empty()) return rest();
-  executor_.execute(job, std::move(plan), [this, key, rest, done](Result<Executor::Outcome> outcome) {
+  executor_.execute(job, std::move(plan), [this, key, job, rest, done](Result<Executor::Outcome> outcome) {
     if (!outcome) {
       if (outcome.error().code == Code::kCancelled) return done(kube::Reconciled::done());
       count("pitcrew_reconcile_errors_total");
@@ -217,6 +261,7 @@ void Reconciler::act(const ObjectKey& key, const JobPtr& job, Plan plan, Done do
     written_[key] = outcome->written;
     world_.snapshots.job_changed(outcome->written);
     if (hooks_.status_written) hooks_.status_written(*outcome->written);
+    tell_recovered(job->status, outcome->written->status);
     done(kube::Reconciled::again_after(Duration(0)));
   });
 }
@@ -227,7 +272,7 @@ void Reconciler::patch_channel(const JobPtr& job, const Snapshot& snapshot) {
     const kube::Pod& pod = *view.pod;
     if (pod.ended() || pod.deleting() || patched_.contains(pod.metadata.uid)) continue;
     const auto shown = pod.metadata.annotations.find(api::annotation::kChannel);
-    if (shown != pod.metadata.annotations.end() && shown->second == channel_json_) continue;
+    if (shown != pod.metadata.annotations.end() && shown->second == channel_mark_) continue;
     kube::Patch patch;
     patch.body = {{"metadata", {{"annotations", {{api::annotation::kChannel, channel_json_}}}}}};
     patch.preconditions.uid = pod.metadata.uid;

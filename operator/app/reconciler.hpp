@@ -26,6 +26,8 @@ namespace pitcrew::control {
 using JobInformer = kube::Informer<api::TrainingJob>;
 using PodInformer = kube::Informer<kube::Pod>;
 using NodeInformer = kube::Informer<kube::Node>;
+using QuotaInformer = kube::Informer<kube::ResourceQuota>;
+using BudgetInformer = kube::Informer<kube::DisruptionBudget>;
 
 // What outlives a leadership and every reconciler works on.
 struct ReconcilerWorld {
@@ -34,6 +36,8 @@ struct ReconcilerWorld {
   JobInformer& jobs;
   PodInformer& pods;
   NodeInformer& nodes;
+  QuotaInformer& quotas;
+  BudgetInformer& budgets;
   ChannelHub& channel;
   SnapshotBuilder& snapshots;
 };
@@ -57,11 +61,13 @@ class Reconciler {
   void enqueue_waiting();
   void enqueue_all(int priority);
   void pod_seen(const ObjectKey& job, const kube::Pod& pod, bool gone);
+  void budget_seen(const ObjectKey& job, const kube::DisruptionBudget& budget);
   void job_gone(const api::TrainingJob& job);
   // Whether this version of the job is one that this reconciler wrote itself.
   bool own_write(const api::TrainingJob& job) const;
 
   size_t depth() const;
+  void fill(OperatorNumbers& numbers) const;
   Term term() const { return term_; }
 
  private:
@@ -77,6 +83,7 @@ class Reconciler {
   void patch_channel(const JobPtr& job, const Snapshot& snapshot);
   std::optional<Duration> hold_back(const JobPtr& job, const Plan& plan);
   void count(std::string_view name, double amount = 1) const;
+  void tell_recovered(const api::TrainingJobStatus& before, const api::TrainingJobStatus& after) const;
 
   ReconcilerWorld world_;
   const OperatorHooks& hooks_;
@@ -85,6 +92,7 @@ class Reconciler {
   std::function<bool()> may_act_;
   Logger log_;
   std::string channel_json_;
+  std::string channel_mark_;  // as the cache shows it
   kube::Client client_;
   kube::EventRecorder events_;
   kube::Expectations expectations_;

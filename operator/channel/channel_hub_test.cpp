@@ -83,7 +83,13 @@ class ChannelHubTest : public testing::Test {
   local::MemoryTransport transport_{loop_, server_};
   kube::Client client_{loop_, transport_, 1};
   MemoryChannelServer channel_{loop_, Config{{"10.0.0.9:1"}, "pitcrew-channel", ""}};
-  SessionAuth auth_{loop_, client_, [](const ObjectKey&) { return kube::Ptr<kube::Pod>(); }};
+  std::map<std::string, ObjectKey> jobs_{{"job-1", {"a", "one"}}, {"job-2", {"a", "two"}}};
+  SessionAuth auth_{loop_, client_, [](const ObjectKey&) { return kube::Ptr<kube::Pod>(); },
+                    [this](const std::string& uid) -> std::optional<ObjectKey> {
+                      const auto job = jobs_.find(uid);
+                      if (job == jobs_.end()) return std::nullopt;
+                      return job->second;
+                    }};
   std::vector<std::string> changed_;
   std::optional<Term> higher_;
   ChannelHub hub_{loop_,
@@ -120,6 +126,19 @@ TEST_F(ChannelHubTest, a_pod_of_another_job_is_refused) {
   const auto launcher = connect(token("p1", other), hello("p1", other, "job-1"));
   EXPECT_EQ(launcher->closed, CloseCode::kUnauthorized);
   EXPECT_NE(launcher->reason.find("does not belong to the job"), std::string::npos) << launcher->reason;
+}
+
+TEST_F(ChannelHubTest, a_pod_of_another_namespace_may_name_the_job_as_its_owner_and_is_refused) {
+  jobs_["job-1"] = {"b", "one"};
+  const auto launcher = connect(token("p0", pod_uid_), hello("p0", pod_uid_));
+  EXPECT_EQ(launcher->closed, CloseCode::kUnauthorized);
+  EXPECT_NE(launcher->reason.find("namespace"), std::string::npos) << launcher->reason;
+}
+
+TEST_F(ChannelHubTest, a_launcher_of_a_job_that_is_not_known_yet_is_asked_to_come_again) {
+  jobs_.clear();
+  const auto launcher = connect(token("p0", pod_uid_), hello("p0", pod_uid_));
+  EXPECT_EQ(launcher->closed, CloseCode::kTryAgain);
 }
 
 TEST_F(ChannelHubTest, one_pod_may_not_speak_for_another) {

@@ -42,8 +42,9 @@ Status belongs(const kube::Pod& pod, const SessionAuth::Claim& claim) {
 
 }  // namespace
 
-SessionAuth::SessionAuth(Loop& loop, kube::Client& client, PodLookup cached, SessionAuthSettings settings)
-    : loop_(loop), client_(client), cached_(std::move(cached)), settings_(settings) {}
+SessionAuth::SessionAuth(Loop& loop, kube::Client& client, PodLookup cached, JobLookup jobs,
+                         SessionAuthSettings settings)
+    : loop_(loop), client_(client), cached_(std::move(cached)), jobs_(std::move(jobs)), settings_(settings) {}
 
 Result<SessionAuth::Identity> SessionAuth::read_review(const Json& review) const {
   const auto status = review.find("status");
@@ -102,6 +103,14 @@ void SessionAuth::check_pod(const Identity& identity, const Claim& claim, std::f
         Error(Code::kForbidden, "the token is that of pod " + identity.pod_name + ", not of " + claim.pod_name));
   }
   const ObjectKey key{identity.ns, identity.pod_name};
+  const auto job = jobs_(claim.job_uid);
+  if (!job) {
+    return done(Error(Code::kUnavailable, "no job with UID " + claim.job_uid + " is known to this operator yet"));
+  }
+  if (job->ns != identity.ns) {
+    return done(Error(Code::kForbidden,
+                      "pod " + claim.pod_name + " is not in the namespace of the job with UID " + claim.job_uid));
+  }
   if (const auto pod = cached_(key); pod && belongs(*pod, claim).ok()) return done({});
   client_.get<kube::Pod>(key, [claim, done = std::move(done)](Result<kube::Ptr<kube::Pod>> pod) {
     if (pod) return done(belongs(**pod, claim));

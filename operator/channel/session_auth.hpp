@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "lib/base/loop.hpp"
@@ -18,11 +19,14 @@ struct SessionAuthSettings {
 
 // Proves that a session is the launcher of the pod that it says it is: its token, checked by TokenReview (audience
 // `pitcrew`, bound to the pod's name and UID), and the pod, which must be controlled by the job whose UID the hello
-// names. Reviews are remembered by the token's SHA-256. Lives on the loop; the client is one of its own, so that a herd
-// of launchers can't starve other requests.
+// names and that is in the pod's namespace: an owner reference alone is anybody's to write. Reviews are remembered by
+// the token's SHA-256. Lives on the loop; the client is one of its own, so that a herd of launchers can't starve other
+// requests.
 class SessionAuth {
  public:
   using PodLookup = std::function<kube::Ptr<kube::Pod>(const ObjectKey& pod)>;
+  // Where the job with that UID is; nothing: no such job is known yet.
+  using JobLookup = std::function<std::optional<ObjectKey>(const std::string& job_uid)>;
   struct Claim {
     std::string pod_name;
     std::string pod_uid;
@@ -30,7 +34,7 @@ class SessionAuth {
   };
 
   // `cached` may know less than the API: what it doesn't show as claimed is read live before it is refused.
-  SessionAuth(Loop& loop, kube::Client& client, PodLookup cached, SessionAuthSettings settings = {});
+  SessionAuth(Loop& loop, kube::Client& client, PodLookup cached, JobLookup jobs, SessionAuthSettings settings = {});
 
   // kUnauthenticated or kForbidden: refused, and why; anything else: could not be checked now. `done` runs on the loop,
   // perhaps inside this call.
@@ -55,6 +59,7 @@ class SessionAuth {
   Loop& loop_;
   kube::Client& client_;
   PodLookup cached_;
+  JobLookup jobs_;
   SessionAuthSettings settings_;
   std::map<std::string, Remembered> known_;
   uint64_t reviews_ = 0;

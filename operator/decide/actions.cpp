@@ -56,6 +56,7 @@ void tell_stop(const Situation& situation, Plan& plan, const Stop& stop) {
 }  // namespace
 
 void act_on_stored(Situation& situation, Plan& plan) {
+  plan.create_budget = !situation.in.has_budget && !situation.stored.pods.empty();
   create_and_delete(situation, plan);
   if (situation.stored.slots.empty()) return;
   if (situation.stored.marks.contains(mark::kInterrupted)) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/decide/actions.hpp"
+#include "operator/decide/drain.hpp"
 #include "operator/decide/evidence.hpp"
 #include "operator/decide/gang.hpp"
 #include "operator/decide/ladder.hpp"
@@ -21,7 +22,7 @@ namespace {
 void advance(Situation& situation) {
   situation.status.observed_generation = situation.job.metadata.generation;
   follow(situation);
-  if (plan_stops(situation)) return;
+  if (plan_stops(situation) || move_off_leaving_nodes(situation)) return;
 
   if (situation.epoch_active()) {
     const Judgement judgement = judge(situation);

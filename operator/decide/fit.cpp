@@ -4,6 +4,8 @@
 #include <charconv>
 #include <map>
 
+#include "operator/decide/drain.hpp"
+
 namespace pitcrew::control {
 namespace {
 
@@ -73,7 +75,7 @@ uint32_t room(const kube::Resources& free, const PodShape& shape) {
 
 std::string refusal(const Situation& situation, const kube::Node& node) {
   if (!node.ready()) return "not ready";
-  if (node.unschedulable) return "cordoned";
+  if (const std::string why = leaving(node); !why.empty()) return why == "cordoned" ? why : "being taken away";
   for (const kube::Taint& taint : node.taints) {
     if (taint.effect != "PreferNoSchedule" && !tolerated(taint, situation.in.shape.tolerations)) return "tainted";
   }

@@ -4,11 +4,13 @@
 
 #include "operator/decide/avoid.hpp"
 #include "operator/decide/decide.hpp"
+#include "operator/decide/drain.hpp"
 #include "operator/decide/epoch.hpp"
 #include "operator/decide/fit.hpp"
 #include "operator/decide/ladder.hpp"
 #include "operator/decide/limits.hpp"
 #include "operator/decide/node_loss.hpp"
+#include "operator/decide/quota.hpp"
 #include "operator/decide/spares.hpp"
 #include "operator/decide/terminal.hpp"
 
@@ -114,10 +116,20 @@ void move_unschedulable(Situation& situation) {
   }
 }
 
+// Nothing runs, so a pod on a node that is being taken away moves at once where there is a place for it.
+bool can_leave(const Situation& situation, const Member& member) {
+  if (member.node == nullptr || leaving(*member.node).empty()) return false;
+  return ready_spare(situation) || !fit(situation, 1).nodes.empty() ||
+         situation.spec.placement.capacity == api::CapacityMode::kProvision;
+}
+
 void fill_missing(Situation& situation) {
   move_unschedulable(situation);
   for (uint32_t slot = 0; slot < situation.spec.replicas; ++slot) {
-    if (situation.member_of(Slot(slot))) continue;
+    if (const auto member = situation.member_of(Slot(slot))) {
+      if (!can_leave(situation, *member)) continue;
+      std::erase_if(situation.status.pods, [&](const api::PodRecord& record) { return record.slot == Slot(slot); });
+    }
     if (const auto spare = ready_spare(situation)) {
       promote(situation, *spare, Slot(slot));
       raise_rung(situation, api::Rung::kSpareTaken);
@@ -151,6 +163,7 @@ void release(Situation& situation, std::string reason, std::string message) {
   status.phase = api::Phase::kPending;
   situation.clear_mark(mark::kGang);
   situation.clear_mark(mark::kInterrupted);
+  situation.clear_mark(mark::kDrain);
   status.marks[mark::kNotBefore] = situation.now + std::min(back_off, kLongestBackOff);
   situation.notice(true, reason, "ReleaseGang", message);
   set_admitted(situation, false, std::move(reason), std::move(message));
@@ -163,6 +176,11 @@ void admit(Situation& situation) {
     return;
   }
   const uint32_t pods = situation.spec.replicas + situation.spec.spares;
+  if (const std::string refused = quota_refusal(situation, pods); !refused.empty()) {
+    situation.waiting = "the gang " + refused;
+    situation.wake_at(situation.now + kFitAgain);
+    return set_admitted(situation, false, "QuotaExceeded", "the gang " + refused);
+  }
   Fit place = fit(situation, pods);
   if (situation.spec.placement.capacity == api::CapacityMode::kProvision) place.nodes.assign(pods, "");
   if (place.nodes.empty()) {

@@ -53,11 +53,14 @@ struct Plan {
   std::vector<DeletePod> deletes;
   std::vector<SendMessage> messages;
   std::vector<Notice> events;
+  bool create_budget = false;   // the job's PodDisruptionBudget, which goes with the job
   bool delete_job = false;      // ttlAfterFinished is over; checked live like a pod's deletion
   std::optional<Instant> wake;  // decide again no later than this, whatever happens
   std::string waiting;          // for logs: what the job waits for; empty: nothing, it runs or is over
 
-  bool acts() const { return status || !creates.empty() || !deletes.empty() || !messages.empty() || delete_job; }
+  bool acts() const {
+    return status || !creates.empty() || !deletes.empty() || !messages.empty() || create_budget || delete_job;
+  }
 };
 
 }  // namespace pitcrew::control

@@ -21,17 +21,13 @@ bool slot_stopped(const Situation& situation, const api::SlotStatus& row) {
   return view->stopped || view->aborted || view->exited.size() >= situation.in.shape.processes;
 }
 
-bool all_stopped(const Situation& situation) {
-  return std::all_of(situation.stored.slots.begin(), situation.stored.slots.end(),
-                     [&](const api::SlotStatus& row) { return slot_stopped(situation, row); });
-}
-
 void suspend(Situation& situation) {
   api::TrainingJobStatus& status = situation.status;
   status.phase = api::Phase::kSuspended;
   status.pods.clear();
   status.slots.clear();
-  for (const char* name : {mark::kStopSuspend, mark::kGang, mark::kInterrupted, mark::kNotBefore})
+  for (const char* name :
+       {mark::kStopSuspend, mark::kStopDrain, mark::kDrain, mark::kGang, mark::kInterrupted, mark::kNotBefore})
     situation.clear_mark(name);
   const int64_t generation = situation.job.metadata.generation;
   set_condition(status.conditions,
@@ -65,7 +61,7 @@ bool stop_for_suspend(Situation& situation) {
                      "ranks save within " + to_string(suspend_grace(situation)) + " and stop");
     return true;
   }
-  const Instant due = *since + suspend_grace(situation) + kReportTime;
+  const Instant due = *since + stop_grace(situation);
   if (all_stopped(situation) || situation.now >= due) {
     suspend(situation);
   } else {
@@ -111,6 +107,13 @@ bool stop_for_deadline(Situation& situation) {
 
 }  // namespace
 
+bool all_stopped(const Situation& situation) {
+  return std::all_of(situation.stored.slots.begin(), situation.stored.slots.end(),
+                     [&](const api::SlotStatus& row) { return slot_stopped(situation, row); });
+}
+
+Duration stop_grace(const Situation& situation) { return suspend_grace(situation) + kReportTime; }
+
 bool plan_stops(Situation& situation) {
   const bool stopping = situation.marked(mark::kStopSuspend) || situation.marked(mark::kStopDeadline);
   if (stopping && situation.epoch_active() && judge(situation).done) {
@@ -126,6 +129,8 @@ std::optional<PlannedStop> planned_stop(const Situation& situation) {
   if (situation.stored.marks.contains(mark::kStopDeadline)) {
     return PlannedStop{"the job's deadline is near", situation.spec.lifecycle.warn_before};
   }
+  if (situation.stored.marks.contains(mark::kStopDrain))
+    return PlannedStop{"a node of the job is being taken away", suspend_grace(situation)};
   return std::nullopt;
 }
 

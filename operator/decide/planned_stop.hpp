@@ -15,4 +15,9 @@ struct PlannedStop {
 };
 std::optional<PlannedStop> planned_stop(const Situation& situation);
 
+// Every slot's ranks have ended, by their launcher's word or since their pod has.
+bool all_stopped(const Situation& situation);
+// From the order to save and stop until it isn't waited for any more.
+Duration stop_grace(const Situation& situation);
+
 }  // namespace pitcrew::control

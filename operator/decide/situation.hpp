@@ -18,6 +18,8 @@ inline constexpr char kFirstRunning[] = "first-running";
 inline constexpr char kNotBefore[] = "not-before";      // after a release: no new gang before this
 inline constexpr char kStopSuspend[] = "stop/suspend";  // ranks were told to save and stop, and why
 inline constexpr char kStopDeadline[] = "stop/deadline";
+inline constexpr char kDrain[] = "drain";  // a node of the gang is being taken away: first seen
+inline constexpr char kStopDrain[] = "stop/drain";
 inline constexpr char kSpare[] = "spare";  // a spare was last reserved
 }  // namespace mark
 

@@ -9,6 +9,7 @@
 #include "lib/api/training_job.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
+#include "lib/kube/types/resource_quota.hpp"
 #include "operator/decide/launcher_view.hpp"
 
 namespace pitcrew::control {
@@ -31,6 +32,7 @@ struct NodeRequirement {
 // What every pod of the job needs of a node, as the executor's pod builder makes it: the template's and the launcher's.
 struct PodShape {
   kube::Resources requests;
+  kube::Resources limits;  // all containers' together
   std::map<std::string, std::string> node_selector;
   std::vector<std::vector<NodeRequirement>> affinity;  // required terms: one of them must hold; empty: any node
   std::vector<kube::Toleration> tolerations;
@@ -51,9 +53,11 @@ struct PodView {
 
 // Everything that one decision about one job rests on, taken at one moment from the caches and the channel.
 struct Snapshot {
-  std::shared_ptr<const api::TrainingJob> job;         // spec and status as cached
-  std::vector<PodView> pods;                           // controlled by this job's UID, by serial
-  std::shared_ptr<const std::vector<NodeView>> nodes;  // all of the cluster
+  std::shared_ptr<const api::TrainingJob> job;                     // spec and status as cached
+  std::vector<PodView> pods;                                       // controlled by this job's UID, by serial
+  std::shared_ptr<const std::vector<NodeView>> nodes;              // all of the cluster
+  std::vector<std::shared_ptr<const kube::ResourceQuota>> quotas;  // of the job's namespace
+  bool has_budget = false;                                         // its PodDisruptionBudget is there
   PodShape shape;
   std::vector<LauncherView> launchers;  // of this job's pods
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/decide/decide.hpp"
+#include "operator/decide/drain.hpp"
 #include "operator/decide/fit.hpp"
 
 namespace pitcrew::control {
@@ -12,6 +13,8 @@ constexpr Duration kBetweenRounds = minutes(1);
 
 bool useless(const Situation& situation, const Member& member) {
   if (member.pod_lost()) return true;
+  // Whoever takes its node away waits for it, and it holds nothing.
+  if (member.node != nullptr && !leaving(*member.node).empty()) return true;
   // Not bound yet, or its node is well: it may still come.
   if (member.node != nullptr && member.node->ready()) return false;
   if (member.pod == nullptr) return !member.record->node.empty();
@@ -20,6 +23,12 @@ bool useless(const Situation& situation, const Member& member) {
   const Instant silent = member.launcher != nullptr && member.launcher->silent_since ? *member.launcher->silent_since
                                                                                      : situation.in.leading_since;
   return situation.now >= silent + kSilence;
+}
+
+// One more for each slot that is about to move, so that it moves to a pod that is up.
+uint32_t spares_wanted(const Situation& situation) {
+  if (!situation.marked(mark::kDrain)) return situation.spec.spares;
+  return std::max(situation.spec.spares, static_cast<uint32_t>(leaving_slots(situation).size()));
 }
 
 }  // namespace
@@ -58,20 +67,23 @@ void keep_spares(Situation& situation) {
     return std::find(gone.begin(), gone.end(), record.serial) != gone.end();
   });
   // More than wanted: the highest serials go.
-  while (there > situation.spec.spares) {
+  const uint32_t wanted = spares_wanted(situation);
+  while (there > wanted) {
     const auto last = std::find_if(situation.status.pods.rbegin(), situation.status.pods.rend(),
                                    [](const api::PodRecord& record) { return !record.slot; });
     situation.status.pods.erase(std::next(last).base());
     --there;
   }
-  if (there >= situation.spec.spares) return;
+  if (there >= wanted) return;
   if (const auto last = situation.marked(mark::kSpare); last && situation.now < *last + kBetweenRounds) {
     situation.wake_at(*last + kBetweenRounds);
     return;
   }
   bool reserved = false;
-  for (; there < situation.spec.spares; ++there) {
+  for (; there < wanted; ++there) {
     Fit place = fit(situation, 1);
+    if (place.nodes.empty() && situation.spec.placement.capacity == api::CapacityMode::kProvision)
+      place.nodes.emplace_back();
     if (place.nodes.empty()) break;
     reserve(situation, std::nullopt, std::move(place.nodes.front()));
     reserved = true;

@@ -14,6 +14,8 @@ void end(Situation& situation, api::Phase phase, const char* condition, std::str
   situation.status.marks.erase(mark::kNotBefore);
   situation.status.marks.erase(mark::kStopSuspend);
   situation.status.marks.erase(mark::kStopDeadline);
+  situation.status.marks.erase(mark::kDrain);
+  situation.status.marks.erase(mark::kStopDrain);
   const int64_t generation = situation.job.metadata.generation;
   set_condition(
       situation.status.conditions,

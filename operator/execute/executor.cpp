@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "lib/kube/types/disruption_budget.hpp"
 #include "operator/execute/epoch_key.hpp"
 
 namespace pitcrew::control {
@@ -68,7 +69,25 @@ void Executor::send_messages(const RunPtr& run) {
       run->log.info("a launcher has no connection; the message waits for it", {{"pod", message.pod_name}});
     }
   }
-  create_batch(run);
+  create_budget(run);
+}
+
+void Executor::create_budget(const RunPtr& run) {
+  if (!run->plan.create_budget) return create_batch(run);
+  if (stopped(run)) return;
+  const std::string name = budget_name(*run->job);
+  expectations_.expect(run->key(), name);
+  client_.create_raw(kube::DisruptionBudget::type(), build_budget(*run->job),
+                     [this, run, name](Result<kube::Payload> created) {
+                       const bool there = !created && created.error().code == Code::kAlreadyExists;
+                       if (!created || hooks_.has_budget(run->job->metadata.uid)) {
+                         expectations_.observed(run->key(), name);
+                       }
+                       if (!created && !there) {
+                         return run->done(created.error().with_context("creating the PodDisruptionBudget " + name));
+                       }
+                       create_batch(run);
+                     });
 }
 
 void Executor::create_batch(const RunPtr& run) {
@@ -99,18 +118,23 @@ void Executor::create(const RunPtr& run, const CreatePod& create, std::function<
   const ObjectKey key{run->job->metadata.ns, api::pod_name(*run->job, create.serial)};
   Json pod = build_pod(*run->job, create.serial, create.node, run->channel_json, settings_.pods);
   expectations_.expect(run->key(), key.name);
-  client_.create_raw(kube::Pod::type(), std::move(pod),
-                     [this, run, key, done = std::move(done)](Result<kube::Payload> created) {
-                       if (created) {
-                         run->log.info("pod created", {{"pod", key.name}});
-                         settle_created(run, key);
-                         return done({});
-                       }
-                       if (created.error().code == Code::kAlreadyExists) return check_existing(run, key, done);
-                       // It may have been created all the same, but its name is reserved: the next attempt finds it.
-                       expectations_.observed(run->key(), key.name);
-                       done(created.error().with_context("creating pod " + to_string(key)));
-                     });
+  client_.create_raw(
+      kube::Pod::type(), std::move(pod), [this, run, key, done = std::move(done)](Result<kube::Payload> created) {
+        if (created) {
+          run->log.info("pod created", {{"pod", key.name}});
+          settle_created(run, key);
+          return done({});
+        }
+        if (created.error().code == Code::kAlreadyExists) return check_existing(run, key, done);
+        // It may have been created all the same, but its name is reserved: the next attempt finds it.
+        expectations_.observed(run->key(), key.name);
+        const Error error = created.error().with_context("creating pod " + to_string(key));
+        // What no retry will mend (Pod Security, an invalid template, a quota) people must hear of.
+        if (!error.retryable()) {
+          events_.record(kube::reference_to(*run->job), "Warning", "FailedCreate", "CreatePod", error.message);
+        }
+        done(error);
+      });
 }
 
 void Executor::check_existing(const RunPtr& run, const ObjectKey& key, std::function<void(Status)> done) {

@@ -26,15 +26,17 @@ struct ExecutorHooks {
   // Whether this operator still leads, in the term that the plan was made in. Asked before every step.
   std::function<bool()> may_act;
   std::function<kube::Ptr<kube::Pod>(const ObjectKey& pod)> cached_pod;
+  // Whether the caches show the job's disruption budget.
+  std::function<bool(const std::string& job_uid)> has_budget;
   // False: the launcher has no connection now; the plan is made again when it has.
   std::function<bool(const std::string& pod_uid, const api::channel::ToLauncher& message)> send;
   std::function<std::string()> channel_json;
 };
 
 // Carries out a Plan, in order: a status write alone (with the resource version that the plan rests on), or messages,
-// then creates, then deletes; events when the rest has succeeded. Everything may be repeated: a lost reply ends in an
-// error, the plan is made again from the caches, and a repeated create finds its own pod. What was done and isn't in
-// the caches yet is in `expectations`. Lives on the loop, as long as one leadership.
+// then the disruption budget, then creates, then deletes; events when the rest has succeeded. Everything may be
+// repeated: a lost reply ends in an error, the plan is made again from the caches, and a repeated create finds its own
+// pod. What was done and isn't in the caches yet is in `expectations`. Lives on the loop, as long as one leadership.
 class Executor {
  public:
   using JobPtr = kube::Ptr<api::TrainingJob>;
@@ -55,6 +57,7 @@ class Executor {
   bool stopped(const RunPtr& run);
   void write_status(const RunPtr& run);
   void send_messages(const RunPtr& run);
+  void create_budget(const RunPtr& run);
   void create_batch(const RunPtr& run);
   void create(const RunPtr& run, const CreatePod& create, std::function<void(Status)> done);
   void check_existing(const RunPtr& run, const ObjectKey& key, std::function<void(Status)> done);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/kube/types/disruption_budget.hpp"
+#include "lib/kube/types/event.hpp"
 #include "lib/local/api/api_server.hpp"
 #include "lib/local/api/memory_transport.hpp"
 #include "operator/execute/capacity.hpp"
@@ -66,6 +68,7 @@ class ExecutorTest : public testing::Test {
                      expectations_,
                      ExecutorSettings{{"launcher:1"}, 64, std::string(32, 's')},
                      ExecutorHooks{[this] { return leads_; }, [](const ObjectKey&) { return kube::Ptr<kube::Pod>(); },
+                                   [](const std::string&) { return false; },
                                    [this](const std::string& uid, const api::channel::ToLauncher& message) {
                                      sent_.emplace_back(uid, message);
                                      return true;
@@ -108,6 +111,34 @@ TEST_F(ExecutorTest, a_create_whose_reply_was_lost_is_repeated_and_makes_no_seco
   ASSERT_TRUE(execute(plan).ok());
   EXPECT_EQ(pods(), 2u);
   EXPECT_EQ(pod(name(0))->required_node, "n1");
+}
+
+TEST_F(ExecutorTest, the_jobs_disruption_budget_is_made_once_and_goes_with_the_job) {
+  Plan plan;
+  plan.create_budget = true;
+  ASSERT_TRUE(execute(plan).ok());
+  ASSERT_TRUE(execute(plan).ok()) << "it is there already";
+  EXPECT_EQ(server_.count(kube::DisruptionBudget::type()), 1u);
+  const auto budget = server_.find(kube::DisruptionBudget::type(), {"team-a", budget_name(*live_job())});
+  const auto read = budget.as<kube::DisruptionBudget>();
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ((*read)->unhealthy_eviction, "AlwaysAllow");
+  ASSERT_NE((*read)->metadata.controller(), nullptr);
+  EXPECT_EQ((*read)->metadata.controller()->uid, live_job()->metadata.uid);
+}
+
+TEST_F(ExecutorTest, a_pod_that_the_api_server_refuses_for_good_is_told_as_an_event) {
+  server_.set_admission(kube::Pod::type(), [](const Json*, Json&) -> Status {
+    return Error(Code::kForbidden, "violates PodSecurity \"restricted:latest\"");
+  });
+  Plan plan;
+  plan.creates = {{Serial(0), Slot(0), "n1"}};
+  EXPECT_FALSE(execute(plan).ok());
+  loop_.run_for(seconds(1));
+  std::string notes;
+  server_.for_each(kube::Event::type(), [&](const kube::Payload& event) { notes += event.text(); });
+  EXPECT_NE(notes.find("FailedCreate"), std::string::npos);
+  EXPECT_NE(notes.find("violates PodSecurity"), std::string::npos);
 }
 
 TEST_F(ExecutorTest, a_pod_of_that_name_that_is_not_ours_is_an_error_and_is_left_alone) {

@@ -1,7 +1,9 @@
 #include "operator/execute/pod_builder.hpp"
 
 #include "lib/api/launcher_contract.hpp"
+#include "lib/kube/types/disruption_budget.hpp"
 #include "lib/kube/types/pod.hpp"
+#include "lib/kube/types/quantity.hpp"
 
 namespace pitcrew::control {
 namespace {
@@ -16,7 +18,9 @@ constexpr char kVolumeChannel[] = "pitcrew-channel";
 constexpr char kVolumeToken[] = "pitcrew-token";
 constexpr char kVolumeMemory[] = "pitcrew-memory";
 constexpr char kVolumeRun[] = "pitcrew-run";
+constexpr int kAboveAnyGang = 1'000'000;
 constexpr int kTokenSeconds = 3600;
+constexpr int kLauncherUser = 65532;  // "nonroot" of distroless images: nobody's in particular
 
 bool has_memory_tier(const api::TrainingJob& job) { return job.spec.checkpoint && job.spec.checkpoint->memory; }
 
@@ -36,6 +40,28 @@ const Json* training_container(const api::TrainingJob& job) {
   return nullptr;
 }
 
+Json owned_by(const api::TrainingJob& job) {
+  return Json::array({{{"apiVersion", api::TrainingJob::type().api_version()},
+                       {"kind", api::TrainingJob::type().kind},
+                       {"name", job.metadata.name},
+                       {"uid", job.metadata.uid},
+                       {"controller", true},
+                       {"blockOwnerDeletion", true}}});
+}
+
+// All containers' limits together: what a quota counts.
+kube::Resources limits_of(const Json& spec) {
+  kube::Resources total;
+  for (const Json& container : spec.value("containers", Json::array())) {
+    const Json::json_pointer path("/resources/limits");
+    if (!container.contains(path) || !container.at(path).is_object()) continue;
+    kube::Resources limits;
+    kube::add_quantities(container.at(path), limits);
+    for (const auto& [name, amount] : limits) total[name] += amount;
+  }
+  return total;
+}
+
 void set_metadata(const api::TrainingJob& job, Serial serial, const std::string& channel_json, Json& pod) {
   Json& metadata = pod["metadata"];
   if (!metadata.is_object()) metadata = Json::object();
@@ -48,12 +74,7 @@ void set_metadata(const api::TrainingJob& job, Serial serial, const std::string&
   metadata["annotations"][api::annotation::kChannel] = channel_json;
   metadata["annotations"][kKarpenterDoNotDisrupt] = "true";
   metadata["annotations"][kAutoscalerSafeToEvict] = "false";
-  metadata["ownerReferences"] = Json::array({{{"apiVersion", api::TrainingJob::type().api_version()},
-                                              {"kind", api::TrainingJob::type().kind},
-                                              {"name", job.metadata.name},
-                                              {"uid", job.metadata.uid},
-                                              {"controller", true},
-                                              {"blockOwnerDeletion", true}}});
+  metadata["ownerReferences"] = owned_by(job);
 }
 
 // Terms are alternatives, so the pin goes into each.
@@ -70,16 +91,22 @@ Json field_variable(const char* name, const char* path) {
 }
 
 // What the init container needs is below what any training container asks for, so it adds nothing to the pod's
-// requests; with limits equal to requests it takes no pod out of the Guaranteed class.
+// requests; with limits equal to requests it takes no pod out of the Guaranteed class. Its user is named, since the
+// pod's own may be root, and then runAsNonRoot would be refused by the kubelet. Pod Security "restricted" lets it in.
 Json init_container(const PodBuilderSettings& settings) {
   const Json amounts{{"cpu", "50m"}, {"memory", "32Mi"}};
   return {{"name", contract::kInitContainer},
           {"image", settings.launcher_image},
           {"command", {"/pitcrew-launcher", "copy", contract::kBinary}},
           {"resources", {{"requests", amounts}, {"limits", amounts}}},
+          {"terminationMessagePolicy", "FallbackToLogsOnError"},
           {"securityContext",
            {{"allowPrivilegeEscalation", false},
             {"readOnlyRootFilesystem", true},
+            {"runAsNonRoot", true},
+            {"runAsUser", kLauncherUser},
+            {"runAsGroup", kLauncherUser},
+            {"seccompProfile", {{"type", "RuntimeDefault"}}},
             {"capabilities", {{"drop", Json::array({"ALL"})}}}}},
           {"volumeMounts", Json::array({{{"name", kVolumeBinary}, {"mountPath", contract::kBinaryFolder}}})}};
 }
@@ -207,12 +234,32 @@ Json build_pod(const api::TrainingJob& job, Serial serial, const std::string& no
   return pod;
 }
 
+std::string budget_name(const api::TrainingJob& job) { return job.metadata.name + "-" + job.metadata.uid.substr(0, 5); }
+
+Json build_budget(const api::TrainingJob& job) {
+  return {{"apiVersion", kube::DisruptionBudget::type().api_version()},
+          {"kind", kube::DisruptionBudget::type().kind},
+          {"metadata",
+           {{"name", budget_name(job)},
+            {"namespace", job.metadata.ns},
+            {"labels",
+             {{api::label::kJob, job.metadata.name},
+              {api::label::kJobUid, job.metadata.uid},
+              {api::label::kManagedBy, "pitcrew"}}},
+            {"ownerReferences", owned_by(job)}}},
+          {"spec",
+           {{"minAvailable", kAboveAnyGang},
+            {"unhealthyPodEvictionPolicy", "AlwaysAllow"},
+            {"selector", {{"matchLabels", {{api::label::kJobUid, job.metadata.uid}}}}}}}};
+}
+
 Result<PodShape> shape_of(const api::TrainingJob& job, const PodBuilderSettings& settings) {
   const Json json = build_pod(job, Serial(0), "", "", settings);
   auto pod = kube::Pod::decode(json);
   if (!pod) return pod.error().with_context("pod template of " + to_string(job.metadata.key()));
   PodShape shape;
   shape.requests = pod->requests;
+  shape.limits = limits_of(json["spec"]);
   shape.node_selector = pod->node_selector;
   shape.tolerations = pod->tolerations;
   shape.affinity = required_terms(json["spec"]);

@@ -25,6 +25,12 @@ inline constexpr int64_t kDefaultGraceSeconds = 60;
 Json build_pod(const api::TrainingJob& job, Serial serial, const std::string& node, const std::string& channel_json,
                const PodBuilderSettings& settings);
 
+// The job's PodDisruptionBudget: no pod of it is evicted as long as its launcher runs, one that isn't ready always may
+// be. A number above any gang's size stands in for `maxUnavailable: 0`, which the disruption controller can't work out
+// for pods whose owner has no scale.
+Json build_budget(const api::TrainingJob& job);
+std::string budget_name(const api::TrainingJob& job);
+
 // What such a pod needs of a node. An error where the template can't be read as a pod.
 Result<PodShape> shape_of(const api::TrainingJob& job, const PodBuilderSettings& settings);
 

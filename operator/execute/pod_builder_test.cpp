@@ -93,7 +93,8 @@ spec:
       image: launcher:1
       command: [/pitcrew-launcher, copy, /pitcrew/bin/pitcrew-launcher]
       resources: {requests: {cpu: 50m, memory: 32Mi}, limits: {cpu: 50m, memory: 32Mi}}
-      securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+      terminationMessagePolicy: FallbackToLogsOnError
+      securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, seccompProfile: {type: RuntimeDefault}, capabilities: {drop: [ALL]}}
       volumeMounts: [{name: pitcrew-bin, mountPath: /pitcrew/bin}]
   containers:
     - name: train

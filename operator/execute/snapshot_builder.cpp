@@ -46,6 +46,25 @@ void SnapshotBuilder::job_removed(const api::TrainingJob& job) {
   unsettled_.erase(job.metadata.uid);
 }
 
+void SnapshotBuilder::quota_changed(const ObjectKey& key, const std::shared_ptr<const kube::ResourceQuota>& quota) {
+  if (quota) {
+    quotas_[key] = quota;
+  } else {
+    quotas_.erase(key);
+  }
+}
+
+void SnapshotBuilder::budget_changed(const kube::DisruptionBudget& budget, bool gone) {
+  const OwnerReference* owner = budget.metadata.controller();
+  if (owner == nullptr) return;
+  if (!gone) {
+    budgets_[owner->uid] = budget.metadata.uid;
+  } else if (const auto known = budgets_.find(owner->uid);
+             known != budgets_.end() && known->second == budget.metadata.uid) {
+    budgets_.erase(known);
+  }
+}
+
 Result<const PodShape*> SnapshotBuilder::shape_of(const api::TrainingJob& job) {
   const auto known = shapes_.find(job.metadata.uid);
   if (known != shapes_.end() && known->second.generation == job.metadata.generation) return &known->second.shape;
@@ -87,11 +106,19 @@ Result<Snapshot> SnapshotBuilder::build(const JobPtr& job, Term term, Instant le
   snapshot.job = job;
   snapshot.shape = *shape;
   for (const auto& pod : pods_.by_index(kByController, uid)) {
-    if (const auto serial = serial_of(*pod)) snapshot.pods.push_back({*serial, pod});
+    // An owner reference is anybody's to write: what has another name, or lies elsewhere, is not of our making.
+    const auto serial = serial_of(*pod);
+    if (!serial || pod->metadata.ns != job->metadata.ns || pod->metadata.name != api::pod_name(*job, *serial)) continue;
+    snapshot.pods.push_back({*serial, pod});
   }
   std::sort(snapshot.pods.begin(), snapshot.pods.end(),
             [](const PodView& a, const PodView& b) { return a.serial < b.serial; });
   snapshot.nodes = capacity_.seen_by(uid);
+  snapshot.has_budget = has_budget(uid);
+  for (auto quota = quotas_.lower_bound({job->metadata.ns, ""});
+       quota != quotas_.end() && quota->first.ns == job->metadata.ns; ++quota) {
+    snapshot.quotas.push_back(quota->second);
+  }
   snapshot.launchers = channel_.launchers_of(uid);
   snapshot.term = term;
   snapshot.leading_since = leading_since;

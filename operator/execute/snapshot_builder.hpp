@@ -7,8 +7,10 @@
 
 #include "lib/api/training_job.hpp"
 #include "lib/kube/cache/store.hpp"
+#include "lib/kube/types/disruption_budget.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
+#include "lib/kube/types/resource_quota.hpp"
 #include "operator/channel/channel_hub.hpp"
 #include "operator/decide/snapshot.hpp"
 #include "operator/execute/capacity.hpp"
@@ -36,6 +38,10 @@ class SnapshotBuilder {
   void pod_changed(const kube::Pod* before, const kube::Pod* now);
   void job_changed(const JobPtr& job);
   void job_removed(const api::TrainingJob& job);
+  // Null: it is gone.
+  void quota_changed(const ObjectKey& key, const std::shared_ptr<const kube::ResourceQuota>& quota);
+  void budget_changed(const kube::DisruptionBudget& budget, bool gone);
+  bool has_budget(const std::string& job_uid) const { return budgets_.contains(job_uid); }
 
   // `job` may be newer than the store's. An error where the job's template can't be read as a pod.
   Result<Snapshot> build(const JobPtr& job, Term term, Instant leading_since);
@@ -53,9 +59,11 @@ class SnapshotBuilder {
   const ChannelHub& channel_;
   PodBuilderSettings settings_;
   Capacity capacity_;
-  std::map<std::string, Shape> shapes_;   // by job UID
-  std::map<std::string, JobPtr> latest_;  // by job UID: whose reservations count
-  std::set<std::string> unsettled_;       // job UIDs whose reservations may have changed
+  std::map<ObjectKey, std::shared_ptr<const kube::ResourceQuota>> quotas_;
+  std::map<std::string, std::string> budgets_;  // job UID → the budget's UID
+  std::map<std::string, Shape> shapes_;         // by job UID
+  std::map<std::string, JobPtr> latest_;        // by job UID: whose reservations count
+  std::set<std::string> unsettled_;             // job UIDs whose reservations may have changed
 };
 
 }  // namespace pitcrew::control

@@ -10,6 +10,12 @@ namespace {
 
 using namespace api::channel;
 
+// A setting of a command, or what stands for it.
+std::string words_of(const Command& command, const std::string& setting, const std::string& otherwise) {
+  const auto found = command.settings.find(setting);
+  return found == command.settings.end() ? otherwise : found->second;
+}
+
 uint64_t number(const std::string& text) { return std::strtoull(text.c_str(), nullptr, 10); }
 
 Duration duration(const std::string& text) { return parse_duration(text).value_or(Duration{0}); }
@@ -86,6 +92,11 @@ Status Stage::run(const Command& command) {
   if (first == "ranks") return words.at(1) == "finish" ? ranks_finish() : ranks_train(command);
   if (first == "rank") return rank_exits(command);
   if (first == "leader") return leader_changes(command);
+  if (first == "quota") return set_quota(command);
+  if (first == "budget") {
+    has_budget_ = false;
+    return {};
+  }
   if (first == "others") {
     if (command.settings.contains("connected"))
       other_nodes_ = static_cast<uint32_t>(number(command.settings.at("connected")));
@@ -130,6 +141,8 @@ Status Stage::set_job(const Command& command) {
       spec.lifecycle.warn_before = duration(value);
     else if (key == "ttl")
       spec.lifecycle.ttl_after_finished = duration(value);
+    else if (key == "capacity")
+      spec.placement.capacity = value == "Provision" ? api::CapacityMode::kProvision : api::CapacityMode::kExisting;
     else if (key == "cpu")
       shape_.requests["cpu"] = static_cast<int64_t>(number(value)) * 1000;
     else if (key == "failOnCode")
@@ -169,6 +182,18 @@ kube::Node& Stage::node(const std::string& name) {
   return entry->second;
 }
 
+Status Stage::set_quota(const Command& command) {
+  auto quota = std::make_shared<kube::ResourceQuota>();
+  quota->metadata.name = command.words.at(1);
+  for (const auto& [line, amount] : command.settings) {
+    const size_t slash = amount.find('/');
+    quota->used[line] = static_cast<int64_t>(number(amount)) * 1000;
+    quota->hard[line] = static_cast<int64_t>(number(amount.substr(slash + 1))) * 1000;
+  }
+  quotas_ = {std::move(quota)};
+  return {};
+}
+
 Status Stage::node_command(const Command& command) {
   const std::string& name = command.words.at(1);
   const std::string& state = command.words.at(2);
@@ -183,7 +208,7 @@ Status Stage::node_command(const Command& command) {
   else if (state == "uncordoned")
     node(name).unschedulable = false;
   else if (state == "tainted")
-    node(name).taints.push_back({"maintenance", "", "NoSchedule"});
+    node(name).taints.push_back({words_of(command, "key", "maintenance"), "", "NoSchedule"});
   else
     return Error(Code::kInvalidArgument, "unknown state of a node '" + state + "'");
   return {};
@@ -196,7 +221,7 @@ Status Stage::pods_start(const Command& command) {
         std::find(command.words.begin() + 2, command.words.end(), std::to_string(serial)) == command.words.end())
       continue;
     kube::Pod& pod = change(state);
-    pod.node_name = pod.required_node;
+    pod.node_name = pod.required_node.empty() ? words_of(command, "on", "") : pod.required_node;
     pod.phase = kube::PodPhase::kRunning;
     pod.containers = {{"train", true, true, 0, "", "", std::nullopt, std::nullopt}};
     hello(Serial(serial), state, {});
@@ -456,6 +481,8 @@ Snapshot Stage::snapshot() const {
   snapshot.shape = shape_;
   snapshot.term = term_;
   snapshot.leading_since = leading_since_;
+  snapshot.has_budget = has_budget_;
+  snapshot.quotas = quotas_;
   return snapshot;
 }
 
@@ -464,6 +491,7 @@ void Stage::apply(const Plan& plan) {
     job_.status = *plan.status;
     job_.metadata.resource_version = std::to_string(++version_);
   }
+  if (plan.create_budget) has_budget_ = true;
   if (plan.delete_job) job_.metadata.deletion_time = now_;
   for (const CreatePod& create : plan.creates) {
     PodState state;

@@ -42,6 +42,7 @@ class Stage {
 
   Status set_job(const Command& command);
   Status job_command(const Command& command);
+  Status set_quota(const Command& command);
   Status node_command(const Command& command);
   Status pods_start(const Command& command);
   Status target_command(const Command& command);
@@ -65,6 +66,8 @@ class Stage {
   Term term_{1};
   Instant leading_since_;
   uint32_t other_nodes_ = 0;
+  bool has_budget_ = true;  // scenarios that are not about it begin with it
+  std::vector<std::shared_ptr<const kube::ResourceQuota>> quotas_;
   std::vector<SilentNode> other_silent_;
   uint64_t version_ = 1;
   std::optional<Instant> wake_;

@@ -98,7 +98,7 @@ class StatusTrace {
       for (const std::string& node : b_.avoided_nodes) nodes += " " + node;
       line(nodes.empty() ? "no node is avoided" : "avoided nodes:" + nodes);
     }
-    for (const char* name : {"stop/suspend", "stop/deadline"}) {
+    for (const char* name : {"stop/suspend", "stop/deadline", "drain", "stop/drain"}) {
       if (!a_.marks.contains(name) && b_.marks.contains(name)) line(std::string("mark ") + name);
     }
     if (a_.checkpoint.durable_step != b_.checkpoint.durable_step) {
@@ -135,6 +135,7 @@ std::vector<std::string> trace_of(const api::TrainingJob& job, const Plan& plan)
   std::vector<std::string> lines;
   if (plan.status) lines = StatusTrace(job.status, *plan.status).lines();
   for (const Notice& notice : plan.events) lines.push_back("event: " + notice.reason + ", " + notice.action);
+  if (plan.create_budget) lines.push_back("create: the disruption budget");
   for (const CreatePod& pod : plan.creates) {
     lines.push_back("create: pod " + std::to_string(pod.serial.value) + " as " + of(pod.slot) + on(pod.node));
   }

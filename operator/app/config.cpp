@@ -1,0 +1,138 @@
+#include "operator/app/config.hpp"
+
+#include "lib/base/yaml.hpp"
+#include "lib/net/address.hpp"
+
+namespace pitcrew::control {
+namespace {
+
+const std::vector<std::pair<std::string_view, LogLevel>> kLevels{{"debug", LogLevel::kDebug},
+                                                                 {"info", LogLevel::kInfo},
+                                                                 {"warning", LogLevel::kWarning},
+                                                                 {"error", LogLevel::kError}};
+
+bool is_ip(const std::string& text) {
+  return net::Address::parse(text.find(':') == std::string::npos ? text + ":1" : "[" + text + "]:1").ok();
+}
+
+void check(const OperatorConfig& config, Problems& problems) {
+  const auto require = [&](bool good, const char* path, const std::string& message) {
+    if (!good) problems.push_back({path, message});
+  };
+  require(!config.launcher_image.empty(), "launcherImage",
+          "is missing; name the image that holds /pitcrew-launcher: registry/pitcrew-launcher:tag");
+  const auto port = [&](uint32_t value, const char* path) {
+    require(value >= 1 && value <= 65535, path, "must be a port, 1 to 65535");
+  };
+  port(config.channel_port, "channelPort");
+  port(config.metrics_port, "metricsPort");
+  port(config.health_port, "healthPort");
+  require(config.channel_port != config.metrics_port && config.channel_port != config.health_port, "channelPort",
+          "must differ from metricsPort and healthPort: the channel speaks TLS");
+  require(config.advertise_address.empty() || is_ip(config.advertise_address), "advertiseAddress",
+          "'" + config.advertise_address + "' must be an IP address: names are not resolved on the restart path");
+  for (const auto& [value, path] :
+       {std::pair{&config.lease_name, "leaseName"}, std::pair{&config.channel_service, "channelService"},
+        std::pair{&config.channel_secret, "channelSecret"}, std::pair{&config.epoch_secret, "epochSecret"}}) {
+    require(!value->empty(), path, "must not be empty; leave it out for the default");
+  }
+  require(config.channel_secret != config.epoch_secret, "epochSecret", "must be another Secret than channelSecret");
+  require(config.renew_deadline * 10 > config.retry_period * 12 && config.lease_duration > config.renew_deadline,
+          "leaseDuration", "must be above renewDeadline, and that above 1.2 x retryPeriod: else two could lead");
+  require(config.workers >= 1 && config.workers <= 1024, "workers", "must be between 1 and 1024");
+  require(config.create_batch_limit >= 1 && config.create_batch_limit <= 4096, "createBatchLimit",
+          "must be between 1 and 4096");
+  for (const auto& [value, path] :
+       {std::pair{config.requests_per_second, "requestsPerSecond"}, std::pair{config.request_burst, "requestBurst"},
+        std::pair{config.token_reviews_per_second, "tokenReviewsPerSecond"},
+        std::pair{config.progress_writes_per_second, "progressWritesPerSecond"}}) {
+    require(value > 0, path, "must be above 0");
+  }
+  if (const Status good = config.channel_ca.validate(); !good) problems.push_back({"channelCa", good.error().message});
+}
+
+}  // namespace
+
+Result<LogLevel> parse_log_level(const std::string& word) {
+  for (const auto& [name, level] : kLevels) {
+    if (name == word) return level;
+  }
+  return Error(Code::kInvalidArgument, "log level '" + word + "' is none of: debug, info, warning, error");
+}
+
+Result<OperatorConfig> parse_config(const std::string& text, const std::string& file) {
+  auto documents = parse_yaml(text);
+  if (!documents) return documents.error().with_context(file);
+  if (documents->size() != 1) {
+    return Error(Code::kInvalidArgument,
+                 file + ": must be one YAML document, has " + std::to_string(documents->size()));
+  }
+  const YamlDocument& document = documents->front();
+  OperatorConfig config;
+  Problems problems;
+  ObjectReader reader(document.json, "", problems);
+  reader.read("launcherImage", config.launcher_image);
+  reader.read("watchNamespace", config.watch_namespace);
+  reader.read("leaseName", config.lease_name);
+  reader.read("leaseDuration", config.lease_duration);
+  reader.read("renewDeadline", config.renew_deadline);
+  reader.read("retryPeriod", config.retry_period);
+  reader.read("channelPort", config.channel_port);
+  reader.read("advertiseAddress", config.advertise_address);
+  reader.read("channelService", config.channel_service);
+  reader.read("channelSecret", config.channel_secret);
+  reader.read("epochSecret", config.epoch_secret);
+  if (auto ca = reader.object("channelCa")) {
+    ca->read("rootLifetime", config.channel_ca.root_lifetime);
+    ca->read("overlap", config.channel_ca.overlap);
+    ca->read("certificateLifetime", config.channel_ca.certificate_lifetime);
+    ca->finish();
+  }
+  reader.read("metricsPort", config.metrics_port);
+  reader.read("healthPort", config.health_port);
+  reader.read_enum("logLevel", config.log_level, kLevels);
+  reader.read_enum("logFormat", config.log_format, {{"json", LogFormat::kJson}, {"plain", LogFormat::kPlain}});
+  reader.read("workers", config.workers);
+  reader.read("createBatchLimit", config.create_batch_limit);
+  reader.read("requestsPerSecond", config.requests_per_second);
+  reader.read("requestBurst", config.request_burst);
+  reader.read("tokenReviewsPerSecond", config.token_reviews_per_second);
+  reader.read("progressWritesPerSecond", config.progress_writes_per_second);
+  reader.finish();
+  check(config, problems);
+  if (problems.empty()) return config;
+  std::string message;
+  for (const Problem& problem : problems) {
+    message += (message.empty() ? "" : "\n") + file + ":" + std::to_string(document.line_of(problem.path)) + ": " +
+               (problem.path.empty() ? "" : problem.path + ": ") + problem.message;
+  }
+  return Error(Code::kInvalidArgument, message);
+}
+
+Status validate(const OperatorConfig& config) {
+  Problems problems;
+  check(config, problems);
+  if (problems.empty()) return {};
+  return Error(Code::kInvalidArgument, "configuration: " + join(problems));
+}
+
+OperatorSettings operator_settings(const OperatorConfig& config, const OperatorPlace& place) {
+  OperatorSettings settings;
+  settings.identity = place.identity;
+  settings.ns = place.ns;
+  settings.watch_namespace = config.watch_namespace;
+  settings.lease_name = config.lease_name;
+  settings.lease_duration = config.lease_duration;
+  settings.renew_deadline = config.renew_deadline;
+  settings.retry_period = config.retry_period;
+  settings.launcher_image = config.launcher_image;
+  settings.workers = config.workers;
+  settings.create_batch_limit = config.create_batch_limit;
+  settings.quiet_writes_per_second = config.progress_writes_per_second;
+  settings.requests_per_second = config.requests_per_second;
+  settings.request_burst = config.request_burst;
+  settings.token_reviews_per_second = config.token_reviews_per_second;
+  return settings;
+}
+
+}  // namespace pitcrew::control

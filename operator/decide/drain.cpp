@@ -1,0 +1,151 @@
+#include "operator/decide/drain.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "operator/decide/evidence.hpp"
+#include "operator/decide/fit.hpp"
+#include "operator/decide/limits.hpp"
+#include "operator/decide/planned_stop.hpp"
+#include "operator/decide/spares.hpp"
+#include "operator/decide/terminal.hpp"
+#include "operator/decide/timeline.hpp"
+
+namespace pitcrew::control {
+namespace {
+
+constexpr size_t kMaxRecoveries = 10;
+
+// Who says so, by a taint's key; a key that ends in '/' stands for all below it.
+constexpr std::array<std::string_view, 7> kRemovalTaints{
+    "karpenter.sh/disrupted",                       // Karpenter 1.x
+    "karpenter.sh/disruption",                      // Karpenter before 1.0
+    "ToBeDeletedByClusterAutoscaler",               // cluster autoscaler
+    "node.cloudprovider.kubernetes.io/shutdown",    // cloud controller managers
+    "node.kubernetes.io/out-of-service",            // a person, of a node that is off
+    "aws-node-termination-handler/",                // spot interruption, rebalancing, maintenance
+    "cloud.google.com/impending-node-termination",  // GKE
+};
+
+bool says_removal(const kube::Taint& taint) {
+  if (taint.effect == "PreferNoSchedule") return false;
+  return std::any_of(kRemovalTaints.begin(), kRemovalTaints.end(), [&](std::string_view key) {
+    return key.ends_with('/') ? std::string_view(taint.key).starts_with(key) : taint.key == key;
+  });
+}
+
+std::string nodes_of(const Situation& situation, const std::vector<Slot>& slots) {
+  std::vector<std::string> words;
+  for (const Slot slot : slots) {
+    const auto member = situation.member_of(slot);
+    std::string word = "node " + member->node->metadata.name + " (" + leaving(*member->node) + ")";
+    if (std::find(words.begin(), words.end(), word) == words.end()) words.push_back(std::move(word));
+  }
+  return list_of(words);
+}
+
+uint32_t connected_spares(const Situation& situation) {
+  const auto spares = situation.spares();
+  return static_cast<uint32_t>(std::count_if(spares.begin(), spares.end(), [&](const Member& spare) {
+    return spare.connected() && spare.node != nullptr && refusal(situation, *spare.node).empty();
+  }));
+}
+
+void clear(Situation& situation) {
+  situation.clear_mark(mark::kDrain);
+  situation.clear_mark(mark::kStopDrain);
+}
+
+// The ranks have stopped: the slots leave their pods, and the gang is filled again.
+void move(Situation& situation, const std::vector<Slot>& slots) {
+  api::TrainingJobStatus& status = situation.status;
+  api::Recovery recovery;
+  recovery.cause = api::Cause::kPlanned;
+  recovery.rung = api::Rung::kInPlace;
+  recovery.happened = *situation.marked(mark::kStopDrain);
+  recovery.detected = recovery.decided = situation.now;
+  recovery.epoch = status.epoch.number.value;
+  recovery.evidence = slots.empty() ? "the node stays after all" : nodes_of(situation, slots) + " is being taken away";
+  if (!slots.empty()) recovery.node = situation.member_of(slots.front())->node->metadata.name;
+  close_timeline(situation, *recovery.happened);
+  ++status.restarts.in_place;  // until the slot's new place raises the rung
+  record_failure(situation, {situation.now, recovery.cause, recovery.rung, recovery.node, ""});
+  set_condition(status.conditions,
+                {"Running", false, "Planned", recovery.evidence, situation.job.metadata.generation, situation.now});
+  status.recoveries.insert(status.recoveries.begin(), std::move(recovery));
+  if (status.recoveries.size() > kMaxRecoveries) status.recoveries.resize(kMaxRecoveries);
+  std::erase_if(status.pods, [&](const api::PodRecord& record) {
+    return record.slot && std::find(slots.begin(), slots.end(), *record.slot) != slots.end();
+  });
+  status.phase = api::Phase::kRecovering;
+  situation.set_mark(mark::kInterrupted);
+  clear(situation);
+}
+
+void begin_stop(Situation& situation, const std::vector<Slot>& slots, bool spares_wait) {
+  situation.set_mark(mark::kStopDrain);
+  situation.notice(false, "NodeLeaving", "SaveAndMove",
+                   nodes_of(situation, slots) + " is being taken away: ranks save and stop, and " +
+                       (spares_wait ? "spares take over" : "the job goes on elsewhere"));
+}
+
+}  // namespace
+
+std::string leaving(const kube::Node& node) {
+  for (const kube::Taint& taint : node.taints) {
+    if (says_removal(taint)) return "tainted " + taint.key;
+  }
+  return node.unschedulable ? "cordoned" : "";
+}
+
+std::vector<Slot> leaving_slots(const Situation& situation) {
+  std::vector<Slot> slots;
+  for (uint32_t slot = 0; slot < situation.spec.replicas; ++slot) {
+    const auto member = situation.member_of(Slot(slot));
+    if (member && member->node != nullptr && !leaving(*member->node).empty()) slots.push_back(Slot(slot));
+  }
+  return slots;
+}
+
+bool move_off_leaving_nodes(Situation& situation) {
+  if (!situation.epoch_active()) return false;
+  const std::vector<Slot> slots = leaving_slots(situation);
+  if (const auto since = situation.marked(mark::kStopDrain)) {
+    if (judge(situation).done) {
+      succeed(situation);
+      return true;
+    }
+    const Instant due = *since + stop_grace(situation);
+    if (!all_stopped(situation) && situation.now < due) {
+      situation.waiting = "ranks save and stop: a node is being taken away";
+      situation.wake_at(due);
+      return true;
+    }
+    move(situation, slots);
+    return false;  // the gang is filled again at once
+  }
+  if (slots.empty()) {
+    clear(situation);
+    return false;
+  }
+  // What has not trained yet has nothing to save, and what is failing is judged first.
+  if (situation.status.phase != api::Phase::kRunning || judge(situation).verdict) return false;
+  const auto noticed = situation.marked(mark::kDrain);
+  const bool spares_wait = connected_spares(situation) >= slots.size();
+  const Instant due = noticed.value_or(situation.now) + situation.spec.lifecycle.warn_before;
+  if (!noticed) situation.set_mark(mark::kDrain);
+  if (spares_wait || situation.now >= due) {
+    begin_stop(situation, slots, spares_wait);
+    return true;
+  }
+  if (!noticed) {
+    situation.notice(false, "NodeLeaving", "PrepareToMove",
+                     nodes_of(situation, slots) + " is being taken away: pods elsewhere are prepared; ranks save and " +
+                         "move within " + to_string(situation.spec.lifecycle.warn_before));
+  }
+  situation.wake_at(due);
+  return false;
+}
+
+}  // namespace pitcrew::control
