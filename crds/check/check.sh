@@ -1,23 +1,31 @@
 #!/usr/bin/env bash
-# What API servers say about the CustomResourceDefinition, by their own libraries: Kubernetes 1.30 and the one of
-# go.mod. Exit code 77, with the reason, where there is no Go to build them with.
+# What API servers say, by their own libraries: those of Kubernetes 1.30 and of the one in go.mod. Exit code 77, with the
+# reason, where there is no Go to build them with.
 #
-#   crds/check/check.sh BIN   BIN holds pitcrew-crd
+#   crds/check/check.sh crd BIN            the CustomResourceDefinition; BIN holds pitcrew-crd
+#   crds/check/check.sh manifests FILE…    manifests that the chart has rendered
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/../../scripts/lib.sh"
-
-programs=$(realpath "${1:?say where pitcrew-crd is}")
 # shellcheck source=scripts/go.sh
 source "$ROOT/scripts/go.sh"
 
-cd "$ROOT/crds/check"
+what=${1:?say what to check: crd or manifests}
+shift
+arguments=()
+for argument in "$@"; do arguments+=("$(realpath "$argument")"); done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mapfile -t examples < <(git -C "$ROOT" ls-files -co --exclude-standard -- 'examples/*.yaml' | xargs -I{} grep -l 'kind: TrainingJob' "$ROOT/{}")
-"$programs/pitcrew-crd" cases "$ROOT"/lib/api/testdata/wrong/*.yaml "$ROOT"/crds/generate/testdata/full.yaml "${examples[@]}" >"$work/cases"
+if [ "$what" = crd ]; then
+  manifests=("$ROOT"/lib/api/testdata/wrong/*.yaml "$ROOT"/crds/generate/testdata/full.yaml)
+  while read -r example; do manifests+=("$ROOT/$example"); done < <(cd "$ROOT" && git ls-files -co --exclude-standard -- 'examples/*.yaml' | xargs grep -l 'kind: TrainingJob')
+  "${arguments[0]}/pitcrew-crd" cases "${manifests[@]}" >"$work/cases"
+  arguments=("$ROOT/crds/trainingjob.yaml" "$work/cases")
+fi
+
+cd "$ROOT/crds/check"
 code=0
 for modules in kubernetes-1.30.mod go.mod; do
   program=$(go_program crd-check "$modules" -modfile="$modules" .)
-  "$program" "$ROOT/crds/trainingjob.yaml" "$work/cases" || code=1
+  "$program" "$what" "${arguments[@]}" || code=1
 done
 exit $code

@@ -2,7 +2,8 @@
 // the server takes, and does it say about manifests and updates what lib/api says? It is built twice, against the
 // libraries of the oldest and of the newest Kubernetes that Pitcrew supports.
 //
-//	check CRD.yaml CASES.jsonl     the cases as `pitcrew-crd cases` prints them
+//	check crd CRD.yaml CASES.jsonl     the cases as `pitcrew-crd cases` prints them
+//	check manifests FILE...            whether rendered manifests are of this Kubernetes' types
 package main
 
 import (
@@ -29,11 +30,16 @@ type Problem struct {
 }
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: check CRD.yaml CASES.jsonl")
+	failures, err := 0, error(nil)
+	switch {
+	case len(os.Args) == 4 && os.Args[1] == "crd":
+		failures, err = run(os.Args[2], os.Args[3])
+	case len(os.Args) > 2 && os.Args[1] == "manifests":
+		failures, err = checkManifests(os.Args[2:])
+	default:
+		fmt.Fprintln(os.Stderr, "usage: check crd CRD.yaml CASES.jsonl | check manifests FILE...")
 		os.Exit(2)
 	}
-	failures, err := run(os.Args[1], os.Args[2])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(2)

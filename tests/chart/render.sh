@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# What the chart renders: against tests/chart/golden, against the types of two Kubernetes versions, and what it refuses.
+# Exit code 77, with the reason, where there is no Helm and no Go to build it with.
+#
+#   tests/chart/render.sh [--update]    --update writes the golden files anew: look at the difference
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/../../scripts/lib.sh"
+
+cd "$ROOT"
+chart=charts/pitcrew
+golden=tests/chart/golden
+tests/cluster/cluster build helm >&2 || exit $?
+helm=$CACHE/cluster/helm-$HELM/helm
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+checks=0 failures=0
+# check NAME COMMAND…
+check() {
+  checks=$((checks + 1))
+  local name=$1
+  shift
+  "$@" && return
+  echo "FAILED $name"
+  failures=$((failures + 1))
+}
+render() { "$helm" template pitcrew "$chart" --namespace pitcrew-system "$@"; }
+# refuses TEXT VALUE…: rendering fails, and says so.
+refuses() {
+  local text=$1
+  shift
+  if render "$@" >"$work/refused" 2>&1; then
+    echo "rendered with $*"
+    return 1
+  fi
+  grep -qF -- "$text" "$work/refused" || { cat "$work/refused" && return 1; }
+}
+
+for values in tests/chart/values/*.yaml; do
+  name=$(basename "$values" .yaml)
+  check "lint $name" "$helm" lint --quiet --strict "$chart" --values "$values"
+  render --values "$values" >"$work/$name.yaml"
+  render --values "$values" --set crds.install=false >"$work/$name.golden"
+  [ "${1:-}" != --update ] || cp "$work/$name.golden" "$golden/$name.yaml"
+  check "golden $name (tests/chart/render.sh --update writes it)" diff -u "$golden/$name.yaml" "$work/$name.golden"
+done
+check "types of two Kubernetes versions" crds/check/check.sh manifests "$work"/*.yaml
+
+# The definition is the generated one, but for labels and the annotation that keeps it.
+definition() { sed -n '/^kind: CustomResourceDefinition/,$p' "$1" | sed '/^---/,$d'; }
+plain() { sed '/^metadata:/,/^spec:/{/^metadata:\|^spec:/!d}' | sed '/^$/d'; }
+check "the definition is the generated one" diff <(definition crds/trainingjob.yaml | plain) <(definition "$work/default.yaml" | plain)
+check "the definition is kept" grep -qF 'helm.sh/resource-policy: keep' "$work/default.yaml"
+check "the definition is not kept where that is said" bash -c "! grep -qF 'helm.sh/resource-policy' '$work/definitions_only.yaml'"
+
+check "no registry" refuses "image.registry is not set. Push Pitcrew's images with"
+check "an unknown value" refuses "additional properties 'replica' not allowed" --set image.registry=r --set operator.replica=3
+check "an unknown key of the operator's configuration" refuses "additional properties 'loglevel' not allowed" --set image.registry=r --set operator.config.loglevel=info
+check "a replica count that is text" refuses "at '/operator/replicas': got string, want integer" --set image.registry=r --set-string operator.replicas=two
+check "a digest that is none" refuses "at '/launcher/image/digest'" --set image.registry=r --set launcher.image.digest=latest
+
+check "README" python3 charts/generate_readme.py --check
+check "the chart's version is VERSION" grep -qx "version: $(cat VERSION)" "$chart/Chart.yaml"
+check "the images' version is VERSION" grep -qx "appVersion: $(cat VERSION)" "$chart/Chart.yaml"
+
+echo "$checks checks of the chart, $failures failures"
+[ $failures -eq 0 ]
