@@ -21,14 +21,16 @@ ChannelLink::ChannelLink(net::AsioLoop& loop, Settings settings, Handler handler
 }
 
 void ChannelLink::look() {
-  timer_ = loop_.after(client_ ? settings_.look_every : std::min<Duration>(settings_.look_every, seconds(1)), [this] { look(); });
+  timer_ = loop_.after(client_ ? settings_.look_every : std::min<Duration>(settings_.look_every, seconds(1)),
+                       [this] { look(); });
   const std::string text = read_proc(settings_.channel_file);
   if (text == config_text_) return;
   const auto config = api::channel::decode_config(text);
   if (!config) {
     if (last_failure_ != config.error().message) {
       last_failure_ = config.error().message;
-      log_.warning("channel.json can't be used; looking again", {{"file", settings_.channel_file}, {"error", last_failure_}});
+      log_.warning("channel.json can't be used; looking again",
+                   {{"file", settings_.channel_file}, {"error", last_failure_}});
     }
     return;
   }
@@ -82,11 +84,13 @@ void ChannelLink::look() {
     const std::string failure = net::to_string(address) + ": " + close.reason;
     if (failure != last_failure_) {
       last_failure_ = failure;
-      log_.warning("the operator can't be reached; trying on", {{"address", net::to_string(address)}, {"reason", close.reason}});
+      log_.warning("the operator can't be reached; trying on",
+                   {{"address", net::to_string(address)}, {"reason", close.reason}});
     }
     look();
   };
-  client_ = std::make_unique<net::ReconnectingClient>(loop_, std::move(next), std::move(handler), random_.split(), log_);
+  client_ =
+      std::make_unique<net::ReconnectingClient>(loop_, std::move(next), std::move(handler), random_.split(), log_);
 }
 
 bool ChannelLink::send(const api::channel::FromLauncher& message) {

@@ -10,9 +10,9 @@
 
 namespace pitcrew::launcher {
 
-// The control channel as the launcher has it: where the operator is and whom to believe are read from channel.json again
-// before connections and every few seconds, the token at every attempt, so that addresses, roots and tokens change under a
-// running pod. On the loop.
+// The control channel as the launcher has it: where the operator is and whom to believe are read from channel.json
+// again before connections and every few seconds, the token at every attempt, so that addresses, roots and tokens
+// change under a running pod. On the loop.
 class ChannelLink {
  public:
   struct Settings {

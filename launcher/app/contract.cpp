@@ -1,12 +1,12 @@
 #include "launcher/app/contract.hpp"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <optional>
+
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/api/launcher_contract.hpp"
 #include "lib/base/json.hpp"
@@ -44,7 +44,8 @@ class Reader {
     uint32_t value = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (error != std::errc() || end != digits.data() + digits.size() || value < least || value > most) {
-      problems_.push_back({name, "'" + digits + "' is not a number from " + std::to_string(least) + " to " + std::to_string(most)});
+      problems_.push_back(
+          {name, "'" + digits + "' is not a number from " + std::to_string(least) + " to " + std::to_string(most)});
     }
     return value;
   }
@@ -67,7 +68,8 @@ Result<Contract> read_contract(std::vector<std::string> command, std::vector<std
   out.command = std::move(command);
   out.environment = std::move(environment);
   Reader reader(out.environment);
-  if (out.command.empty()) reader.problems().push_back({"run", "no command after '--'; the container's command goes there"});
+  if (out.command.empty())
+    reader.problems().push_back({"run", "no command after '--'; the container's command goes there"});
   out.job_uid = reader.required(contract::kJobUid);
   out.pod_name = reader.required(contract::kPodName);
   out.pod_uid = reader.required(contract::kPodUid);
@@ -83,8 +85,9 @@ Result<Contract> read_contract(std::vector<std::string> command, std::vector<std
   out.rank_logs = reader.value_or(contract::kRankLogs, "");
   if (!is_folder(out.memory_folder)) out.memory_folder.clear();
   if (!is_folder(out.run_folder) || access(out.run_folder.c_str(), W_OK | X_OK) != 0) {
-    reader.problems().push_back({contract::kRunFolderVariable, out.run_folder + " is not a folder that can be written; the operator mounts an "
-                                                                                "emptyDir there"});
+    reader.problems().push_back(
+        {contract::kRunFolderVariable, out.run_folder + " is not a folder that can be written; the operator mounts an "
+                                                        "emptyDir there"});
   }
   if (!out.rank_logs.empty() && !is_folder(out.rank_logs)) {
     reader.problems().push_back({contract::kRankLogs, out.rank_logs + " is not a folder"});

@@ -20,12 +20,12 @@ struct Contract {
   std::string pod_ip;
   std::string node;
   uint32_t processes = 1;
-  uint16_t metrics_port = 0;   // 0: none
+  uint16_t metrics_port = 0;  // 0: none
   std::string channel_file;
   std::string token_file;
-  std::string memory_folder;   // empty: there is none
+  std::string memory_folder;  // empty: there is none
   std::string run_folder;
-  std::string rank_logs;       // empty: none
+  std::string rank_logs;  // empty: none
   std::map<std::string, std::string> path_map;
 };
 

@@ -1,9 +1,9 @@
 #include "launcher/app/contract.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <limits>
+
+#include <gtest/gtest.h>
 
 #include "launcher/app/metrics_text.hpp"
 #include "launcher/app/outbox.hpp"
@@ -15,8 +15,9 @@ namespace pitcrew::launcher {
 namespace {
 
 std::vector<std::string> good_environment() {
-  return {"PITCREW_JOB_UID=u", "PITCREW_POD_NAME=p", "PITCREW_POD_UID=pu", "PITCREW_POD_NAMESPACE=ns", "PITCREW_POD_IP=10.0.0.7",
-          "PITCREW_NODE_NAME=n", "PITCREW_PROCESSES=8", "PITCREW_RUN_FOLDER=/tmp", "PITCREW_MEMORY_FOLDER=/no/such/folder"};
+  return {"PITCREW_JOB_UID=u",        "PITCREW_POD_NAME=p",      "PITCREW_POD_UID=pu",
+          "PITCREW_POD_NAMESPACE=ns", "PITCREW_POD_IP=10.0.0.7", "PITCREW_NODE_NAME=n",
+          "PITCREW_PROCESSES=8",      "PITCREW_RUN_FOLDER=/tmp", "PITCREW_MEMORY_FOLDER=/no/such/folder"};
 }
 
 TEST(Contract, is_read_with_its_defaults) {
@@ -58,7 +59,8 @@ TEST(Table, that_makes_no_sense_for_the_pod_is_refused) {
   EXPECT_FALSE(own_entry(epoch, 1)) << "no slot";
   epoch.slot = Slot(1);
   epoch.world_size = 16;
-  epoch.table = {{.slot = Slot(0), .first_rank = Rank(0), .ranks = 8}, {.slot = Slot(1), .first_rank = Rank(8), .ranks = 8}};
+  epoch.table = {{.slot = Slot(0), .first_rank = Rank(0), .ranks = 8},
+                 {.slot = Slot(1), .first_rank = Rank(8), .ranks = 8}};
   EXPECT_TRUE(own_entry(epoch, 8));
   EXPECT_FALSE(own_entry(epoch, 4)) << "another number of ranks";
   epoch.world_size = 15;

@@ -1,12 +1,12 @@
 // One file for any image: what the launcher opens, and that it runs where there is nothing but itself.
-#include <gtest/gtest.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "launcher/supervise/proc.hpp"
 #include "launcher/testing/fake_operator.hpp"
@@ -38,7 +38,9 @@ class IsolationTest : public ::testing::Test {
     mkdir((a.memory() + "/own").c_str(), 0770);
     mkdir((a.memory() + "/own/step-20-c1").c_str(), 0770);
     std::ofstream(a.memory() + "/own/step-20-c1/shard") << "bytes";
-    a.start({"/bin/sh", "-c", std::string(PITCREW_TEST_RANK) + R"( ask '{"id":9,"op":"push","checkpoint":"step-20-c1","files":["shard"]}'; sleep 1000)"},
+    a.start({"/bin/sh", "-c",
+             std::string(PITCREW_TEST_RANK) +
+                 R"( ask '{"id":9,"op":"push","checkpoint":"step-20-c1","files":["shard"]}'; sleep 1000)"},
             program);
     b.start({PITCREW_TEST_RANK, "sleep"});
     EpochBuilder builder;
@@ -57,7 +59,8 @@ class IsolationTest : public ::testing::Test {
   // Runs the program in the root as the only thing there, from its epoch to the end of its one rank.
   void run_in_root(const std::string& root, const std::vector<std::string>& command, const std::string& printed) {
     for (const char* sub : {"", "/pod", "/pod/run", "/pod/memory", "/proc", "/dev"}) mkdir((root + sub).c_str(), 0755);
-    std::filesystem::copy_file(PITCREW_LAUNCHER, root + "/pitcrew-launcher", std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy_file(PITCREW_LAUNCHER, root + "/pitcrew-launcher",
+                               std::filesystem::copy_options::overwrite_existing);
     Pod pod(loop_, operator_, root_, "a");
     std::filesystem::copy_file(pod.folder() + "/channel.json", root + "/pod/channel.json");
     std::filesystem::copy_file(pod.folder() + "/token", root + "/pod/token");
@@ -84,17 +87,21 @@ class IsolationTest : public ::testing::Test {
 
 TEST_F(IsolationTest, opens_no_resolver_file_and_no_shared_library) {
   if (!PITCREW_LAUNCHER_IS_STATIC) GTEST_SKIP() << "not run: a sanitizer's build is not static";
-  if (!runs("strace -V") || !runs("strace -o /dev/null true")) GTEST_SKIP() << "not run: strace is not installed or may not trace here";
+  if (!runs("strace -V") || !runs("strace -o /dev/null true"))
+    GTEST_SKIP() << "not run: strace is not installed or may not trace here";
   // One file a thread; those in which a program of the ranks was executed are the ranks'.
-  live_a_whole_life({"strace", "-ff", "-e", "trace=open,openat,openat2,execve,connect", "-o", root_ + "/trace", PITCREW_LAUNCHER});
+  live_a_whole_life(
+      {"strace", "-ff", "-e", "trace=open,openat,openat2,execve,connect", "-o", root_ + "/trace", PITCREW_LAUNCHER});
   size_t traces = 0, opened = 0;
   for (const auto& entry : std::filesystem::directory_iterator(root_)) {
     if (!entry.path().filename().string().starts_with("trace.")) continue;
     const std::string text = content(entry.path());
-    const bool launcher = text.find("execve(") == std::string::npos || text.find("\"run\", \"--\"") != std::string::npos;
+    const bool launcher =
+        text.find("execve(") == std::string::npos || text.find("\"run\", \"--\"") != std::string::npos;
     if (!launcher) continue;
     ++traces;
-    for (const char* word : {"resolv.conf", "nsswitch.conf", "/etc/hosts", "gai.conf", "/etc/passwd", ".so", "openssl.cnf", "ld.so", "sin_port=htons(53)"}) {
+    for (const char* word : {"resolv.conf", "nsswitch.conf", "/etc/hosts", "gai.conf", "/etc/passwd", ".so",
+                             "openssl.cnf", "ld.so", "sin_port=htons(53)"}) {
       EXPECT_EQ(text.find(word), std::string::npos) << word << " in\n" << text;
     }
     opened += text.find("channel.json") != std::string::npos ? 1 : 0;
@@ -115,7 +122,8 @@ TEST_F(IsolationTest, runs_where_the_only_library_is_musl) {
   if (!runs("musl-gcc --version")) GTEST_SKIP() << "not run: musl-gcc is not installed (Debian: musl-tools)";
   const std::string root = root_ + "/musl";
   for (const char* sub : {"", "/lib"}) mkdir((root + sub).c_str(), 0755);
-  std::ofstream(root_ + "/rank.c") << "#include <stdio.h>\n#include <stdlib.h>\nint main(void) { printf(\"musl %s\\n\", getenv(\"RANK\")); return 0; }\n";
+  std::ofstream(root_ + "/rank.c") << "#include <stdio.h>\n#include <stdlib.h>\nint main(void) { printf(\"musl "
+                                      "%s\\n\", getenv(\"RANK\")); return 0; }\n";
   ASSERT_TRUE(runs("musl-gcc -o " + root + "/rank " + root_ + "/rank.c"));
   ASSERT_TRUE(runs("cp -L /lib/ld-musl-*.so.1 " + root + "/lib/"));
   run_in_root(root, {"/rank"}, "[rank 0] musl 0\n");

@@ -1,11 +1,11 @@
 #include "launcher/app/launcher.hpp"
 
-#include <dirent.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <csignal>
 #include <map>
+
+#include <dirent.h>
+#include <unistd.h>
 
 #include "launcher/app/channel_link.hpp"
 #include "launcher/app/metrics_text.hpp"
@@ -53,7 +53,11 @@ std::string name_of(EpochId id) { return std::to_string(id.term.value) + "." + s
 
 struct Launcher::State {
   State(net::AsioLoop& l, Contract c, LauncherSettings s, Logger lg)
-      : loop(l), contract(std::move(c)), settings(s), log(std::move(lg)), run_state(RunState::load(contract.run_folder)) {}
+      : loop(l),
+        contract(std::move(c)),
+        settings(s),
+        log(std::move(lg)),
+        run_state(RunState::load(contract.run_folder)) {}
 
   net::AsioLoop& loop;
   const Contract contract;
@@ -125,7 +129,8 @@ struct Launcher::State {
   bool refuse(EpochId id, const char* what) {
     if (id >= run_state.seen) return false;
     ++refused_messages;
-    log.warning("a message of an older epoch is refused", {{"message", what}, {"epoch", name_of(id)}, {"seen", name_of(run_state.seen)}});
+    log.warning("a message of an older epoch is refused",
+                {{"message", what}, {"epoch", name_of(id)}, {"seen", name_of(run_state.seen)}});
     return true;
   }
 
@@ -139,7 +144,9 @@ struct Launcher::State {
     if (next.id == run_state.seen) {
       const bool known = (epoch && epoch->id == next.id) || (next_epoch && next_epoch->id == next.id);
       // Its ranks may have run before this launcher's restart: they must not start twice in one epoch.
-      if (!known) log.warning("the epoch was begun before this launcher started; it needs a newer one", {{"epoch", name_of(next.id)}});
+      if (!known)
+        log.warning("the epoch was begun before this launcher started; it needs a newer one",
+                    {{"epoch", name_of(next.id)}});
       return;
     }
     log.info("a new epoch", {{"epoch", name_of(next.id)}, {"world", next.world_size}, {"resume", next.resume_hint}});
@@ -194,7 +201,8 @@ struct Launcher::State {
 
   void save_state() {
     if (const Status saved = run_state.save(contract.run_folder); !saved) {
-      log.error("the launcher's state can't be kept; a restart would not know the epoch", {{"error", saved.error().message}});
+      log.error("the launcher's state can't be kept; a restart would not know the epoch",
+                {{"error", saved.error().message}});
     }
   }
 
@@ -233,7 +241,8 @@ struct Launcher::State {
       fail_start("the epoch's key is not 32 bytes of base64");
       return;
     }
-    MemoryService::Epoch memory_epoch{epoch->id, epoch->job.uid, epoch->slot, epoch->table, *key, epoch->checkpoint.memory_copies};
+    MemoryService::Epoch memory_epoch{epoch->id,    epoch->job.uid, epoch->slot,
+                                      epoch->table, *key,           epoch->checkpoint.memory_copies};
     if (const Status set = memory->set_epoch(std::move(memory_epoch)); !set) {
       fail_start(set.error().message);
       return;
@@ -255,7 +264,8 @@ struct Launcher::State {
       RankStart start;
       start.rank = Rank(first_rank.value + i);
       start.program = {contract.command, rank_environment(contract, *epoch, paths, i)};
-      if (!contract.rank_logs.empty()) start.log_path = contract.rank_logs + "/rank-" + std::to_string(start.rank.value) + ".log";
+      if (!contract.rank_logs.empty())
+        start.log_path = contract.rank_logs + "/rank-" + std::to_string(start.rank.value) + ".log";
       ranks.push_back(std::move(start));
     }
     has_ranks = true;
@@ -352,8 +362,8 @@ struct Launcher::State {
       slow.rank = Rank(first_rank.value + verdict.slow->straggler.value_or(0));
       slow.kind = "slow";
       char text[160];
-      snprintf(text, sizeof text, "%.3g steps a second, the job's best were %.3g%s", verdict.slow->rate, verdict.slow->best,
-               verdict.slow->straggler ? "; this rank waits the least for the others" : "");
+      snprintf(text, sizeof text, "%.3g steps a second, the job's best were %.3g%s", verdict.slow->rate,
+               verdict.slow->best, verdict.slow->straggler ? "; this rank waits the least for the others" : "");
       slow.message = text;
       log.warning("training has become slow", {{"rate", verdict.slow->rate}, {"best", verdict.slow->best}});
       send(slow);
@@ -362,9 +372,13 @@ struct Launcher::State {
     ++stalls;
     save_state();  // so that the same place is not taken for a hang again after a restart
     channel::Stalled message = make_stalled(*verdict.stall, epoch->id, first_rank, views);
-    log.error("no progress", {{"step", message.step.value}, {"phase", message.phase}, {"seconds", message.seconds},
-                              {"limit", message.limit_seconds},
-                              {"culprit", verdict.stall->culprit ? std::to_string(first_rank.value + *verdict.stall->culprit) : "not on this pod"}});
+    log.error("no progress",
+              {{"step", message.step.value},
+               {"phase", message.phase},
+               {"seconds", message.seconds},
+               {"limit", message.limit_seconds},
+               {"culprit", verdict.stall->culprit ? std::to_string(first_rank.value + *verdict.stall->culprit)
+                                                  : "not on this pod"}});
     supervisor->collect_stacks(kStallStacks, [this, message](std::string text) mutable {
       if (!epoch || epoch->id != message.epoch || aborting) return;
       print_stacks("no progress for " + std::to_string(static_cast<int>(message.seconds)) + " s", text);
@@ -381,8 +395,8 @@ struct Launcher::State {
   void report() {
     if (!epoch || !page) return;
     refresh_views();
-    channel::Progress progress =
-        make_progress({epoch->id, first_rank, page->header(), views, judge ? judge->samples_per_second() : 0, lost_rank});
+    channel::Progress progress = make_progress(
+        {epoch->id, first_rank, page->header(), views, judge ? judge->samples_per_second() : 0, lost_rank});
     const bool due = !told_at || loop.now() - *told_at >= settings.progress_every;
     const bool changed = !told_at || progress.step != told.step || progress.samples != told.samples ||
                          progress.tokens_per_second != told.tokens_per_second || progress.loss != told.loss;
@@ -394,7 +408,8 @@ struct Launcher::State {
   }
 
   void print_stacks(const std::string& why, const std::string& text) {
-    supervisor->print("==== pitcrew stacks begin: " + clean_text(why) + " ====\n" + text + "==== pitcrew stacks end ====\n");
+    supervisor->print("==== pitcrew stacks begin: " + clean_text(why) + " ====\n" + text +
+                      "==== pitcrew stacks end ====\n");
   }
 
   void on_saved(const launcher_socket::Saved& saved) {
@@ -422,8 +437,8 @@ struct Launcher::State {
   void on_evidence(const launcher_socket::Evidence& evidence) {
     if (!epoch || !has_ranks) return;
     if (evidence.kind == "lost-peer" && evidence.peer) lost_rank = evidence.peer;
-    send(channel::Evidence{epoch->id, evidence.rank, clean_text(evidence.kind.substr(0, 64)), shorten(clean_text(evidence.message), 4096),
-                           evidence.peer});
+    send(channel::Evidence{epoch->id, evidence.rank, clean_text(evidence.kind.substr(0, 64)),
+                           shorten(clean_text(evidence.message), 4096), evidence.peer});
     report();
   }
 
@@ -463,7 +478,8 @@ struct Launcher::State {
       input.ranks = views;
       for (size_t i = 0; i < views.size(); ++i) input.gauges.push_back(page->gauges(static_cast<uint32_t>(i)));
     }
-    if (judge) input.tokens_per_second = judge->samples_per_second() * static_cast<double>(input.header.tokens_per_sample);
+    if (judge)
+      input.tokens_per_second = judge->samples_per_second() * static_cast<double>(input.header.tokens_per_sample);
     input.connected = link->connected();
     input.launcher = {{"pitcrew_output_pauses_total", supervisor->output_pauses()},
                       {"pitcrew_output_blocked_seconds_total", judge ? to_seconds(judge->output_blocked()) : 0},
@@ -478,7 +494,8 @@ struct Launcher::State {
   }
 };
 
-Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract contract, LauncherSettings settings, uint64_t seed, Logger log) {
+Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract contract, LauncherSettings settings,
+                                                   uint64_t seed, Logger log) {
   auto owned = std::make_unique<State>(loop, std::move(contract), settings, log);
   State* state = owned.get();
   state->boot = net::hex(net::random_bytes(8));
@@ -486,9 +503,11 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
   Supervisor::Settings supervising;
   supervising.not_clean_after = settings.not_clean_after;
   supervising.stdout_fd = settings.stdout_fd;
-  PITCREW_ASSIGN(state->supervisor,
-                 Supervisor::create(loop, std::move(supervising),
-                                    {.on_exit = [state](size_t local, const ExitCause& cause) { state->on_exit(local, cause); }}, log));
+  PITCREW_ASSIGN(
+      state->supervisor,
+      Supervisor::create(loop, std::move(supervising),
+                         {.on_exit = [state](size_t local, const ExitCause& cause) { state->on_exit(local, cause); }},
+                         log));
 
   MemoryService::Settings memory;
   memory.folder = state->contract.memory_folder;
@@ -497,9 +516,7 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
   MemoryService::Handler from_ranks;
   from_ranks.on_saved = [state](const launcher_socket::Saved& saved) { state->on_saved(saved); };
   from_ranks.on_evidence = [state](const launcher_socket::Evidence& evidence) { state->on_evidence(evidence); };
-  from_ranks.on_counted = [state](const std::string& checkpoint, Step step) {
-    state->on_counted(checkpoint, step);
-  };
+  from_ranks.on_counted = [state](const std::string& checkpoint, Step step) { state->on_counted(checkpoint, step); };
   from_ranks.on_silence = [state](const Silence::Report& report) { state->on_silence(report); };
   PITCREW_ASSIGN(state->memory, MemoryService::create(loop, std::move(memory), std::move(from_ranks), log));
 
@@ -510,7 +527,8 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
     auto server = net::HttpServer::listen(
         loop, http,
         [state](const net::HttpRequest& request, net::HttpResponderPtr responder) {
-          responder->respond(request.path() == "/metrics" ? net::text_response(200, state->metrics_page()) : net::text_response(404, "not found\n"));
+          responder->respond(request.path() == "/metrics" ? net::text_response(200, state->metrics_page())
+                                                          : net::text_response(404, "not found\n"));
         },
         log);
     // Two pods of one node may share its network: training matters more than the page.
@@ -520,14 +538,16 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
       log.warning("no /metrics", {{"error", server.error().message}});
     }
   }
-  PITCREW_ASSIGN(state->signals, loop.on_signal({SIGTERM, SIGINT}, [state](int signal) { state->on_terminate(signal); }));
+  PITCREW_ASSIGN(state->signals,
+                 loop.on_signal({SIGTERM, SIGINT}, [state](int signal) { state->on_terminate(signal); }));
 
   ChannelLink::Handler handler;
   handler.on_open = [state] { state->say_hello(); };
   handler.on_message = [state](channel::ToLauncher message) { state->on_message(std::move(message)); };
   handler.on_close = [state](const std::string&) { state->told_at.reset(); };
-  state->link = std::make_unique<ChannelLink>(loop, ChannelLink::Settings{state->contract.channel_file, state->contract.token_file},
-                                              std::move(handler), seed, log);
+  state->link = std::make_unique<ChannelLink>(
+      loop, ChannelLink::Settings{state->contract.channel_file, state->contract.token_file}, std::move(handler), seed,
+      log);
   state->look();
   return std::unique_ptr<Launcher>(new Launcher(std::move(owned)));
 }

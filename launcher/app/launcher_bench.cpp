@@ -1,13 +1,13 @@
-// What a launcher costs while its ranks train and nothing happens: `pitcrew_launcher_bench [SECONDS]` prints RssAnon and the
-// share of a core, of the launcher alone, with the channel connected, eight ranks (idle, then stepping every 100 ms) and two
-// neighbours that are pinged and ping.
-#include <gtest/gtest.h>
-#include <unistd.h>
-
+// What a launcher costs while its ranks train and nothing happens: `pitcrew_launcher_bench [SECONDS]` prints RssAnon
+// and the share of a core, of the launcher alone, with the channel connected, eight ranks (idle, then stepping every
+// 100 ms) and two neighbours that are pinged and ping.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <string>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "launcher/supervise/proc.hpp"
 #include "launcher/testing/fake_operator.hpp"
@@ -31,8 +31,9 @@ TEST(Launcher, costs_little_while_ranks_train) {
   const std::string root = launcher::testing::make_temporary_folder();
   net::AsioLoop loop;
   launcher::testing::FakeOperator op(loop);
-  for (const auto& [what, command] : {std::pair<const char*, std::vector<std::string>>{"idle", {PITCREW_TEST_RANK, "sleep"}},
-                                      {"stepping", {PITCREW_TEST_RANK, "train", "100", "1000000"}}}) {
+  for (const auto& [what, command] :
+       {std::pair<const char*, std::vector<std::string>>{"idle", {PITCREW_TEST_RANK, "sleep"}},
+        {"stepping", {PITCREW_TEST_RANK, "train", "100", "1000000"}}}) {
     std::vector<std::unique_ptr<launcher::testing::Pod>> pods;
     launcher::testing::EpochBuilder builder;
     builder.processes = 8;

@@ -1,14 +1,14 @@
 // The whole program, as a process of its own, against an operator made for the test.
 #include "launcher/app/launcher.hpp"
 
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <csignal>
-#include <cstdlib>
-#include <fstream>
 
 #include "launcher/supervise/proc.hpp"
 #include "launcher/testing/fake_operator.hpp"
@@ -84,7 +84,8 @@ TEST_F(LauncherTest, runs_an_epoch_reports_the_exit_and_runs_the_next) {
   ASSERT_TRUE(aborted);
   EXPECT_TRUE(aborted->clean);
   EXPECT_EQ(aborted->epoch, id(1));
-  const auto progress = operator_.expect<Progress>("a", [](const Progress& p) { return p.epoch.number == EpochNumber(2) && p.step > Step(25); });
+  const auto progress = operator_.expect<Progress>(
+      "a", [](const Progress& p) { return p.epoch.number == EpochNumber(2) && p.step > Step(25); });
   ASSERT_TRUE(progress);
   EXPECT_EQ(progress->phase, "training");
   EXPECT_EQ(progress->resumed_source, "none");
@@ -119,7 +120,9 @@ TEST_F(LauncherTest, ranks_get_torchruns_variables_and_ours) {
   ASSERT_TRUE(operator_.expect<Exited>("a"));
   operator_.send("a", Finish{id(7), true});
   EXPECT_EQ(pod.exit_code(), 0);
-  const auto line = [&](const std::string& text) { return pod.output().find("[rank 0] " + text + "\n") != std::string::npos; };
+  const auto line = [&](const std::string& text) {
+    return pod.output().find("[rank 0] " + text + "\n") != std::string::npos;
+  };
   EXPECT_TRUE(line("RANK=0"));
   EXPECT_TRUE(line("MASTER_PORT=29500"));
   EXPECT_TRUE(line("PITCREW_EPOCH=7"));
@@ -194,7 +197,8 @@ TEST_F(LauncherTest, a_program_without_the_page_is_done_when_it_exits_with_0) {
 
 TEST_F(LauncherTest, a_memory_checkpoint_that_counts_is_told_with_its_name) {
   Pod pod(loop_, operator_, root_, "a");
-  start_alone(pod, {"/bin/sh", "-c", kRank + R"( ask '{"id":1,"op":"counted","checkpoint":"step-40-c2","step":40}'; sleep 1000)"});
+  start_alone(pod, {"/bin/sh", "-c",
+                    kRank + R"( ask '{"id":1,"op":"counted","checkpoint":"step-40-c2","step":40}'; sleep 1000)"});
   const auto saved = operator_.expect<Saved>("a");
   ASSERT_TRUE(saved);
   EXPECT_FALSE(saved->durable);
@@ -230,7 +234,8 @@ TEST_F(LauncherTest, a_planned_stop_lets_the_ranks_save_and_an_abort_does_not) {
   ASSERT_TRUE(aborted);
   EXPECT_TRUE(aborted->clean);
   EXPECT_TRUE(descendants_of(pod.pid()).empty());
-  for (const auto& heard : operator_.heard()) EXPECT_FALSE(std::holds_alternative<Exited>(heard.message)) << "told to end: no failure";
+  for (const auto& heard : operator_.heard())
+    EXPECT_FALSE(std::holds_alternative<Exited>(heard.message)) << "told to end: no failure";
 }
 
 TEST_F(LauncherTest, a_sigterm_from_outside_lets_the_ranks_save_before_the_end) {
@@ -247,9 +252,11 @@ TEST_F(LauncherTest, a_sigterm_from_outside_lets_the_ranks_save_before_the_end) 
 
 TEST_F(LauncherTest, a_save_is_asked_for_on_the_page_and_its_answer_carries_the_request) {
   Pod pod(loop_, operator_, root_, "a");
-  start_alone(pod, {"/bin/sh", "-c", kRank + R"( ask '{"id":1,"op":"saved","step":40,"path":"/c/step-40-c1","bytes":7,"request":1}'; )" +
-                                         R"(sed -n q < /dev/zero & while [ ! -e )" + pod.folder() + "/go ]; do sleep 0.01; done; " + kRank +
-                                         R"( ask '{"id":2,"op":"saved","step":60,"path":"/c/step-60-c1","bytes":8,"request":1}'; sleep 1000)"});
+  start_alone(
+      pod, {"/bin/sh", "-c",
+            kRank + R"( ask '{"id":1,"op":"saved","step":40,"path":"/c/step-40-c1","bytes":7,"request":1}'; )" +
+                R"(sed -n q < /dev/zero & while [ ! -e )" + pod.folder() + "/go ]; do sleep 0.01; done; " + kRank +
+                R"( ask '{"id":2,"op":"saved","step":60,"path":"/c/step-60-c1","bytes":8,"request":1}'; sleep 1000)"});
   const auto scheduled = operator_.expect<Saved>("a");
   ASSERT_TRUE(scheduled);
   EXPECT_EQ(scheduled->request, "");
@@ -293,7 +300,8 @@ TEST_F(LauncherTest, stacks_are_collected_when_asked_for) {
   ASSERT_TRUE(stacks);
   EXPECT_EQ(stacks->request, "req-7");
   EXPECT_NE(stacks->text.find("rank 1, pid"), std::string::npos);
-  EXPECT_TRUE(wait([&] { return pod.output().find("==== pitcrew stacks begin: request req-7 ====") != std::string::npos; }));
+  EXPECT_TRUE(
+      wait([&] { return pod.output().find("==== pitcrew stacks begin: request req-7 ====") != std::string::npos; }));
 }
 
 TEST_F(LauncherTest, a_launcher_that_died_comes_back_with_what_it_had_seen_and_held) {
@@ -325,7 +333,9 @@ TEST_F(LauncherTest, files_are_pushed_to_the_peer_and_its_silence_is_told) {
   mkdir((a.memory() + "/own").c_str(), 0770);
   mkdir((a.memory() + "/own/step-20-c1").c_str(), 0770);
   std::ofstream(a.memory() + "/own/step-20-c1/shard-0.safetensors") << std::string(300'000, 'w');
-  a.start({"/bin/sh", "-c", kRank + R"( ask '{"id":9,"op":"push","checkpoint":"step-20-c1","files":["shard-0.safetensors"]}'; sleep 1000)"});
+  a.start(
+      {"/bin/sh", "-c",
+       kRank + R"( ask '{"id":9,"op":"push","checkpoint":"step-20-c1","files":["shard-0.safetensors"]}'; sleep 1000)"});
   b.start({kRank, "sleep"});
   EpochBuilder builder = epoch_of({hello(a), hello(b)}, 1, 1);
   builder.checkpoint.memory_steps = 20;
@@ -391,7 +401,8 @@ TEST_F(LauncherTest, metrics_show_the_ranks_pages) {
   start_alone(pod, {kRank, "train", "5", "100000"}, 2);
   ASSERT_TRUE(expect_step(pod, 5));
   std::string text;
-  const auto exchange = net::http_request(loop_, {.address = {"127.0.0.1", port}}, {.target = "/metrics"}, {.on_done = [&](Result<net::HttpResponse> response) {
+  const auto exchange = net::http_request(loop_, {.address = {"127.0.0.1", port}}, {.target = "/metrics"},
+                                          {.on_done = [&](Result<net::HttpResponse> response) {
                                             text = response ? response->body : response.error().message;
                                           }});
   ASSERT_TRUE(wait([&] { return !text.empty(); }));
@@ -446,7 +457,8 @@ progress.phase(pitcrew.DONE)
   const auto evidence = operator_.expect<Evidence>("a");
   ASSERT_TRUE(evidence);
   EXPECT_EQ(evidence->peer, Rank(4));
-  EXPECT_TRUE(wait([&] { return pod.output().find("refused: launcher: not found") != std::string::npos; })) << pod.output();
+  EXPECT_TRUE(wait([&] { return pod.output().find("refused: launcher: not found") != std::string::npos; }))
+      << pod.output();
   operator_.send("a", Stop{id(1), true, seconds(60), "suspend"});
   const auto exited = operator_.expect<Exited>("a");
   ASSERT_TRUE(exited);

@@ -1,11 +1,11 @@
-#include <malloc.h>
-#include <openssl/crypto.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
+
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <unistd.h>
 
 #include "launcher/app/copy_self.hpp"
 #include "launcher/app/launcher.hpp"
@@ -20,12 +20,14 @@ namespace {
 constexpr char kHelp[] =
     "pitcrew-launcher starts, watches and restarts the ranks of a TrainingJob inside its pod.\n"
     "\n"
-    "  pitcrew-launcher run -- COMMAND…   as a training container's command; the operator sets it, with the environment it needs\n"
+    "  pitcrew-launcher run -- COMMAND…   as a training container's command; the operator sets it, with the "
+    "environment it needs\n"
     "  pitcrew-launcher copy DEST         puts this program at DEST, a file or a folder (the init container does it)\n"
     "  pitcrew-launcher --version\n"
     "  pitcrew-launcher --help\n"
     "\n"
-    "Exit codes of `run`: 0 the job finished, 1 it failed, 78 something that the operator provides is missing, 143 ended from\n"
+    "Exit codes of `run`: 0 the job finished, 1 it failed, 78 something that the operator provides is missing, 143 "
+    "ended from\n"
     "outside by SIGTERM. What a training program may use is described in docs/training-programs.md.\n";
 
 int run(std::vector<std::string> command) {
@@ -38,7 +40,8 @@ int run(std::vector<std::string> command) {
   OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  const auto log = Logger::to_stderr(isatty(2) != 0 ? LogFormat::kPlain : LogFormat::kJson).with({{"program", "pitcrew-launcher"}});
+  const auto log =
+      Logger::to_stderr(isatty(2) != 0 ? LogFormat::kPlain : LogFormat::kJson).with({{"program", "pitcrew-launcher"}});
   std::vector<std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
   auto contract = launcher::read_contract(std::move(command), std::move(environment));
@@ -76,7 +79,8 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
-  if (verb == "run" && arguments.size() > 2 && arguments[1] == "--") return run({arguments.begin() + 2, arguments.end()});
+  if (verb == "run" && arguments.size() > 2 && arguments[1] == "--")
+    return run({arguments.begin() + 2, arguments.end()});
   fputs(kHelp, stderr);
   return pitcrew::api::launcher::kExitBadContract;
 }

@@ -33,7 +33,8 @@ std::string escaped(std::string_view value) {
 std::string name_of(std::string_view sample) { return std::string(sample.substr(0, sample.find('{'))); }
 
 void header(std::string& out, const std::string& name, std::string_view help) {
-  out += "# HELP " + name + " " + std::string(help) + "\n# TYPE " + name + (name.ends_with("_total") ? " counter\n" : " gauge\n");
+  out += "# HELP " + name + " " + std::string(help) + "\n# TYPE " + name +
+         (name.ends_with("_total") ? " counter\n" : " gauge\n");
 }
 
 }  // namespace
@@ -52,8 +53,10 @@ std::string metrics_text(const MetricsInput& input) {
   per_rank("pitcrew_rank_step", "Optimizer steps done.", [](const Line& l) { return l.step.value; });
   per_rank("pitcrew_rank_samples", "Samples consumed by the whole job.", [](const Line& l) { return l.samples; });
   per_rank("pitcrew_rank_loss", "Loss of the last step done.", [](const Line& l) { return l.loss; });
-  per_rank("pitcrew_rank_collective", "Sequence number of the last collective entered.", [](const Line& l) { return l.collective; });
-  per_rank("pitcrew_rank_in_collective", "1 while the rank is in a collective.", [](const Line& l) { return l.in_collective; });
+  per_rank("pitcrew_rank_collective", "Sequence number of the last collective entered.",
+           [](const Line& l) { return l.collective; });
+  per_rank("pitcrew_rank_in_collective", "1 while the rank is in a collective.",
+           [](const Line& l) { return l.in_collective; });
   per_rank("pitcrew_rank_updates", "Updates of the rank's line.", [](const Line& l) { return l.updates; });
   per_rank("pitcrew_rank_gpu_counter", "Counter moved on by the device.", [](const Line& l) { return l.gpu_counter; });
 
@@ -61,14 +64,15 @@ std::string metrics_text(const MetricsInput& input) {
   for (size_t i = 0; i < input.ranks.size(); ++i) {
     const std::string rank = std::to_string(input.first_rank.value + i);
     if (input.ranks[i].line.updates > 0) {
-      out += "pitcrew_rank_phase{rank=\"" + rank + "\",phase=\"" + std::string(page::to_string(input.ranks[i].line.phase)) + "\"} 1\n";
+      out += "pitcrew_rank_phase{rank=\"" + rank + "\",phase=\"" +
+             std::string(page::to_string(input.ranks[i].line.phase)) + "\"} 1\n";
     }
   }
   header(out, "pitcrew_rank_gauge", "What the program says of itself.");
   for (size_t i = 0; i < input.gauges.size(); ++i) {
     for (const auto& [name, value] : input.gauges[i]) {
-      out += "pitcrew_rank_gauge{rank=\"" + std::to_string(input.first_rank.value + i) + "\",name=\"" + escaped(name) + "\"} " +
-             number(value) + "\n";
+      out += "pitcrew_rank_gauge{rank=\"" + std::to_string(input.first_rank.value + i) + "\",name=\"" + escaped(name) +
+             "\"} " + number(value) + "\n";
     }
   }
 
@@ -77,10 +81,14 @@ std::string metrics_text(const MetricsInput& input) {
     out += std::string(name) + " " + number(value) + "\n";
   };
   one("pitcrew_epoch", "The epoch whose ranks this pod runs.", static_cast<double>(input.epoch.number.value));
-  one("pitcrew_total_steps", "Steps of the whole training; 0: not known.", static_cast<double>(input.header.total_steps));
+  one("pitcrew_total_steps", "Steps of the whole training; 0: not known.",
+      static_cast<double>(input.header.total_steps));
   one("pitcrew_tokens_per_second", "Of the whole job; 0: not known.", input.tokens_per_second);
-  if (input.header.durable_step) one("pitcrew_durable_step", "Newest durable checkpoint.", static_cast<double>(input.header.durable_step->value));
-  if (input.header.memory_step) one("pitcrew_memory_step", "Newest memory checkpoint that counts.", static_cast<double>(input.header.memory_step->value));
+  if (input.header.durable_step)
+    one("pitcrew_durable_step", "Newest durable checkpoint.", static_cast<double>(input.header.durable_step->value));
+  if (input.header.memory_step)
+    one("pitcrew_memory_step", "Newest memory checkpoint that counts.",
+        static_cast<double>(input.header.memory_step->value));
   one("pitcrew_channel_connected", "1 while the operator is connected.", input.connected ? 1 : 0);
   for (const auto& [sample, value] : input.launcher) {
     const std::string name = name_of(sample);

@@ -7,9 +7,10 @@
 
 namespace pitcrew::launcher {
 
-// The messages of the present epoch that must reach the operator: said again after every reconnect, since an operator that
-// has gone may have heard them and another one leads now. Cleared when an epoch begins. Bounded: a memory checkpoint replaces
-// the one before it, a durable one too unless it answers a request, and beyond the limit the oldest go.
+// The messages of the present epoch that must reach the operator: said again after every reconnect, since an operator
+// that has gone may have heard them and another one leads now. Cleared when an epoch begins. Bounded: a memory
+// checkpoint replaces the one before it, a durable one too unless it answers a request, and beyond the limit the oldest
+// go.
 class Outbox {
  public:
   void keep(api::channel::FromLauncher message);

@@ -6,8 +6,8 @@
 
 namespace pitcrew::launcher {
 
-std::vector<std::string> rank_environment(const Contract& contract, const api::channel::Epoch& epoch, const RankPaths& paths,
-                                          uint32_t local_rank) {
+std::vector<std::string> rank_environment(const Contract& contract, const api::channel::Epoch& epoch,
+                                          const RankPaths& paths, uint32_t local_rank) {
   const auto* entry = epoch.slot ? find_slot(epoch.table, *epoch.slot) : nullptr;
   PITCREW_INVARIANT(entry != nullptr, "a rank is started for a pod without a slot");
   RankPlace place;
@@ -31,7 +31,8 @@ std::vector<std::string> rank_environment(const Contract& contract, const api::c
   variables[environment::kProgress] = paths.progress;
   variables[environment::kLauncher] = paths.socket;
   if (epoch.resume) variables[environment::kResume] = to_json(*epoch.resume).dump();
-  if (!contract.memory_folder.empty() && checkpoint.memory_steps) variables[environment::kMemory] = contract.memory_folder;
+  if (!contract.memory_folder.empty() && checkpoint.memory_steps)
+    variables[environment::kMemory] = contract.memory_folder;
 
   // What an outer launcher may have left must not be taken for ours.
   std::vector<std::string> inherited;
@@ -46,11 +47,12 @@ Result<api::channel::TableEntry> own_entry(const api::channel::Epoch& epoch, uin
   const auto* entry = epoch.slot ? find_slot(epoch.table, *epoch.slot) : nullptr;
   if (entry == nullptr) return Error(Code::kInvalidArgument, "the epoch's table has no row for this pod's slot");
   if (entry->ranks != processes) {
-    return Error(Code::kInvalidArgument, "the table gives this pod " + std::to_string(entry->ranks) + " ranks and the pod was made for " +
-                                             std::to_string(processes));
+    return Error(Code::kInvalidArgument, "the table gives this pod " + std::to_string(entry->ranks) +
+                                             " ranks and the pod was made for " + std::to_string(processes));
   }
   if (uint64_t{entry->first_rank.value} + entry->ranks > epoch.world_size) {
-    return Error(Code::kInvalidArgument, "the table's ranks reach beyond the world size of " + std::to_string(epoch.world_size));
+    return Error(Code::kInvalidArgument,
+                 "the table's ranks reach beyond the world size of " + std::to_string(epoch.world_size));
   }
   return *entry;
 }

@@ -1,12 +1,12 @@
 #include "launcher/app/run_state.hpp"
 
+#include <cerrno>
+
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
-
-#include "launcher/supervise/process.hpp"
 #include "launcher/supervise/proc.hpp"
+#include "launcher/supervise/process.hpp"
 #include "lib/base/json.hpp"
 
 namespace pitcrew::launcher {
@@ -31,10 +31,12 @@ RunState RunState::load(const std::string& folder) {
 
 Status RunState::save(const std::string& folder) const {
   const std::string path = folder + kFile;
-  const std::string text = Json{{"term", seen.term.value}, {"number", seen.number.value}, {"rhythm", rhythm.save()}}.dump();
+  const std::string text =
+      Json{{"term", seen.term.value}, {"number", seen.number.value}, {"rhythm", rhythm.save()}}.dump();
   const Descriptor file(open((path + ".tmp").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!file) return errno_error("write " + path, errno);
-  if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) return errno_error("write " + path, errno);
+  if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return errno_error("write " + path, errno);
   if (rename((path + ".tmp").c_str(), path.c_str()) != 0) return errno_error("replace " + path, errno);
   return {};
 }

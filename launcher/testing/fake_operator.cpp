@@ -1,13 +1,13 @@
 #include "launcher/testing/fake_operator.hpp"
 
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "lib/api/launcher_contract.hpp"
 #include "lib/net/crypto.hpp"
@@ -48,7 +48,9 @@ FakeOperator::FakeOperator(net::AsioLoop& loop) : loop_(loop) {
   server_ = *std::move(server);
 }
 
-channel::Config FakeOperator::config() const { return {{net::to_string(server_->address())}, "pitcrew-channel", ca_pem_}; }
+channel::Config FakeOperator::config() const {
+  return {{net::to_string(server_->address())}, "pitcrew-channel", ca_pem_};
+}
 
 void FakeOperator::send(const std::string& pod, const channel::ToLauncher& message) {
   ASSERT_TRUE(sessions_.contains(pod)) << pod << " has not said hello";
@@ -123,7 +125,8 @@ void Pod::kill(int signal) { ::kill(process_.pid, signal); }
 int Pod::exit_code() {
   int status = -1;
   bool ended = false;
-  EXPECT_TRUE(operator_.wait([&] { return ended = ended || waitpid(process_.pid, &status, WNOHANG) == process_.pid; })) << output_;
+  EXPECT_TRUE(operator_.wait([&] { return ended = ended || waitpid(process_.pid, &status, WNOHANG) == process_.pid; }))
+      << output_;
   process_.pid = -1;
   while (watch_) take_output();
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -136,7 +139,8 @@ channel::Epoch EpochBuilder::for_slot(std::optional<uint32_t> slot) const {
   if (slot) epoch.slot = Slot(*slot);
   epoch.world_size = static_cast<uint32_t>(pods.size()) * processes;
   for (uint32_t i = 0; i < pods.size(); ++i) {
-    epoch.table.push_back({Slot(i), pods[i].pod_name, pods[i].node, pods[i].address, pods[i].peer_port, Rank(i * processes), processes});
+    epoch.table.push_back(
+        {Slot(i), pods[i].pod_name, pods[i].node, pods[i].address, pods[i].peer_port, Rank(i * processes), processes});
   }
   epoch.master_address = "127.0.0.1";
   epoch.master_port = 29500;

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <deque>
 #include <functional>
 #include <map>
@@ -9,6 +7,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "launcher/supervise/process.hpp"
 #include "lib/api/channel.hpp"
@@ -41,9 +41,11 @@ class FakeOperator {
   std::deque<Heard>& heard() { return heard_; }
   size_t connections() const { return opened_; }
 
-  // Waits for a message of the type, of this pod, of which the condition holds; it and what the pod said before it are forgotten.
+  // Waits for a message of the type, of this pod, of which the condition holds; it and what the pod said before it are
+  // forgotten.
   template <typename T>
-  std::optional<T> expect(const std::string& pod, const std::function<bool(const T&)>& condition = [](const T&) { return true; }) {
+  std::optional<T> expect(
+      const std::string& pod, const std::function<bool(const T&)>& condition = [](const T&) { return true; }) {
     std::optional<T> found;
     wait([&] {
       for (size_t i = 0; i < heard_.size(); ++i) {

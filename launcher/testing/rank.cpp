@@ -1,14 +1,14 @@
 // A program that does as it is told, in place of a trainer: `rank VERB ARGUMENTS…`.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <string>
 
 #include "lib/base/environment.hpp"
 #include "lib/base/progress_page.hpp"
@@ -63,12 +63,13 @@ int spew(long count, size_t width) {
   return 0;
 }
 
-// Steps every `ms` milliseconds until SIGTERM, the page's stop, or `total` steps; `hang_at`: stands still there for ever, of
-// those ranks whose number is `hang_rank`; `fail_at`: exits with 3 there, in the first epoch alone.
+// Steps every `ms` milliseconds until SIGTERM, the page's stop, or `total` steps; `hang_at`: stands still there for
+// ever, of those ranks whose number is `hang_rank`; `fail_at`: exits with 3 there, in the first epoch alone.
 int train(long ms, uint64_t total, uint64_t hang_at, uint64_t fail_at) {
   signal(SIGTERM, [](int) { terminated = 1; });
   signal(SIGUSR2, backtrace_handler);
-  auto opened = Writer::open(variable(pitcrew::environment::kProgress), static_cast<uint32_t>(atoi(variable("LOCAL_RANK").c_str())));
+  auto opened = Writer::open(variable(pitcrew::environment::kProgress),
+                             static_cast<uint32_t>(atoi(variable("LOCAL_RANK").c_str())));
   if (!opened) {
     fprintf(stderr, "%s\n", opened.error().message.c_str());
     return 64;
@@ -89,8 +90,10 @@ int train(long ms, uint64_t total, uint64_t hang_at, uint64_t fail_at) {
     page.leave_collective();
     page.step_done(pitcrew::Step(step), step * 8, 1.0 / static_cast<double>(step));
     if (fail_at != 0 && step == fail_at && first_epoch && variable("RANK") == "0") {
-      fprintf(stderr, "Traceback (most recent call last):\n  File \"train.py\", line 1, in <module>\nRuntimeError: bad step %llu\n",
-              static_cast<unsigned long long>(step));
+      fprintf(
+          stderr,
+          "Traceback (most recent call last):\n  File \"train.py\", line 1, in <module>\nRuntimeError: bad step %llu\n",
+          static_cast<unsigned long long>(step));
       return 3;
     }
     if (page.save_requested() > 0) page.set_durable(pitcrew::Step(step));
