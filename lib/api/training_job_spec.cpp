@@ -62,7 +62,9 @@ void read_memory(ObjectReader& reader, MemoryTier& memory) {
 }
 
 void read_checkpoint(ObjectReader& reader, CheckpointSpec& checkpoint) {
-  if (!reader.read("path", checkpoint.path) && !reader.has("path")) {
+  reader.read("path", checkpoint.path);
+  const Json* path = reader.raw("path");
+  if (path == nullptr || *path == "") {
     reader.problem("path", "is missing; name the folder where checkpoints go, on a volume that all replicas mount");
   }
   if (auto every = reader.object("every")) read_interval(*every, checkpoint.every.emplace());
@@ -114,14 +116,10 @@ void read_recovery(ObjectReader& reader, RecoverySpec& recovery) {
   reader.finish();
 }
 
-// "70%", or 0.7
+// "70%". Not a number, which an API server can't tell from text in the same place.
 void read_share(ObjectReader& reader, std::string_view key, double& share) {
   const Json* value = reader.raw(key);
   if (value == nullptr) return;
-  if (value->is_number()) {
-    share = value->get<double>();
-    return;
-  }
   const std::string text = value->is_string() ? value->get<std::string>() : "";
   char* end = nullptr;
   const double percent = text.empty() ? 0 : std::strtod(text.c_str(), &end);
