@@ -148,12 +148,8 @@ void read_monitoring(ObjectReader& reader, MonitoringSpec& monitoring) {
 
 void read_placement(ObjectReader& reader, PlacementSpec& placement) {
   if (auto capacity = reader.object("capacity")) {
-    const Json* mode = capacity->raw("mode");
-    if (mode != nullptr && *mode == "Provision") {
-      capacity->problem("mode", "Provision is not supported by this version of Pitcrew; use Existing");
-    } else if (mode != nullptr) {
-      capacity->read_enum("mode", placement.capacity, {{"Existing", CapacityMode::kExisting}});
-    }
+    capacity->read_enum("mode", placement.capacity,
+                        {{"Existing", CapacityMode::kExisting}, {"Provision", CapacityMode::kProvision}});
     refuse(*capacity, "order", "remove it; nodes are taken as they fit");
     refuse(*capacity, "reservation", "remove it; select the reservation's nodes in the template's nodeSelector");
     capacity->finish();
@@ -275,7 +271,8 @@ Json write_spec(const TrainingJobSpec& spec) {
       {"stallAfter", monitoring.stall_after ? to_string(*monitoring.stall_after) : "auto"},
       {"startWithin", to_string(monitoring.start_within)},
       {"slowBelow", write_share(monitoring.slow_below)}};
-  json["placement"] = {{"capacity", {{"mode", "Existing"}}}, {"gangTimeout", to_string(spec.placement.gang_timeout)}};
+  const char* mode = spec.placement.capacity == CapacityMode::kProvision ? "Provision" : "Existing";
+  json["placement"] = {{"capacity", {{"mode", mode}}}, {"gangTimeout", to_string(spec.placement.gang_timeout)}};
   if (!spec.placement.priority_class.empty()) json["placement"]["priorityClassName"] = spec.placement.priority_class;
   return json;
 }

@@ -43,7 +43,7 @@ spec:
   monitoring:
     progress: {stallAfter: 45s, startWithin: 12m, slowBelow: 60%}
   placement:
-    capacity: {mode: Existing}
+    capacity: {mode: Provision}
     gangTimeout: 20m
     priorityClassName: research
   lifecycle: {suspend: true, activeDeadline: 72h, startDeadline: 30m, warnBefore: 10m, ttlAfterFinished: 24h}
@@ -73,6 +73,7 @@ TEST(TrainingJob, every_field_of_the_spec_is_read) {
   EXPECT_EQ(spec.checkpoint->every->steps, 500u);
   EXPECT_EQ(spec.checkpoint->memory->size, 16ull << 30);
   EXPECT_EQ(spec.checkpoint->keep, 5u);
+  EXPECT_EQ(spec.placement.capacity, CapacityMode::kProvision);
   EXPECT_EQ(spec.recovery.restarts, (Limit{9, hours(3)}));
   EXPECT_EQ(spec.recovery.in_place, (Limit{2, minutes(30)}));
   EXPECT_EQ(spec.recovery.wait_in_place, minutes(5));
