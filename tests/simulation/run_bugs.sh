@@ -29,7 +29,7 @@ trap 'rm -rf "$copy"' EXIT
 
 export CCACHE_BASEDIR=$copy
 export CCACHE_NOHASHDIR=1
-configure() { cmake -S "$copy" -B "$copy/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPITCREW_TESTS=ON >"$copy/log" 2>&1; }
+configure() { cmake -S "$copy" --preset release -B "$copy/build" -DPITCREW_TESTS=ON >"$copy/log" 2>&1; }
 build() { cmake --build "$copy/build" -j "$jobs" --target pitcrew-simulation >"$copy/log" 2>&1; }
 fail() { tail -n 30 "$copy/log" >&2; echo "$1" >&2; exit 2; }
 
