@@ -84,7 +84,10 @@ def helm_installs_and_upgrades():
     good("helm", "install", "pitcrew", str(CHART), *values, "--create-namespace")
     kubectl("wait", "--for=condition=Established", "crd/trainingjobs.pitcrew.dev", "--timeout=60s")
     good("helm", "upgrade", "pitcrew", str(CHART), *values, "--set", "operator.replicas=3")
-    assert kubectl("-n", NAMESPACE, "get", "deployment", "pitcrew-operator", "-o", "jsonpath={.spec.replicas}") == "3"
+    replicas = ("-n", NAMESPACE, "get", "deployment", "pitcrew-operator", "-o", "jsonpath={.spec.replicas}")
+    assert kubectl(*replicas) == "3"
+    good("helm", "rollback", "pitcrew", "1", "--namespace", NAMESPACE)
+    assert kubectl(*replicas) == "2"
     service = json.loads(kubectl("-n", NAMESPACE, "get", "service", "pitcrew-channel", "-o", "json"))
     assert "selector" not in service["spec"], service
     # kubectl's discovery has to know the new resource.
