@@ -299,6 +299,12 @@ class HttpPool::Impl : public std::enable_shared_from_this<Impl> {
     }
     const bool nothing_came = !parser.got_some();
     Error why = connection->stream.to_error(exchange->what, error);
+    // The handshake is over. What TLS refuses now is damaged on its way, but for TLS 1.3's late word on our
+    // certificate.
+    if (why.code == Code::kUnauthenticated && why.message.find("certificate") == std::string::npos &&
+        why.message.find("unknown ca") == std::string::npos) {
+      why.code = Code::kUnavailable;
+    }
     if (nothing_came && connection->used && exchange->repeatable && !exchange->again) {
       ++metrics.repeated;
       exchange->again = true;

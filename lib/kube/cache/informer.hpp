@@ -44,6 +44,10 @@ class Informer {
   void add_handler(Handler handler) { handlers_.push_back(std::move(handler)); }
   // Before start(). What is stored and told in an object's place, with the same key, UID and version: less of it.
   void set_transform(std::function<Entry(const Entry& object)> transform) { transform_ = std::move(transform); }
+  // Before start(). Hears of objects that can't be decoded, each time that one comes, before they are dropped.
+  void on_undecodable(std::function<void(const Payload& object, const Error& error)> function) {
+    undecodable_ = std::move(function);
+  }
   void add_index(const std::string& name, typename Store<T>::IndexFunction function) {
     store_.add_index(name, std::move(function));
   }
@@ -61,6 +65,7 @@ class Informer {
     auto object = payload.as<T>();
     if (object) return transform_ ? transform_(*object) : *std::move(object);
     watcher_.count_undecodable();
+    if (undecodable_) undecodable_(payload, object.error());
     log_.warning("dropping an object that can't be decoded", {{"error", object.error().message}});
     return nullptr;
   }
@@ -130,6 +135,7 @@ class Informer {
   Logger log_;
   Store<T> store_;
   std::function<Entry(const Entry&)> transform_;
+  std::function<void(const Payload&, const Error&)> undecodable_;
   std::vector<Handler> handlers_;
   bool synced_ = false;
   Watcher watcher_;

@@ -193,6 +193,20 @@ void Client::patch_raw(const ResourceType& type, const ObjectKey& key, Patch pat
   object_call(std::move(request), std::move(done));
 }
 
+void Client::apply_raw(const ResourceType& type, Json object, const ApplyOptions& options, Callback<Payload> done) {
+  Request request{.verb = Verb::kPatch, .type = type, .subresource = options.subresource, .patch = PatchKind::kApply};
+  if (const Json* metadata = fields::find(object, "metadata")) {
+    fields::read(*metadata, "namespace", request.key.ns);
+    fields::read(*metadata, "name", request.key.name);
+  }
+  request.query.emplace_back("fieldManager", options.manager.empty() ? settings_.field_manager : options.manager);
+  if (options.force) request.query.emplace_back("force", "true");
+  object["apiVersion"] = type.api_version();
+  object["kind"] = type.kind;
+  request.body = Payload::of(std::move(object));
+  object_call(std::move(request), std::move(done));
+}
+
 void Client::remove_raw(const ResourceType& type, const ObjectKey& key, const RemoveOptions& options,
                         std::function<void(Status)> done) {
   Json body = {{"apiVersion", "v1"}, {"kind", "DeleteOptions"}, {"propagationPolicy", "Background"}};

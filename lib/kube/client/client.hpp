@@ -50,6 +50,12 @@ struct Patch {
   std::string subresource;  // "" or "status"
 };
 
+struct ApplyOptions {
+  std::string manager;      // who owns the fields; empty: the client's field manager
+  bool force = true;        // takes fields over from other managers: what a controller does; else a conflict
+  std::string subresource;  // "" or "status"
+};
+
 struct ClientSettings {
   double rate = 200;  // requests a second, over all verbs
   double burst = 400;
@@ -120,6 +126,10 @@ class Client {
   void patch(const ObjectKey& key, Patch patch, Callback<Ptr<T>> done) {
     patch_raw(T::type(), key, std::move(patch), decoding<T>(std::move(done)));
   }
+  // Server-side apply: makes the object have the fields that are sent, creates it where it is absent, and removes
+  // fields that this manager sent before and sends no more. Send the full set of owned fields each time, without
+  // resourceVersion, uid and managedFields.
+  void apply_raw(const ResourceType& type, Json object, const ApplyOptions& options, Callback<Payload> done);
   template <typename T>
   void remove(const ObjectKey& key, const RemoveOptions& options, std::function<void(Status)> done) {
     remove_raw(T::type(), key, options, std::move(done));

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -117,7 +117,7 @@ class Running final : public Command {
     }
     out_ = std::move(out.read);
     err_ = std::move(err.read);
-    process_ = Descriptor(::pidfd_open(pid_, 0));
+    process_ = Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
     if (process_.get() < 0) return errno_error(what() + ": watch it", errno);
     using Ready = net::AsioLoop::Ready;
     PITCREW_ASSIGN(out_watch_, loop_.watch_fd(out_.get(), Ready::kRead, [this] {

@@ -166,29 +166,36 @@ Result<Credentials::Issued> Credentials::decode(const std::string& output) const
   return issued;
 }
 
-Result<net::TlsClientSettings> Credentials::tls_settings() {
+Result<net::TlsClientSettings> Credentials::read_tls_settings(Duration max_age) {
   const Instant now = loop_.now();
   net::TlsClientSettings settings;
   settings.server_name = server_name_;
   settings.insecure = config_.insecure_skip_tls_verify;
   settings.ca_bundle_pem = config_.ca_pem;
   if (ca_file_) {
-    PITCREW_ASSIGN(settings.ca_bundle_pem, ca_file_->content(now, kTlsAge));
+    PITCREW_ASSIGN(settings.ca_bundle_pem, ca_file_->content(now, max_age));
   }
   net::TlsClientIdentity identity{config_.client_certificate_pem, config_.client_key_pem};
   if (certificate_file_) {
-    PITCREW_ASSIGN(identity.certificate_pem, certificate_file_->content(now, kTlsAge));
+    PITCREW_ASSIGN(identity.certificate_pem, certificate_file_->content(now, max_age));
   }
   if (key_file_) {
-    PITCREW_ASSIGN(identity.key_pem, key_file_->content(now, kTlsAge));
+    PITCREW_ASSIGN(identity.key_pem, key_file_->content(now, max_age));
   }
   if (issued_ && issued_->identity) identity = *issued_->identity;
   if (!identity.certificate_pem.empty()) settings.identity = std::move(identity);
   return settings;
 }
 
-Result<net::TlsClientPtr> Credentials::tls() {
-  auto settings = tls_settings();
+Result<net::TlsClientPtr> Credentials::tls() { return tls(kTlsAge); }
+
+bool Credentials::reload_tls() {
+  const uint64_t before = tls_generation_;
+  return tls(Duration(0)) && tls_generation_ != before;
+}
+
+Result<net::TlsClientPtr> Credentials::tls(Duration max_age) {
+  auto settings = read_tls_settings(max_age);
   if (!settings && tls_) return tls_;
   if (!settings) return settings.error();
   if (tls_ && *settings == tls_settings_) return tls_;

@@ -43,6 +43,10 @@ class Credentials {
   bool rejected(const std::string& token);
   // For a new connection. Its settings change with the files.
   Result<net::TlsClientPtr> tls();
+  // What tls() was made of when it was asked last.
+  const net::TlsClientSettings& tls_settings() const { return tls_settings_; }
+  // TLS was refused: looks at the files now; whether tls() has changed.
+  bool reload_tls();
   // Counts changes of tls(): what was connected before one should be connected anew.
   uint64_t tls_generation() const { return tls_generation_; }
 
@@ -58,7 +62,8 @@ class Credentials {
   void run_plugin();
   void plugin_ended(Result<std::string> output);
   Result<Issued> decode(const std::string& output) const;
-  Result<net::TlsClientSettings> tls_settings();
+  Result<net::TlsClientSettings> read_tls_settings(Duration max_age);
+  Result<net::TlsClientPtr> tls(Duration max_age);
 
   net::AsioLoop& loop_;
   ClusterConfig config_;

@@ -2,20 +2,14 @@
 
 #include <charconv>
 
-#include "lib/base/version.hpp"
 #include "lib/kube/config/credentials.hpp"
+#include "lib/kube/http/answer_reader.hpp"
 #include "lib/kube/http/json_slicer.hpp"
-#include "lib/kube/http/retry_after.hpp"
 #include "lib/kube/types/fields.hpp"
 #include "lib/net/http_pool.hpp"
 
 namespace pitcrew::kube {
 namespace {
-
-std::string default_user_agent() {
-  const std::string text = version();  // "0.1.0 (commit …)"
-  return "pitcrew/" + text.substr(0, text.find(' ')) + " (linux)";
-}
 
 // What the server was asked for, or none.
 std::optional<Duration> asked_timeout(const Request& request) {
@@ -52,10 +46,9 @@ class HttpTransport::Impl : public std::enable_shared_from_this<Impl> {
     std::string token;
     net::HttpExchangePtr http;
     Loop::TimerPtr limit;
-    Response response;
-    std::string body;
+    std::optional<AnswerReader> reader;  // of a call, and of a watch that is refused
+    std::optional<JsonSlicer> events;    // of a watch
     std::string event_object;
-    std::optional<JsonSlicer> slicer;
 
     void stop() {
       ended = true;
@@ -80,11 +73,9 @@ class HttpTransport::Impl : public std::enable_shared_from_this<Impl> {
         settings(std::move(s)),
         log(std::move(log)),
         credentials(l, config, this->log),
-        impersonate(config.impersonate),
-        impersonate_groups(config.impersonate_groups),
-        pool(l, pool_settings()) {
-    if (settings.user_agent.empty()) settings.user_agent = default_user_agent();
-  }
+        identity{settings.user_agent.empty() ? default_user_agent() : settings.user_agent, url.prefix,
+                 config.impersonate, config.impersonate_groups},
+        pool(l, pool_settings()) {}
 
   net::HttpPoolSettings pool_settings() {
     net::HttpPoolSettings made;
@@ -123,35 +114,17 @@ class HttpTransport::Impl : public std::enable_shared_from_this<Impl> {
     });
   }
 
-  net::HttpRequest wire_request(const Exchange& exchange) const {
-    const Request& request = exchange.request;
-    net::HttpRequest wire;
-    wire.method = method(request);
-    wire.target = url.prefix + target(request);
-    wire.headers.emplace_back("User-Agent", settings.user_agent);
-    wire.headers.emplace_back("Accept", "application/json");
-    if (!exchange.token.empty()) wire.headers.emplace_back("Authorization", "Bearer " + exchange.token);
-    if (!impersonate.empty()) wire.headers.emplace_back("Impersonate-User", impersonate);
-    for (const std::string& group : impersonate_groups) wire.headers.emplace_back("Impersonate-Group", group);
-    if (!request.body.empty()) {
-      wire.headers.emplace_back("Content-Type", std::string(content_type(request)));
-      wire.body = request.body.text();
-    }
-    return wire;
-  }
-
   void transmit(const ExchangePtr& exchange) {
     ++exchange->tries;
     exchange->limit.reset();
-    exchange->response = {};
-    exchange->body.clear();
-    exchange->slicer.reset();
+    exchange->reader.emplace(exchange->request, settings.max_object_bytes);
+    exchange->events.reset();
     if (url.tls) {
       credentials.tls().ok();  // looks at the files; an error comes up where a connection needs it
       if (std::exchange(tls_generation, credentials.tls_generation()) != credentials.tls_generation()) pool.renew();
     }
     net::HttpPoolCall call;
-    call.request = wire_request(*exchange);
+    call.request = wire_request(exchange->request, identity, exchange->token);
     const Verb verb = exchange->request.verb;
     call.repeatable = verb == Verb::kGet || verb == Verb::kList || verb == Verb::kWatch;
     call.long_lived = exchange->watching;
@@ -170,52 +143,23 @@ class HttpTransport::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   void on_head(const ExchangePtr& exchange, int status, const net::Headers& headers) {
-    exchange->response.status = status;
-    if (const std::string* after = net::find_header(headers, "Retry-After"))
-      exchange->response.retry_after = parse_retry_after(*after, loop.now());
-    for (const auto& [name, value] : headers) {
-      if (name.size() == 7 && net::find_header({{name, value}}, "Warning") != nullptr)
-        log.warning("the API server warns", {{"request", describe(exchange->request)}, {"warning", value}});
+    exchange->reader->head(status, headers, loop.now(), log);
+    if (status == 429) ++counted.throttled;
+    if (!exchange->watching || status != 200) return;
+    slice_events(exchange);
+    if (const auto asked = asked_timeout(exchange->request)) {
+      limit(exchange, *asked + settings.watch_grace,
+            Error(Code::kUnavailable, "the server didn't end the watch in time"));
     }
-    if (status == 429) {
-      ++counted.throttled;
-      const std::string* schema = net::find_header(headers, "X-Kubernetes-PF-FlowSchema-UID");
-      log.debug("throttled by the API server",
-                {{"request", describe(exchange->request)}, {"flowSchema", schema == nullptr ? "" : *schema}});
-    }
-    if (status != 200) return;
-    if (exchange->watching) {
-      slice_events(exchange);
-      if (const auto asked = asked_timeout(exchange->request)) {
-        limit(exchange, *asked + settings.watch_grace,
-              Error(Code::kUnavailable, "the server didn't end the watch in time"));
-      }
-    } else if (exchange->request.verb == Verb::kList) {
-      slice_items(exchange);
-    }
-  }
-
-  JsonSlicer::Settings slicer_settings(const Exchange& exchange, JsonSlicer::Slice slice) const {
-    return {.slice = slice,
-            .max_value_bytes = settings.max_object_bytes,
-            .drop_managed_fields = exchange.request.reduce != nullptr};
-  }
-
-  void slice_items(const ExchangePtr& exchange) {
-    Exchange* e = exchange.get();
-    e->slicer.emplace(slicer_settings(*e, JsonSlicer::Slice::kItems),
-                      JsonSlicer::Sink{[e](std::string value) {
-                                         Payload item = Payload::text(std::move(value));
-                                         if (e->request.reduce) e->request.reduce(item);
-                                         e->response.items.push_back(std::move(item));
-                                       },
-                                       [e](std::string envelope) { e->body = std::move(envelope); }});
   }
 
   void slice_events(const ExchangePtr& exchange) {
     Exchange* e = exchange.get();
-    e->slicer.emplace(
-        slicer_settings(*e, JsonSlicer::Slice::kObject),
+    const JsonSlicer::Settings slicing{.slice = JsonSlicer::Slice::kObject,
+                                       .max_value_bytes = settings.max_object_bytes,
+                                       .drop_managed_fields = e->request.reduce != nullptr};
+    e->events.emplace(
+        slicing,
         JsonSlicer::Sink{[e](std::string value) { e->event_object = std::move(value); },
                          [e](const std::string& envelope) {
                            if (e->ended) return;
@@ -226,55 +170,50 @@ class HttpTransport::Impl : public std::enable_shared_from_this<Impl> {
                          }});
   }
 
-  Status on_piece(const ExchangePtr& exchange, std::string_view piece) {
-    if (exchange->slicer) return exchange->slicer->feed(piece);
-    if (exchange->body.size() + piece.size() > settings.max_object_bytes) {
-      return Error(Code::kResourceExhausted,
-                   "the answer has more than " + std::to_string(settings.max_object_bytes) + " bytes");
-    }
-    exchange->body.append(piece);
-    return {};
+  static Status on_piece(const ExchangePtr& exchange, std::string_view piece) {
+    return exchange->events ? exchange->events->feed(piece) : exchange->reader->piece(piece);
   }
 
   void on_end(const ExchangePtr& exchange, Status status) {
     const auto self = shared_from_this();
     const auto http = std::move(exchange->http);
-    if (!status) return finish(exchange, status.error());
-    const int code = exchange->response.status;
+    const int code = exchange->reader->status();
+    if (!status) {
+      // A rotated root: nothing was sent yet, so that writes may be repeated too.
+      const bool tls_refused = status.error().code == Code::kUnauthenticated && exchange->tries == 1 && url.tls;
+      if (tls_refused && code == 0 && credentials.reload_tls()) return authenticate(exchange);
+      return finish(exchange, status.error());
+    }
     if (code == 401) {
       ++counted.unauthorized;
       if (exchange->tries == 1 && credentials.rejected(exchange->token)) return authenticate(exchange);
     }
-    if (code >= 300 && code < 400) {
-      return finish(exchange, Error(Code::kInvalidArgument,
-                                    "the server answers with a redirect (" + std::to_string(code) +
-                                        "), which is not followed, as it would take the credentials along; give the "
-                                        "address of the API server itself"));
+    if (exchange->events) {
+      if (exchange->events->complete()) return finish_watch(exchange, {});
+      return finish_watch(exchange, Error(Code::kUnavailable, "the watch ends in the middle of an event"));
     }
-    if (exchange->slicer && !exchange->slicer->complete())
-      return finish(exchange, Error(Code::kDataLoss, "the answer ends in the middle of an object"));
-    if (exchange->slicer && !exchange->watching && exchange->slicer->documents() != 1)
-      return finish(exchange, Error(Code::kDataLoss, "the answer is not one list"));
-    finish(exchange, {});
+    finish(exchange, exchange->reader->end());
   }
 
-  void finish(const ExchangePtr& exchange, Status status) {
+  void finish(const ExchangePtr& exchange, Result<Response> result) {
+    if (exchange->ended) return;
+    if (exchange->watching) return finish_watch(exchange, why_no_watch(exchange->request, result));
+    exchange->stop();
+    const Answer answer = std::move(exchange->answer);
+    answer(std::move(result));
+  }
+
+  // A watch that got a whole answer, or none.
+  static Error why_no_watch(const Request& request, const Result<Response>& result) {
+    if (!result) return result.error();
+    if (auto error = error_of(request, *result)) return *std::move(error);
+    return Error(Code::kUnavailable, "a watch was answered with status " + std::to_string(result->status));
+  }
+
+  void finish_watch(const ExchangePtr& exchange, Status status) {
     if (exchange->ended) return;
     exchange->stop();
-    if (!exchange->watching) {
-      const Answer answer = std::move(exchange->answer);
-      if (!status) return answer(status.error());
-      if (!exchange->body.empty()) exchange->response.body = Payload::text(std::move(exchange->body));
-      return answer(std::move(exchange->response));
-    }
     const auto on_end = std::move(exchange->sink.on_end);
-    if (status && exchange->response.status != 200) {
-      exchange->response.body = Payload::text(std::move(exchange->body));
-      auto error = error_of(exchange->request, exchange->response);
-      status = error ? *std::move(error)
-                     : Error(Code::kUnavailable,
-                             "a watch was answered with status " + std::to_string(exchange->response.status));
-    }
     on_end(std::move(status));
   }
 
@@ -283,8 +222,7 @@ class HttpTransport::Impl : public std::enable_shared_from_this<Impl> {
   HttpTransportSettings settings;
   Logger log;
   Credentials credentials;
-  std::string impersonate;
-  std::vector<std::string> impersonate_groups;
+  WireIdentity identity;
   HttpTransportMetrics counted;
   uint64_t tls_generation = 0;
   net::HttpPool pool;

@@ -70,8 +70,11 @@ Code code_of(const Json& status, int number) {
   if (reason == "Conflict") {
     std::string message;
     fields::read(status, "message", message);
-    // The API server has no reason of its own for a UID precondition (apiserver registry/generic/registry/store.go).
-    return message.find("Precondition failed") == std::string::npos ? Code::kConflict : Code::kPreconditionFailed;
+    // The API server has no reason of its own for a UID precondition: its texts tell it (apiserver
+    // registry/generic/registry/store.go, registry/rest/delete.go).
+    const bool uid = message.find("Precondition failed") != std::string::npos ||
+                     message.find("the UID in the precondition") != std::string::npos;
+    return uid ? Code::kPreconditionFailed : Code::kConflict;
   }
   return code_of(number);
 }
@@ -170,6 +173,8 @@ std::string_view content_type(const Request& request) {
       return "application/json-patch+json";
     case PatchKind::kStrategic:
       return "application/strategic-merge-patch+json";
+    case PatchKind::kApply:
+      return "application/apply-patch+yaml";  // JSON is YAML
   }
   return "application/json";
 }

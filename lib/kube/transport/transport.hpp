@@ -15,7 +15,7 @@ namespace pitcrew::kube {
 enum class Verb { kGet, kList, kWatch, kCreate, kUpdate, kPatch, kDelete };
 std::string_view to_string(Verb verb);
 
-enum class PatchKind { kMerge, kJson, kStrategic };
+enum class PatchKind { kMerge, kJson, kStrategic, kApply };  // kApply: server-side apply
 
 // What is asked of an API server. Network transports send method(), target() and content_type(); the one in memory
 // reads the fields.

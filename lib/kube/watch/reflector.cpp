@@ -25,7 +25,7 @@ std::vector<Reflector::Action> Reflector::step(const Input& input, Instant now, 
   return std::visit(Overloaded{
                         [&](const Started&) -> Actions {
                           if (state_ != State::kIdle) return {};
-                          return list(false);
+                          return list(false, now, chance);
                         },
                         [&](const Page& page) { return on_page(page, now, chance); },
                         [&](const ListFailed& failed) { return on_list_failed(failed.error, now, chance); },
@@ -39,14 +39,64 @@ std::vector<Reflector::Action> Reflector::step(const Input& input, Instant now, 
 
 // The first list takes what the server's cache has; later ones must not be older than what is known. Once that has
 // expired too, the newest.
-Reflector::Actions Reflector::list(bool after_expiry) {
-  state_ = State::kListing;
+Reflector::Actions Reflector::list(bool after_expiry, Instant now, double chance) {
   paging_restarted_ = false;
   newest_ = after_expiry;
+  if (settings_.streaming_list && streams_) return stream(now, chance);
+  state_ = State::kListing;
   list_version_ = newest_ ? "" : (resource_version_.empty() ? "0" : resource_version_);
   // With a version the server's cache answers whole; pages would pass it by (client-go tools/pager).
   const bool pages = newest_ || list_version_ == "0";
   return {SendList{list_version_, "", pages ? settings_.page_size : 0, true}};
+}
+
+Reflector::Actions Reflector::stream(Instant now, double chance) {
+  Actions actions = watch(now, chance);
+  state_ = State::kStreaming;
+  auto& open = std::get<OpenWatch>(actions.front());
+  open.initial = true;
+  if (newest_) open.resource_version.clear();
+  return actions;
+}
+
+Reflector::Actions Reflector::on_streamed(const Event& event, Instant now, double chance) {
+  last_heard_ = now;
+  switch (event.type) {
+    case WatchEventType::kAdded:
+    case WatchEventType::kModified:
+      return {Collect{}};
+    case WatchEventType::kBookmark:
+      if (!event.initial_end || event.resource_version.empty()) return {};
+      listed_ = true;
+      heard_ = true;
+      resource_version_ = event.resource_version;
+      healthy_since_ = now;
+      state_ = State::kWatching;
+      return {FinishList{}};
+    case WatchEventType::kDeleted:
+    case WatchEventType::kUnknown:
+      // Not before the mark, by the API's promise: a server that does so is not one to stream from.
+      return stream_refused(Error(Code::kUnsupported, "a deletion among the first objects"), now, chance);
+    case WatchEventType::kError:
+      return stream_refused(event.error.value_or(Error(Code::kInternal, "the watch failed without a reason")), now,
+                            chance);
+  }
+  return {};
+}
+
+Reflector::Actions Reflector::stream_refused(const Error& error, Instant now, double chance) {
+  Actions actions{CloseWatch{}};
+  Actions next;
+  if (error.code == Code::kGone && !newest_) {
+    next = list(true, now, chance);
+  } else if (keeps_version(error.code) || error.code == Code::kGone) {
+    next = back_off(true, error.retry_after, now, chance);
+  } else {
+    streams_ = false;
+    next = list(false, now, chance);
+  }
+  for (Action& action : next) actions.push_back(std::move(action));
+  return actions;
 }
 
 Reflector::Actions Reflector::watch(Instant now, double chance) {
@@ -95,7 +145,7 @@ Reflector::Actions Reflector::on_list_failed(const Error& error, Instant now, do
   const bool too_new =
       error.code == Code::kDeadlineExceeded && error.message.find("Too large resource version") != std::string::npos;
   if ((too_old || too_new) && !paging_restarted_) {
-    Actions actions = list(true);
+    Actions actions = list(true, now, chance);
     paging_restarted_ = true;  // at once, but once
     return actions;
   }
@@ -113,10 +163,11 @@ Reflector::Actions Reflector::expired(Instant now, double chance) {
   // A watch that expires without having said anything, again and again, must not become a hot loop.
   if (!heard_ && now - watch_opened_ < settings_.short_watch && failures_ > 0) return back_off(true, {}, now, chance);
   ++failures_;
-  return list(false);
+  return list(false, now, chance);
 }
 
 Reflector::Actions Reflector::on_event(const Event& event, Instant now, double chance) {
+  if (state_ == State::kStreaming) return on_streamed(event, now, chance);
   if (state_ != State::kWatching) return {};
   last_heard_ = now;
   if (!healthy_since_ && event.type != WatchEventType::kError) healthy_since_ = now;
@@ -147,6 +198,10 @@ Reflector::Actions Reflector::on_event(const Event& event, Instant now, double c
 }
 
 Reflector::Actions Reflector::on_watch_ended(const Status& status, Instant now, double chance) {
+  if (state_ == State::kStreaming) {
+    return stream_refused(status ? Error(Code::kUnavailable, "the watch ended before its mark") : status.error(), now,
+                          chance);
+  }
   if (state_ != State::kWatching) return {};
   if (!status) {
     const Error& error = status.error();
@@ -164,7 +219,7 @@ Reflector::Actions Reflector::on_watch_ended(const Status& status, Instant now, 
 Reflector::Actions Reflector::on_woken(Instant now, double chance) {
   switch (state_) {
     case State::kBackingOff:
-      return relist_ ? list(false) : watch(now, chance);
+      return relist_ ? list(false, now, chance) : watch(now, chance);
     case State::kWatching: {
       const Duration silent = now - last_heard_;
       if (silent < settings_.idle_limit) return {Sleep{settings_.idle_limit - silent}};
@@ -173,6 +228,9 @@ Reflector::Actions Reflector::on_woken(Instant now, double chance) {
       for (Action& action : watch(now, chance)) actions.push_back(std::move(action));
       return actions;
     }
+    case State::kStreaming:
+      if (now - last_heard_ < settings_.idle_limit) return {Sleep{settings_.idle_limit - (now - last_heard_)}};
+      return stream_refused(Error(Code::kUnavailable, "silence"), now, chance);
     case State::kIdle:
     case State::kListing:
       return {};

@@ -13,6 +13,9 @@ namespace pitcrew::kube {
 
 struct ReflectorSettings {
   uint32_t page_size = 500;
+  // Asks for the first objects as events of the watch (KEP-3157): costs the server a small part of a list. Where it is
+  // refused, lists are used from then on.
+  bool streaming_list = false;
   Duration watch_timeout_min = seconds(300);  // the server is asked to end a watch after a random time between the two
   Duration watch_timeout_max = seconds(600);
   Duration idle_limit = seconds(90);  // silence on a watch beyond its bookmarks: the connection is taken for dead
@@ -26,7 +29,7 @@ struct ReflectorSettings {
 // inside (client-go's policies, kube-rs's shape).
 //
 //   kListing → pages arrive → kWatching → the stream ends → kWatching again from the last version, or kListing after a
-//   410
+//   410; with a streaming list kStreaming → its end is marked → kWatching, on the same stream
 class Reflector {
  public:
   // ---- what happened ----
@@ -43,6 +46,7 @@ class Reflector {
     WatchEventType type = WatchEventType::kUnknown;
     std::string resource_version;
     std::optional<Error> error;
+    bool initial_end = false;  // the bookmark after the first objects
   };
   struct WatchEnded {
     Status status;
@@ -60,17 +64,19 @@ class Reflector {
   };
   struct FinishList {};  // all pages are there: put them in the place of what was known, what vanished is deleted
   struct Deliver {};     // the event that came in changes an object
+  struct Collect {};     // the event that came in is one more object of the list that FinishList ends
   struct OpenWatch {
     std::string resource_version;
-    Duration timeout{0};  // for the server
+    Duration timeout{0};   // for the server
+    bool initial = false;  // with the first objects as events: forget those collected before
   };
   struct CloseWatch {};
   struct Sleep {  // replaces an earlier Sleep; input Woken after it
     Duration duration{0};
   };
-  using Action = std::variant<SendList, FinishList, Deliver, OpenWatch, CloseWatch, Sleep>;
+  using Action = std::variant<SendList, FinishList, Deliver, Collect, OpenWatch, CloseWatch, Sleep>;
 
-  enum class State { kIdle, kListing, kWatching, kBackingOff };
+  enum class State { kIdle, kListing, kStreaming, kWatching, kBackingOff };
 
   explicit Reflector(ReflectorSettings settings = {}) : settings_(settings) {}
 
@@ -84,7 +90,10 @@ class Reflector {
 
  private:
   using Actions = std::vector<Action>;
-  Actions list(bool after_expiry);
+  Actions list(bool after_expiry, Instant now, double chance);
+  Actions stream(Instant now, double chance);
+  Actions stream_refused(const Error& error, Instant now, double chance);
+  Actions on_streamed(const Event& event, Instant now, double chance);
   Actions watch(Instant now, double chance);
   Actions back_off(bool relist, std::optional<Duration> at_least, Instant now, double chance);
   Actions on_page(const Page& page, Instant now, double chance);
@@ -99,6 +108,7 @@ class Reflector {
   State state_ = State::kIdle;
   bool listed_ = false;  // a whole list has been delivered
   bool relist_ = true;   // after backing off: list, else watch
+  bool streams_ = true;  // streaming lists have not been refused
   bool newest_ = false;  // the next list asks for the newest version: older ones have expired
   bool paging_restarted_ = false;
   std::string list_version_;  // that the running list asked for

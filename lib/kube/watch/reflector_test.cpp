@@ -18,8 +18,10 @@ class ReflectorTest : public testing::Test {
         text += "finish";
       } else if (std::holds_alternative<Reflector::Deliver>(action)) {
         text += "deliver";
+      } else if (std::holds_alternative<Reflector::Collect>(action)) {
+        text += "collect";
       } else if (const auto* watch = std::get_if<Reflector::OpenWatch>(&action)) {
-        text += "watch(" + watch->resource_version + ")";
+        text += (watch->initial ? "stream(" : "watch(") + watch->resource_version + ")";
         timeout = watch->timeout;
       } else if (std::holds_alternative<Reflector::CloseWatch>(action)) {
         text += "close";
@@ -199,6 +201,55 @@ TEST_F(ReflectorTest, events_of_an_unknown_kind_and_late_answers_do_nothing) {
   EXPECT_EQ(page("99"), "");
   EXPECT_EQ(step(Reflector::ListFailed{Error(Code::kInternal, "x")}), "");
   EXPECT_EQ(started(), "");
+}
+
+class StreamingReflectorTest : public ReflectorTest {
+ protected:
+  StreamingReflectorTest() { reflector = Reflector({.streaming_list = true}); }
+  std::string mark(const std::string& version) {
+    return step(Reflector::Event{WatchEventType::kBookmark, version, {}, true});
+  }
+};
+
+TEST_F(StreamingReflectorTest, the_first_objects_come_as_events_until_the_mark_and_the_stream_goes_on) {
+  EXPECT_EQ(started(), "stream() sleep");
+  EXPECT_EQ(event(WatchEventType::kAdded, "9"), "collect");
+  EXPECT_EQ(event(WatchEventType::kBookmark, "3"), "");
+  EXPECT_FALSE(reflector.listed());
+  EXPECT_EQ(mark("10"), "finish");
+  EXPECT_TRUE(reflector.listed());
+  EXPECT_EQ(event(WatchEventType::kModified, "11"), "deliver");
+  EXPECT_EQ(ended(), "watch(11) sleep");
+}
+
+// The synthetic events are in no order: what they say of versions is never watched from.
+TEST_F(StreamingReflectorTest, bug_11_a_stream_cut_before_its_mark_leaves_no_version) {
+  started();
+  event(WatchEventType::kAdded, "99");
+  EXPECT_EQ(ended(Error(Code::kUnavailable, "cut")), "close sleep");
+  EXPECT_EQ(reflector.resource_version(), "");
+  EXPECT_EQ(woken(), "stream() sleep");
+}
+
+TEST_F(StreamingReflectorTest, a_server_that_refuses_it_is_listed_from_then_on) {
+  started();
+  EXPECT_EQ(ended(Error(Code::kInvalidArgument, "sendInitialEvents is forbidden")), "close list(0,,500)");
+  EXPECT_EQ(page("7"), "finish watch(7) sleep");
+  EXPECT_EQ(error_event(Code::kGone), "close list(7,,0)");
+}
+
+TEST_F(StreamingReflectorTest, a_version_that_has_expired_is_streamed_anew_from_the_newest) {
+  started();
+  mark("10");
+  EXPECT_EQ(error_event(Code::kGone), "close stream(10) sleep");
+  EXPECT_EQ(error_event(Code::kGone), "close stream() sleep");
+  EXPECT_EQ(mark("20"), "finish");
+}
+
+TEST_F(StreamingReflectorTest, silence_before_the_mark_is_given_up) {
+  started();
+  EXPECT_EQ(woken(), "close sleep");
+  EXPECT_EQ(woken(), "stream() sleep");
 }
 
 }  // namespace

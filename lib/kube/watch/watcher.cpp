@@ -13,6 +13,15 @@ void add_scope(Request& request, const WatchScope& scope) {
   if (!scope.field_selector.empty()) request.query.emplace_back("fieldSelector", scope.field_selector);
 }
 
+bool marks_initial_end(const Payload& bookmark) {
+  auto tree = bookmark.json();
+  if (!tree) return false;
+  const Json* annotations = fields::find(**tree, "metadata", "annotations");
+  std::string mark;
+  if (annotations != nullptr) fields::read(*annotations, "k8s.io/initial-events-end", mark);
+  return mark == "true";
+}
+
 }  // namespace
 
 std::optional<uint64_t> resource_version_number(const std::string& text) {
@@ -52,6 +61,8 @@ void Watcher::step(const Reflector::Input& input, const Payload* object) {
     } else if (std::holds_alternative<Reflector::Deliver>(action)) {
       const auto& event = std::get<Reflector::Event>(input);
       sink_.on_event(event.type, *object);
+    } else if (std::holds_alternative<Reflector::Collect>(action)) {
+      pages_.push_back(*object);
     } else if (const auto* watch = std::get_if<Reflector::OpenWatch>(&action)) {
       carry_out(*watch);
     } else if (std::holds_alternative<Reflector::CloseWatch>(action)) {
@@ -103,7 +114,14 @@ void Watcher::carry_out(const Reflector::OpenWatch& watch) {
   stream.query.emplace_back("allowWatchBookmarks", "true");
   stream.query.emplace_back("timeoutSeconds",
                             std::to_string(std::chrono::duration_cast<seconds>(watch.timeout).count()));
-  stream.query.emplace_back("resourceVersion", watch.resource_version);
+  if (watch.initial) {
+    ++metrics_.lists;
+    pages_.clear();
+    stream.query.emplace_back("sendInitialEvents", "true");
+    stream.query.emplace_back("resourceVersionMatch", "NotOlderThan");
+  }
+  if (!watch.initial || !watch.resource_version.empty())
+    stream.query.emplace_back("resourceVersion", watch.resource_version);
   add_scope(stream, scope_);
   call_ = transport_.watch(std::move(stream), {[this](WatchEvent event) { on_watch_event(event); },
                                                [this](Status status) {
@@ -127,6 +145,7 @@ void Watcher::on_watch_event(const WatchEvent& event) {
   } else {
     ++(event.type == WatchEventType::kBookmark ? metrics_.bookmarks : metrics_.events);
     input.resource_version = event.object.resource_version();
+    input.initial_end = event.type == WatchEventType::kBookmark && marks_initial_end(event.object);
   }
   step(input, &event.object);
 }

@@ -12,6 +12,7 @@
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
 #include "lib/local/api/answers.hpp"
+#include "lib/local/api/apply.hpp"
 #include "lib/local/api/owners.hpp"
 #include "lib/local/api/patch.hpp"
 #include "lib/local/api/rules.hpp"
@@ -293,7 +294,8 @@ class ApiServer::Impl {
     return json;
   }
 
-  Response create(Type& type, const Request& request) {
+  // `managers`: metadata.managedFields of an apply.
+  Response create(Type& type, const Request& request, const Json* managers = nullptr) {
     auto body = body_of(request);
     if (!body) return answers::bad_request(body.error().message);
     Json& object = *body;
@@ -322,6 +324,7 @@ class ApiServer::Impl {
     }
     for (const char* field : {"managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"})
       meta.erase(field);
+    if (managers != nullptr) meta["managedFields"] = *managers;
     object["apiVersion"] = type.resource.api_version();
     object["kind"] = type.resource.kind;
     meta["name"] = key.name;
@@ -377,7 +380,33 @@ class ApiServer::Impl {
     return replace(type, request, found->second, *std::move(body));
   }
 
+  Response apply(Type& type, const Request& request) {
+    auto config = body_of(request);
+    if (!config) return answers::bad_request(config.error().message);
+    const auto found = type.objects.find(request.key);
+    const bool absent = found == type.objects.end();
+    if (absent && !request.subresource.empty()) return answers::not_found(type.resource, request.key);
+    auto applied = apply_config(
+        absent ? Json() : **found->second.json(), *config,
+        {request.parameter("fieldManager"), request.parameter("force") == "true", request.subresource, loop_.now()});
+    if (!applied) {
+      return applied.error().code == Code::kConflict ? answers::status(409, "Conflict", applied.error().message)
+                                                     : answers::bad_request(applied.error().message);
+    }
+    const Json managers = (*applied)["metadata"]["managedFields"];
+    if (absent) {
+      Request creation = request;
+      creation.verb = Verb::kCreate;
+      (*applied)["metadata"]["name"] = request.key.name;
+      creation.body = Payload::of(*std::move(applied));
+      return create(type, creation, &managers);
+    }
+    if (auto refused = stale(type, request.key, *applied, **found->second.json())) return *std::move(refused);
+    return replace(type, request, found->second, *std::move(applied), &managers);
+  }
+
   Response patch(Type& type, const Request& request) {
+    if (request.patch == kube::PatchKind::kApply) return apply(type, request);
     const auto found = type.objects.find(request.key);
     if (found == type.objects.end()) return answers::not_found(type.resource, request.key);
     auto operations = request.body.json();
@@ -393,7 +422,8 @@ class ApiServer::Impl {
   }
 
   // The end of every update: what the caller may change is taken over, and committed if anything differs.
-  Response replace(Type& type, const Request& request, const Payload& stored, Json next) {
+  Response replace(Type& type, const Request& request, const Payload& stored, Json next,
+                   const Json* managers = nullptr) {
     const Json& old = **stored.json();
     if (request.subresource == "status") {
       next = rules::with_status(old, next);
@@ -408,6 +438,7 @@ class ApiServer::Impl {
         if (Status admitted = type.options.admission(&old, next); !admitted) return answers::refused(admitted.error());
       }
     }
+    if (managers != nullptr) next["metadata"]["managedFields"] = *managers;
     if (next == old) return answers::object(stored);
     if (dry_run(request)) return answers::object(Payload::of(std::move(next)));
     const int64_t grace = next["metadata"].value("deletionGracePeriodSeconds", int64_t{0});

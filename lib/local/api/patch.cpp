@@ -19,8 +19,10 @@ Result<Json> apply_patch(const Json& object, kube::PatchKind kind, const Json& p
         return Error(Code::kInvalidArgument, error.what());
       }
     }
+    case kube::PatchKind::kApply:
+      break;
   }
-  return Error(Code::kUnsupported, "this kind of patch is not supported; use a merge or a JSON patch");
+  return Error(Code::kUnsupported, "an apply is no patch; see apply_config()");
 }
 
 }  // namespace pitcrew::local

@@ -74,7 +74,12 @@ Status prepare_update(const Json& old, Json& next, bool keep_status) {
       meta.erase(field);
     }
   }
-  meta.erase("managedFields");
+  // Applies are recorded, updates are not: whoever applied keeps what he applied.
+  if (const auto managers = was.find("managedFields"); managers != was.end()) {
+    meta["managedFields"] = *managers;
+  } else {
+    meta.erase("managedFields");
+  }
   for (const char* list : {"finalizers", "ownerReferences"}) {
     if (const auto value = meta.find(list); value != meta.end() && value->empty()) meta.erase(value);
   }

@@ -169,5 +169,37 @@ TEST_F(ControllerTest, bug_05_a_stale_cache_makes_no_second_pod_and_a_quiet_worl
   EXPECT_EQ(client.metrics().requests, requests);
 }
 
+// Its own status writes come back as events; what they say is the same, so nothing follows from them.
+TEST_F(ControllerTest, bug_06_a_status_write_does_not_lead_to_the_next) {
+  kube::Client client(loop, transport, 1);
+  kube::Informer<kube::Pod> pods(loop, transport, 2);
+  int runs = 0;
+  Controller controller(loop, {}, [&](const ObjectKey& which, const Controller::Done& done) {
+    ++runs;
+    const auto pod = pods.store().get(which);
+    if (!pod) return done(Reconciled::done());
+    const Json wanted = {{"phase", "Running"}, {"message", "seen"}};
+    const Json stored = **server.find(kube::Pod::type(), which).json();
+    if (stored["status"].value("message", "") == "seen") return done(Reconciled::done());
+    client.patch_raw(kube::Pod::type(), which, {kube::PatchKind::kMerge, {{"status", wanted}}, {}, "status"},
+                     [done](const Result<kube::Payload>& patched) {
+                       done(patched ? Reconciled::done() : Reconciled::failed(patched.error()));
+                     });
+  });
+  pods.add_handler({[&](const auto& now, bool) { controller.enqueue(now->metadata.key()); },
+                    [&](const auto&, const auto& now) { controller.enqueue(now->metadata.key()); }});
+  controller.wait_for([&] { return pods.synced(); });
+  pods.start();
+  controller.start();
+  for (int i = 0; i < 10; ++i) create_pod("p" + std::to_string(i));
+  loop.run_for(minutes(1));
+  const int settled = runs;
+  EXPECT_EQ(server.writes(), 20u);  // a create and a status each
+  EXPECT_EQ(settled, 20);           // one for each of them
+  loop.run_for(hours(24));
+  EXPECT_EQ(server.writes(), 20u);
+  EXPECT_EQ(runs, settled);
+}
+
 }  // namespace
 }  // namespace pitcrew::contract

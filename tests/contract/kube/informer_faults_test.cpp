@@ -177,6 +177,34 @@ TEST_F(InformerFaults, a_quiet_day_costs_few_requests_and_no_lists) {
 
 // Random writes under random faults: whatever happened, the cache becomes what the server has, and the handlers' story
 // adds up.
+TEST_F(InformerFaults, bug_12_a_daemon_is_sent_its_own_nodes_pods_alone) {
+  for (const char* node : {"n1", "n2", "n3"}) {
+    Json bound = pod(std::string("on-") + node);
+    bound["spec"]["nodeName"] = node;
+    direct(Verb::kCreate, "", bound);
+  }
+  int unselected = 0;
+  int objects = 0;
+  transport.set_faults(
+      [&](const kube::Request& request) {
+        if (request.parameter("fieldSelector") != "spec.nodeName=n2") ++unselected;
+        return RequestFault{};
+      },
+      [&](const kube::Request&, const kube::WatchEvent& event) {
+        if (event.type != kube::WatchEventType::kBookmark) ++objects;
+        return WatchFault{};
+      });
+  Informer<Pod> mine(loop, transport, 8, {.field_selector = "spec.nodeName=n2"});
+  mine.start();
+  loop.run_for(seconds(5));
+  for (int i = 0; i < 10; ++i) label_pod("on-n1", std::to_string(i));
+  label_pod("on-n2", "x");
+  loop.run_for(minutes(30));
+  EXPECT_EQ(mine.store().size(), 1u);
+  EXPECT_EQ(objects, 1);
+  EXPECT_EQ(unselected, 0);
+}
+
 TEST_F(InformerFaults, becomes_what_the_server_has_under_random_faults) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));

@@ -29,8 +29,16 @@ class MemoryCluster final : public Cluster {
 
 }  // namespace
 
+std::unique_ptr<Cluster> make_memory_cluster() { return std::make_unique<MemoryCluster>(); }
+
 const std::vector<ClusterKind>& clusters() {
-  static const std::vector<ClusterKind> kKinds{{"memory", [] { return std::make_unique<MemoryCluster>(); }}};
+  static const std::vector<ClusterKind> kKinds = [] {
+    std::vector<ClusterKind> kinds{{"memory", make_memory_cluster}};
+    for (auto* more : {http_clusters, cpprest_clusters, real_clusters}) {
+      for (ClusterKind& kind : more()) kinds.push_back(std::move(kind));
+    }
+    return kinds;
+  }();
   return kKinds;
 }
 

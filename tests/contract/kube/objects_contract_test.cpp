@@ -120,8 +120,25 @@ TEST_P(KubeContract, a_patch_with_another_uid_or_an_old_version_does_nothing) {
   EXPECT_EQ(tree(get_raw(config_maps(), "a"))["data"]["x"], "2");
 }
 
+TEST_P(KubeContract, an_apply_creates_owns_and_removes_fields_and_conflicts_with_other_managers) {
+  const auto apply = [&](Json data, const std::string& manager, bool force = false) {
+    return wait<Payload>([&](auto done) {
+      client.apply_raw(config_maps(), {{"metadata", {{"name", "a"}, {"namespace", ns}}}, {"data", std::move(data)}},
+                       {.manager = manager, .force = force}, done);
+    });
+  };
+  const auto created = apply({{"x", "1"}, {"y", "1"}}, "us");
+  ASSERT_TRUE(created) << created.error().message;
+  const auto same = apply({{"x", "1"}, {"y", "1"}}, "us");
+  EXPECT_EQ(version(tree(same)), version(tree(created)));
+  EXPECT_EQ(tree(apply({{"y", "1"}}, "us"))["data"], Json({{"y", "1"}}));
+  EXPECT_EQ(apply({{"y", "2"}}, "them").error().code, Code::kConflict);
+  EXPECT_EQ(tree(apply({{"y", "2"}}, "them", true))["data"], Json({{"y", "2"}}));
+  EXPECT_EQ(tree(apply({{"z", "1"}}, "us"))["data"], Json({{"y", "2"}, {"z", "1"}}));
+}
+
 // The finalizer of somebody else must survive a patch that was made for another list.
-TEST_P(KubeContract, finalizer_patch_removes_nobody_elses_finalizer) {
+TEST_P(KubeContract, bug_19_a_finalizer_patch_removes_nobody_elses_finalizer) {
   Json object = config_map("a");
   object["metadata"]["finalizers"] = {"other.dev/keep", "pitcrew.dev/mine"};
   ASSERT_TRUE(create(config_maps(), object));
