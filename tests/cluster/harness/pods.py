@@ -7,8 +7,8 @@ from pathlib import Path
 from .process import Failed
 
 
-def processes(pod_uid, needle=""):
-    """Process ids of a pod's processes whose command line contains the words; the pause container's apart."""
+def processes(pod_uid, program=""):
+    """Process ids of a pod's processes of that program, or of all but the pause container's."""
     marks = (f"pod{pod_uid}", f"pod{pod_uid.replace('-', '_')}")
     found = []
     for entry in Path("/proc").iterdir():
@@ -16,19 +16,20 @@ def processes(pod_uid, needle=""):
             continue
         try:
             group = (entry / "cgroup").read_text()
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if any(mark in group for mark in marks) and words and words != "/pause" and needle in words:
+        name = Path(words[0]).name
+        if any(mark in group for mark in marks) and name and name != "pause" and program in ("", name):
             found.append(int(entry.name))
     return sorted(found)
 
 
-def send(pod_uid, needle, number=signal.SIGKILL):
-    """Sends a signal to all of a pod's processes whose command line contains the words, in one go."""
-    pids = processes(pod_uid, needle)
+def send(pod_uid, program, number=signal.SIGKILL):
+    """Sends a signal to all of a pod's processes of that program, or to all but the pause container's, in one go."""
+    pids = processes(pod_uid, program)
     if not pids:
-        raise Failed(f"pod {pod_uid} has no process '{needle}'")
+        raise Failed(f"pod {pod_uid} has no process '{program}'")
     for pid in pids:
         try:
             os.kill(pid, number)

@@ -44,6 +44,9 @@ class World:
             for name in ("operator", "launcher", "trainer"):
                 tag = (ROOT / "VERSION").read_text().strip()
                 cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
+        # What is learned, copied once: all jobs of a run must see the same bytes, whoever edits a page meanwhile.
+        shutil.rmtree(cluster.state / "text", ignore_errors=True)
+        shutil.copytree(ROOT / "docs", cluster.state / "text", ignore=shutil.ignore_patterns("design"))
         cls.upgrade(cluster)
         say("the operator is installed")
 
@@ -57,12 +60,10 @@ class World:
 
     def open(self):
         """The namespace, under Pod Security "restricted", and the folder that all nodes share, as a claim in it."""
-        self.shared.mkdir(mode=0o777, parents=True, exist_ok=True)
+        shutil.rmtree(self.shared, ignore_errors=True)
+        self.shared.mkdir(mode=0o777, parents=True)
         self.shared.chmod(0o777)
-        text = self.shared / "text"
-        text.mkdir(exist_ok=True)
-        for file in sorted((ROOT / "docs").glob("*.md")):
-            shutil.copy(file, text)
+        shutil.copytree(self.cluster.state / "text", self.shared / "text", dirs_exist_ok=True)
         levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
         volume = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "",
                   "hostPath": {"path": str(self.shared), "type": "Directory"}, "persistentVolumeReclaimPolicy": "Retain",
@@ -194,9 +195,9 @@ class World:
     # Breaking.
 
     @staticmethod
-    def processes(pod, needle=""):
-        return pods.processes(pod["metadata"]["uid"], needle)
+    def processes(pod, program=""):
+        return pods.processes(pod["metadata"]["uid"], program)
 
     @staticmethod
-    def send(pod, needle, number):
-        return pods.send(pod["metadata"]["uid"], needle, number)
+    def send(pod, program, number):
+        return pods.send(pod["metadata"]["uid"], program, number)
