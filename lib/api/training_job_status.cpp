@@ -1,4 +1,5 @@
 #include <array>
+#include <cmath>
 
 #include "lib/api/training_job_codec.hpp"
 
@@ -146,8 +147,13 @@ void read(ObjectReader& r, CheckpointStatus& checkpoint) {
 }
 
 Json write(const GoodputStatus& goodput) {
-  return {{"ratio", goodput.ratio()},       {"training", goodput.training}, {"starting", goodput.starting},
-          {"restoring", goodput.restoring}, {"stalled", goodput.stalled},   {"redone", goodput.redone},
+  // `kubectl get` shows a number with all its digits.
+  return {{"ratio", std::round(goodput.ratio() * 1e4) / 1e4},
+          {"training", goodput.training},
+          {"starting", goodput.starting},
+          {"restoring", goodput.restoring},
+          {"stalled", goodput.stalled},
+          {"redone", goodput.redone},
           {"queued", goodput.queued}};
 }
 

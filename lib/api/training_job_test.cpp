@@ -118,6 +118,13 @@ TEST(TrainingJob, encoding_and_decoding_again_changes_nothing_and_the_template_s
   EXPECT_EQ(once["spec"]["template"]["spec"]["someFieldOfTomorrow"], Json::parse(R"({"kept":[1,2.5,null,"x"]})"));
 }
 
+TEST(TrainingJob, the_goodput_that_kubectl_shows_has_four_digits) {
+  TrainingJob job;
+  job.status.goodput.training = 2;
+  job.status.goodput.starting = 1;
+  EXPECT_EQ(job.encode()["status"]["goodput"]["ratio"].dump(), "0.6667");
+}
+
 TEST(TrainingJob, the_first_container_trains_where_none_is_named) {
   std::string text = kWhole;
   text.replace(text.find("  container: train\n"), 19, "");
