@@ -49,6 +49,7 @@ ChannelKeeper::ChannelKeeper(Loop& loop, kube::Transport& transport, uint64_t se
 
 void ChannelKeeper::lead(Term term) {
   term_ = term;
+  failures_ = 0;
   look();
 }
 
@@ -71,13 +72,17 @@ void ChannelKeeper::failed(const Error& error) {
     problem_ = error.message;
     log_.warning("the channel's objects are not as they should be; trying again", {{"error", problem_}});
   }
-  timer_ = loop_.after(
-      error.retry_after ? std::max<Duration>(settings_.retry_after, *error.retry_after) : settings_.retry_after,
-      [this] { look(); });
+  Duration wait = settings_.retry_first;
+  for (int i = 0; i < failures_ && wait < settings_.look_every; ++i) wait *= 2;
+  ++failures_;
+  wait = std::min(wait, settings_.look_every);
+  if (error.retry_after) wait = std::max<Duration>(wait, *error.retry_after);
+  timer_ = loop_.after(wait, [this] { look(); });
 }
 
 void ChannelKeeper::done() {
   looking_ = false;
+  failures_ = 0;
   problem_.clear();
   if (!ready_) {
     ready_ = true;

@@ -23,7 +23,7 @@ struct ChannelKeeperSettings {
   std::string pod_name;  // of the endpoint's target; empty: none
   ChannelAuthoritySettings authority;
   Duration look_every = seconds(30);
-  Duration retry_after = seconds(1);
+  Duration retry_first = milliseconds(500);  // doubles up to look_every
 };
 
 // What the channel's server shows and what launchers are told.
@@ -94,6 +94,7 @@ class ChannelKeeper {
   std::string service_uid_;
   ChannelTrust trust_;
   std::optional<Term> term_;
+  int failures_ = 0;
   bool looking_ = false;
   bool again_ = false;
   bool ready_ = false;

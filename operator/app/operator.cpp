@@ -151,6 +151,12 @@ class Operator::Impl {
 
  private:
   static constexpr char kByNode[] = "node";
+  static constexpr size_t kInvalidRemembered = 1000;
+
+  struct Invalid {
+    kube::ObjectReference job;
+    std::string why;
+  };
 
   ChannelHub::Callbacks hub_callbacks() {
     ChannelHub::Callbacks callbacks;
@@ -176,8 +182,22 @@ class Operator::Impl {
   }
 
   void watch_jobs() {
+    jobs_.on_undecodable([this](const kube::Payload& payload, const Error& error) {
+      const auto json = payload.json();
+      ObjectMeta metadata;
+      Problems ignored;
+      if (!json || !(*json)->is_object() || !(*json)->contains("metadata")) return;
+      read_object_meta((*json)->at("metadata"), metadata, ignored);
+      if (metadata.uid.empty() || metadata.deletion_time) return;
+      if (invalid_.size() >= kInvalidRemembered && !invalid_.contains(metadata.uid)) return;
+      const ResourceType& type = api::TrainingJob::type();
+      Invalid& known = invalid_[metadata.uid];
+      known = {{type.api_version(), type.kind, metadata.ns, metadata.name, metadata.uid}, error.message};
+      if (reconciler_) reconciler_->invalid(known.job, known.why);
+    });
     JobInformer::Handler handler;
     handler.on_add = [this](const JobInformer::Entry& job, bool initial) {
+      invalid_.erase(job->metadata.uid);
       keys_[job->metadata.uid] = job->metadata.key();
       snapshots_.job_changed(job);
       if (reconciler_)
@@ -294,6 +314,7 @@ class Operator::Impl {
     const auto may_act = [this, term] { return elector_->leading() && elector_->term() == term; };
     reconciler_ = std::make_unique<Reconciler>(world, settings_, hooks_, term, may_act, random_.split(), log_);
     reconciler_->start();
+    for (const auto& [uid, invalid] : invalid_) reconciler_->invalid(invalid.job, invalid.why);
     if (hooks_.leadership) hooks_.leadership(true, term.value);
   }
 
@@ -367,7 +388,8 @@ class Operator::Impl {
   SessionAuth auth_;
   ChannelHub hub_;
   SnapshotBuilder snapshots_;
-  std::map<std::string, ObjectKey> keys_;  // job UID → key
+  std::map<std::string, ObjectKey> keys_;   // job UID → key
+  std::map<std::string, Invalid> invalid_;  // by UID: what can't be decoded
   bool stopping_ = false;
   bool released_ = false;
   std::function<void()> stopped_;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/kube/types/event.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
 #include "lib/local/api/api_server.hpp"
@@ -243,6 +244,23 @@ void FakeLauncher::crash_rank() {
   exited.reason = "killed by SIGSEGV";
   exited.step = Step(step_);
   say(exited);
+}
+
+TEST(Operator, a_job_that_can_not_be_read_is_told_to_its_people) {
+  World world;
+  world.add_nodes(1);
+  Json job{{"apiVersion", api::TrainingJob::type().api_version()},
+           {"kind", "TrainingJob"},
+           {"metadata", {{"name", "broken"}, {"namespace", "team-a"}}},
+           {"spec", {{"replicas", "many"}}}};
+  world.client.create_raw(api::TrainingJob::type(), std::move(job), [](Result<kube::Payload>) {});
+  OperatorProcess a(world.loop, world.server, "op-a", 1);
+  const auto told = [&] {
+    std::string notes;
+    world.server.for_each(kube::Event::type(), [&](const kube::Payload& event) { notes += event.text(); });
+    return notes.find("InvalidSpec") != std::string::npos && notes.find("spec.replicas") != std::string::npos;
+  };
+  EXPECT_TRUE(world.until(told, minutes(1)));
 }
 
 TEST(Operator, takes_a_job_from_pending_to_succeeded) {

@@ -66,7 +66,10 @@ Reconciler::Reconciler(ReconcilerWorld world, const OperatorSettings& settings, 
                               [this](const std::string& pod_uid, const api::channel::ToLauncher& message) {
                                 return world_.channel.send(pod_uid, message);
                               },
-                              [this] { return channel_json_; }},
+                              [this] { return channel_json_; },
+                              [this](const std::string& job_uid, std::string why) {
+                                world_.snapshots.pod_refused(job_uid, std::move(why));
+                              }},
                 log_),
       quiet_writes_(settings.quiet_writes_per_second, settings.quiet_writes_per_second),
       controller_(
@@ -106,6 +109,10 @@ void Reconciler::pod_seen(const ObjectKey& job, const kube::Pod& pod, bool gone)
 void Reconciler::budget_seen(const ObjectKey& job, const kube::DisruptionBudget& budget) {
   expectations_.observed(job, budget.metadata.name);
   controller_.enqueue(job);
+}
+
+void Reconciler::invalid(const kube::ObjectReference& job, const std::string& why) {
+  events_.record(job, "Warning", "InvalidSpec", "Ignore", "the job can't be run until this is mended: " + why);
 }
 
 void Reconciler::job_gone(const api::TrainingJob& job) {

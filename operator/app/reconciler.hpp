@@ -62,6 +62,8 @@ class Reconciler {
   void enqueue_all(int priority);
   void pod_seen(const ObjectKey& job, const kube::Pod& pod, bool gone);
   void budget_seen(const ObjectKey& job, const kube::DisruptionBudget& budget);
+  // A job that the API server took and that can't be run: its people hear why.
+  void invalid(const kube::ObjectReference& job, const std::string& why);
   void job_gone(const api::TrainingJob& job);
   // Whether this version of the job is one that this reconciler wrote itself.
   bool own_write(const api::TrainingJob& job) const;

@@ -62,6 +62,7 @@ Plan decide_at(const Snapshot& snapshot, Instant now) {
     return plan;
   }
   advance(situation);
+  tell_refusal(situation);
   answer_requests(situation);
   plan.waiting = situation.waiting;
 

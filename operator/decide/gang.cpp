@@ -21,6 +21,7 @@ namespace {
 constexpr Duration kAbsence = seconds(60);
 // How long the scheduler may take to find that a pod does fit where it is pinned.
 constexpr Duration kUnschedulable = seconds(10);
+constexpr char kPodRefused[] = "PodRefused";
 constexpr Duration kFitAgain = seconds(30);
 constexpr Duration kFirstBackOff = seconds(10);
 constexpr Duration kLongestBackOff = minutes(5);
@@ -226,6 +227,19 @@ void assemble_gang(Situation& situation) {
   }
   update_avoided(situation);
   release(situation, "GangTimeout", message);
+}
+
+void tell_refusal(Situation& situation) {
+  const Condition* admitted = find_condition(situation.status.conditions, "Admitted");
+  const bool told = admitted != nullptr && admitted->reason == kPodRefused;
+  if (situation.status.pods.empty() || api::terminal(situation.status.phase)) return;
+  // While it trains only a spare can have been refused.
+  if (!situation.in.pod_refused.empty() && situation.status.phase != api::Phase::kRunning) {
+    set_admitted(situation, false, kPodRefused, situation.in.pod_refused.substr(0, 1024));
+    situation.waiting = "the API server refuses the job's pods";
+  } else if (told && !situation.in.pods.empty()) {
+    set_admitted(situation, true, "GangFits", "its pods are taken");
+  }
 }
 
 void fill_gang(Situation& situation) {

@@ -9,6 +9,9 @@ namespace pitcrew::control {
 // whole where it isn't complete within placement.gangTimeout.
 void assemble_gang(Situation& situation);
 
+// Says in the condition Admitted that the API server refuses the job's pods, and when it has taken one.
+void tell_refusal(Situation& situation);
+
 // Between two epochs: gives slots without a pod to spares, else to new pods on nodes that fit; commits the next epoch
 // as soon as every slot is connected; releases the gang whole after recovery.waitInPlace.
 void fill_gang(Situation& situation);

@@ -59,6 +59,7 @@ struct Snapshot {
   std::vector<std::shared_ptr<const kube::ResourceQuota>> quotas;  // of the job's namespace
   bool has_budget = false;                                         // its PodDisruptionBudget is there
   PodShape shape;
+  std::string pod_refused;              // why the API server takes no pod of the job, where it said so for good
   std::vector<LauncherView> launchers;  // of this job's pods
 
   Term term;              // the leader's: the Lease's transitions

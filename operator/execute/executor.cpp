@@ -122,6 +122,7 @@ void Executor::create(const RunPtr& run, const CreatePod& create, std::function<
       kube::Pod::type(), std::move(pod), [this, run, key, done = std::move(done)](Result<kube::Payload> created) {
         if (created) {
           run->log.info("pod created", {{"pod", key.name}});
+          hooks_.pod_refused(run->job->metadata.uid, "");
           settle_created(run, key);
           return done({});
         }
@@ -132,6 +133,7 @@ void Executor::create(const RunPtr& run, const CreatePod& create, std::function<
         // What no retry will mend (Pod Security, an invalid template, a quota) people must hear of.
         if (!error.retryable()) {
           events_.record(kube::reference_to(*run->job), "Warning", "FailedCreate", "CreatePod", error.message);
+          hooks_.pod_refused(run->job->metadata.uid, created.error().message);
         }
         done(error);
       });

@@ -31,6 +31,8 @@ struct ExecutorHooks {
   // False: the launcher has no connection now; the plan is made again when it has.
   std::function<bool(const std::string& pod_uid, const api::channel::ToLauncher& message)> send;
   std::function<std::string()> channel_json;
+  // Why the API server takes no pod of the job, for good; empty: it has taken one.
+  std::function<void(const std::string& job_uid, std::string why)> pod_refused;
 };
 
 // Carries out a Plan, in order: a status write alone (with the resource version that the plan rests on), or messages,

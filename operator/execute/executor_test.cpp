@@ -60,6 +60,7 @@ class ExecutorTest : public testing::Test {
   kube::Client client_{loop_, transport_, 1};
   kube::EventRecorder events_{loop_, client_, 2, {}};
   kube::Expectations expectations_{loop_};
+  std::string refused_;
   bool leads_ = true;
   std::vector<std::pair<std::string, api::channel::ToLauncher>> sent_;
   kube::Ptr<api::TrainingJob> job_;
@@ -73,7 +74,8 @@ class ExecutorTest : public testing::Test {
                                      sent_.emplace_back(uid, message);
                                      return true;
                                    },
-                                   [] { return std::string("{}"); }},
+                                   [] { return std::string("{}"); },
+                                   [this](const std::string&, std::string why) { refused_ = std::move(why); }},
                      {}};
 };
 
@@ -139,6 +141,7 @@ TEST_F(ExecutorTest, a_pod_that_the_api_server_refuses_for_good_is_told_as_an_ev
   server_.for_each(kube::Event::type(), [&](const kube::Payload& event) { notes += event.text(); });
   EXPECT_NE(notes.find("FailedCreate"), std::string::npos);
   EXPECT_NE(notes.find("violates PodSecurity"), std::string::npos);
+  EXPECT_NE(refused_.find("violates PodSecurity"), std::string::npos);
 }
 
 TEST_F(ExecutorTest, a_pod_of_that_name_that_is_not_ours_is_an_error_and_is_left_alone) {

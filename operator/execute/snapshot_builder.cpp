@@ -42,8 +42,17 @@ void SnapshotBuilder::job_changed(const JobPtr& job) {
 void SnapshotBuilder::job_removed(const api::TrainingJob& job) {
   capacity_.set_reserved(job.metadata.uid, {});
   shapes_.erase(job.metadata.uid);
+  refused_.erase(job.metadata.uid);
   latest_.erase(job.metadata.uid);
   unsettled_.erase(job.metadata.uid);
+}
+
+void SnapshotBuilder::pod_refused(const std::string& job_uid, std::string why) {
+  if (why.empty()) {
+    refused_.erase(job_uid);
+  } else if (latest_.contains(job_uid)) {
+    refused_[job_uid] = std::move(why);
+  }
 }
 
 void SnapshotBuilder::quota_changed(const ObjectKey& key, const std::shared_ptr<const kube::ResourceQuota>& quota) {
@@ -114,6 +123,7 @@ Result<Snapshot> SnapshotBuilder::build(const JobPtr& job, Term term, Instant le
   std::sort(snapshot.pods.begin(), snapshot.pods.end(),
             [](const PodView& a, const PodView& b) { return a.serial < b.serial; });
   snapshot.nodes = capacity_.seen_by(uid);
+  if (const auto refused = refused_.find(uid); refused != refused_.end()) snapshot.pod_refused = refused->second;
   snapshot.has_budget = has_budget(uid);
   for (auto quota = quotas_.lower_bound({job->metadata.ns, ""});
        quota != quotas_.end() && quota->first.ns == job->metadata.ns; ++quota) {

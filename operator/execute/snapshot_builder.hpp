@@ -41,6 +41,8 @@ class SnapshotBuilder {
   // Null: it is gone.
   void quota_changed(const ObjectKey& key, const std::shared_ptr<const kube::ResourceQuota>& quota);
   void budget_changed(const kube::DisruptionBudget& budget, bool gone);
+  // Why the API server takes no pod of the job; empty: it does.
+  void pod_refused(const std::string& job_uid, std::string why);
   bool has_budget(const std::string& job_uid) const { return budgets_.contains(job_uid); }
 
   // `job` may be newer than the store's. An error where the job's template can't be read as a pod.
@@ -60,6 +62,7 @@ class SnapshotBuilder {
   PodBuilderSettings settings_;
   Capacity capacity_;
   std::map<ObjectKey, std::shared_ptr<const kube::ResourceQuota>> quotas_;
+  std::map<std::string, std::string> refused_;  // job UID → why
   std::map<std::string, std::string> budgets_;  // job UID → the budget's UID
   std::map<std::string, Shape> shapes_;         // by job UID
   std::map<std::string, JobPtr> latest_;        // by job UID: whose reservations count

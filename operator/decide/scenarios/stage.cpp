@@ -93,6 +93,10 @@ Status Stage::run(const Command& command) {
   if (first == "rank") return rank_exits(command);
   if (first == "leader") return leader_changes(command);
   if (first == "quota") return set_quota(command);
+  if (first == "api") {
+    refused_ = words.at(1) == "refuses" ? words.at(2) : "";
+    return {};
+  }
   if (first == "budget") {
     has_budget_ = false;
     return {};
@@ -483,6 +487,7 @@ Snapshot Stage::snapshot() const {
   snapshot.leading_since = leading_since_;
   snapshot.has_budget = has_budget_;
   snapshot.quotas = quotas_;
+  snapshot.pod_refused = refused_;
   return snapshot;
 }
 
@@ -494,6 +499,7 @@ void Stage::apply(const Plan& plan) {
   if (plan.create_budget) has_budget_ = true;
   if (plan.delete_job) job_.metadata.deletion_time = now_;
   for (const CreatePod& create : plan.creates) {
+    if (!refused_.empty()) break;
     PodState state;
     state.pod = std::make_shared<kube::Pod>();
     state.pod->metadata.name = api::pod_name(job_, create.serial);
@@ -533,6 +539,7 @@ std::vector<std::string> Stage::settle() {
       return lines;
     }
     apply(plan);
+    if (!refused_.empty() && !plan.creates.empty()) return lines;  // tried again later, with a back-off
   }
   lines.push_back("DOES NOT SETTLE");
   return lines;

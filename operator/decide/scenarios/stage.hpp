@@ -66,6 +66,7 @@ class Stage {
   Term term_{1};
   Instant leading_since_;
   uint32_t other_nodes_ = 0;
+  std::string refused_;     // what the API server says to every pod
   bool has_budget_ = true;  // scenarios that are not about it begin with it
   std::vector<std::shared_ptr<const kube::ResourceQuota>> quotas_;
   std::vector<SilentNode> other_silent_;
