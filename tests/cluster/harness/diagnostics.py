@@ -20,6 +20,8 @@ def dump(cluster, folder):
     _keep(cluster, folder / "describe.txt", "describe", "pods", "-A")
     for pod in (cluster.control.object("/api/v1/pods") or {}).get("items", []):
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        if not any(node.name == pod["spec"].get("nodeName") and node.machine.is_on() for node in cluster.nodes()):
+            continue  # its kubelet would be waited for in vain
         for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
             words = ["logs", "-n", namespace, name, "-c", container["name"], "--timestamps"]
             _keep(cluster, folder / f"{namespace}.{name}.{container['name']}.log", *words)

@@ -46,15 +46,16 @@ def manifest(world, name, steps, replicas=2, spares=1, image=None, command=None,
     checkpoint = {"path": f"/shared/{name}/checkpoints", "every": {"steps": durable_every}}
     if memory_every:
         checkpoint["memory"] = {"every": {"steps": memory_every}, "copies": 1, "size": "64Mi"}
+    parts = {
+        "replicas": replicas, "spares": spares, "template": {"spec": template}, "checkpoint": checkpoint,
+        **({"placement": {"capacity": {"mode": capacity}}} if capacity else {}),
+        **(spec or {}),
+    }
     return {
         "apiVersion": "pitcrew.dev/v1alpha1",
         "kind": "TrainingJob",
         "metadata": {"name": name, "namespace": world.namespace},
-        "spec": {
-            "replicas": replicas, "spares": spares, "template": {"spec": template}, "checkpoint": checkpoint,
-            **({"placement": {"capacity": {"mode": capacity}}} if capacity else {}),
-            **(spec or {}),
-        },
+        "spec": {key: value for key, value in parts.items() if value is not None},
     }
 
 
@@ -185,6 +186,10 @@ class Job:
                 if "terminated" in state:
                     return state["terminated"].get("reason", "")
         return ""
+
+    def output(self, slot):
+        """What the training container of a slot has said."""
+        return self.world.log(self.pod_of_slot(slot)["metadata"]["name"])
 
     def pod_of_slot(self, slot):
         """The pod that holds a slot now, as an object."""

@@ -55,7 +55,7 @@ def _comm(pid):
         return ""
 
 
-def _children(pid):
+def children(pid):
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -107,10 +107,10 @@ class Daemons:
         """The process id of the program itself where nsenter or unshare stands before it."""
         pid = self.pid(name)
         while pid is not None and _comm(pid) in ("nsenter", "unshare"):
-            children = _children(pid)
-            if not children:
+            below = children(pid)
+            if not below:
                 return pid
-            pid = children[0]
+            pid = below[0]
         return pid
 
     def names(self):

@@ -1,5 +1,6 @@
 """What a scenario gets: a cluster with Pitcrew installed by helm, a namespace of its own, and the means to break things."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from . import pods
 from .config import ROOT, Failed
 from .jobs import TRAIN, Job
-from .process import quiet, say, until
+from .process import children, quiet, say, until
 
 PROGRAMS = Path(os.environ.get("PITCREW_PROGRAMS") or ROOT / "build" / "release" / "bin")
 SYSTEM = "pitcrew-system"
@@ -42,7 +43,8 @@ class World:
             say("building images")
             quiet(ROOT / "scripts" / "images", "--programs", PROGRAMS, "--out", folder)
             for name in ("operator", "launcher", "trainer"):
-                tag = (ROOT / "VERSION").read_text().strip()
+                # A tag of its own for each content: nodes keep what they have under a name.
+                tag = hashlib.sha256(Path(f"{folder}/{name}.tar").read_bytes()).hexdigest()[:12]
                 cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
         # What is learned, copied once: all jobs of a run must see the same bytes, whoever edits a page meanwhile.
         shutil.rmtree(cluster.state / "text", ignore_errors=True)
@@ -51,8 +53,18 @@ class World:
         say("the operator is installed")
 
     @classmethod
+    def push_image(cls, cluster, name, build):
+        """An image of the tests' own, made once for a run: build(path) writes its archive."""
+        if name not in cls.images:
+            path = cluster.state / f"{name}.tar"
+            build(path)
+            cls.images[name] = cluster.push(path, f"tests/{name}:1")
+        return cls.images[name]
+
+    @classmethod
     def upgrade(cls, cluster, *settings):
-        words = [word for setting in (f"image.registry={cluster.registry}/pitcrew", *settings) for word in ("--set", setting)]
+        tags = (f"{name}.image.tag={cls.images[name].rpartition(':')[2]}" for name in ("operator", "launcher"))
+        words = [word for setting in (f"image.registry={cluster.registry}/pitcrew", *tags, *settings) for word in ("--set-string", setting)]
         cluster.helm("upgrade", "--install", RELEASE, ROOT / "charts" / "pitcrew", "--namespace", SYSTEM, "--create-namespace", *words,
                      "--wait", "--timeout", "150s")
 
@@ -114,6 +126,13 @@ class World:
         if listed is None:
             raise Failed(f"the pods of {namespace or self.namespace} can't be listed: the API server doesn't answer")
         return listed["items"]
+
+    def pod(self, name):
+        return self.cluster.control.object(f"/api/v1/namespaces/{self.namespace}/pods/{name}") or {"status": {}}
+
+    def log(self, pod, container="train"):
+        """What a container has said; empty where it can't be had."""
+        return self.kubectl("logs", pod, "-c", container, check=False).stdout
 
     def job(self, name, **options):
         return Job(self, name, **options)
@@ -197,6 +216,15 @@ class World:
     @staticmethod
     def processes(pod, program=""):
         return pods.processes(pod["metadata"]["uid"], program)
+
+    @staticmethod
+    def ranks(pod):
+        """The children of the pod's launcher, as process ids of this machine."""
+        return [child for launcher in pods.processes(pod["metadata"]["uid"], "pitcrew-launcher") for child in children(launcher)]
+
+    @staticmethod
+    def kill(pid, number):
+        os.kill(pid, number)
 
     @staticmethod
     def send(pod, program, number):

@@ -110,6 +110,7 @@ def a_container_out_of_memory_restarts_and_adopts_its_memory_checkpoint(world):
         until("the container to be killed for its memory", lambda: job.last_end(pod) == "OOMKilled", 60)
         killed = time.monotonic()
     seconds, line = job.wait_next_step(begin)
+    say(f"  {job.story()}")
     world.measure("container out of memory: to the next step", begin + seconds - killed, 25)
     world.check(line["step"] > 1, f"training began anew, at step {line['step']}: no memory checkpoint was adopted")
     job.wait_succeeded()

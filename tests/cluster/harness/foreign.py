@@ -1,0 +1,85 @@
+"""Images that are none of ours: other C libraries, other Debians, with a training program that knows nothing of Pitcrew."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .config import CACHE, ROOT, Failed, NotRun
+from .process import quiet, say
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import oci  # noqa: E402
+
+MIRROR = "http://deb.debian.org/debian"
+CODENAMES = {11: "bullseye", 12: "bookworm"}
+# What a shell script needs; the rest of a minimal system is left out of the image.
+PACKAGES = ("base-files", "base-passwd", "coreutils", "dash", "debianutils", "libc6", "libselinux1", "libacl1", "libattr1", "libgmp10",
+            "libpcre2-8-0", "libcrypt1", "libgcc-s1")
+SCRIPT = r"""
+i=0
+while [ $i -lt 40 ]; do i=$((i+1)); echo "rank $RANK of $WORLD_SIZE step $i"; sleep 0.5; done
+"""
+_MUSL_PROGRAM = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void) {
+  for (int i = 1; i <= 40; ++i) {
+    printf("rank %s of %s step %d\n", getenv("RANK"), getenv("WORLD_SIZE"), i);
+    fflush(stdout);
+    usleep(500000);
+  }
+  return 0;
+}
+"""
+
+
+def debian(release, path):
+    """A Debian by debootstrap, kept in the cache as an image archive."""
+    kept = CACHE / "cluster" / f"debian-{release}.tar"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(prefix="pitcrew-debian-") as folder:
+            say(f"installing Debian {release} by debootstrap, once")
+            done = subprocess.run(["debootstrap", "--variant=minbase", "--merged-usr", CODENAMES[release], folder, MIRROR], capture_output=True, text=True)
+            if done.returncode != 0:
+                raise NotRun(f"debootstrap of Debian {release}: {done.stdout[-400:]}")
+            oci.write(oci.Image([_packages(Path(folder))], user="0:0"), f"pitcrew.test/debian:{release}", kept)
+    path.write_bytes(kept.read_bytes())
+
+
+def musl(path):
+    """A program that is linked to musl dynamically, with musl's loader and nothing else: no shell, no glibc."""
+    loader = Path("/lib/ld-musl-x86_64.so.1")
+    if not loader.exists():
+        raise Failed("there is no musl; scripts/setup installs it")
+    layer = oci.Layer()
+    with tempfile.TemporaryDirectory() as folder:
+        quiet("musl-gcc", "-x", "c", "-O1", "-o", f"{folder}/train", "-", text=_MUSL_PROGRAM)
+        layer.file("/usr/bin/train", f"{folder}/train", 0o755)
+    layer.file("/lib/ld-musl-x86_64.so.1", loader, 0o755)
+    layer.folder("/tmp", 0o1777)
+    oci.write(oci.Image([layer], user="0:0"), "pitcrew.test/musl:1", path)
+
+
+def _packages(root):
+    """The files of some packages of an installed system."""
+    layer = oci.Layer()
+    for link in ("bin", "sbin", "lib", "lib64"):
+        layer.link(f"/{link}", f"usr/{link}")
+    for package in PACKAGES:
+        for listing in [*root.glob(f"var/lib/dpkg/info/{package}.list"), *root.glob(f"var/lib/dpkg/info/{package}:*.list")]:
+            for name in listing.read_text().splitlines():
+                source = root / name.lstrip("/")
+                inside = "/" + str((source.parent.resolve() / source.name).relative_to(root.resolve()))
+                if inside in layer or inside.startswith("/usr/share/"):
+                    continue
+                if source.is_symlink():
+                    layer.link(inside, str(source.readlink()))
+                elif source.is_file():
+                    layer.file(inside, source, source.stat().st_mode & 0o755)
+    layer.link("/usr/bin/sh", "dash")
+    layer.file("/etc/passwd", root / "etc/passwd")
+    layer.file("/etc/group", root / "etc/group")
+    layer.folder("/tmp", 0o1777)
+    return layer
