@@ -176,7 +176,10 @@ Result<TlsClientPtr> TlsClient::make(const TlsClientSettings& settings) {
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
     if (!settings.ca_bundle_pem.empty()) {
       PITCREW_TRY(internal::believe(context, settings.ca_bundle_pem, "read the CA bundle"));
-    } else if (SSL_CTX_set_default_verify_paths(context) != 1) {
+    } else if (SSL_CTX_set_default_verify_paths(context) != 1 ||
+               SSL_CTX_load_verify_dir(context, X509_get_default_cert_dir()) != 1) {
+      // The folder is named besides, as the variables that the first looks at may be set to nothing for another
+      // library.
       return internal::ssl_error("read the system's CA bundle");
     }
   }

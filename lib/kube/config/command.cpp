@@ -51,7 +51,8 @@ std::vector<std::string> environment_with(const std::vector<std::pair<std::strin
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text(*entry);
     const std::string_view name = text.substr(0, text.find('='));
-    bool replaced = false;
+    // Set by the cpprestsdk transport for this process alone.
+    bool replaced = text == "SSL_CERT_FILE=/dev/null" || text == "SSL_CERT_DIR=/dev/null";
     for (const auto& [key, value] : added) replaced = replaced || key == name;
     if (!replaced) texts.emplace_back(text);
   }

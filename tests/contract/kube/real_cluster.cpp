@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "lib/kube/http/http_transport.hpp"
+#include "lib/kube/cpprest/cpprest_transport.hpp"
 #include "tests/contract/kube/cluster.hpp"
 
 namespace pitcrew::contract {
@@ -10,15 +10,23 @@ namespace {
 
 constexpr char kVariable[] = "PITCREW_CONTRACT_KUBECONFIG";
 
+template <typename T>
+T must(Result<T> result) {
+  if (!result) throw std::runtime_error(result.error().message);
+  return *std::move(result);
+}
+
 // A real API server, in a namespace of this test's own. No controllers and no kubelet are expected to run.
 class RealCluster final : public Cluster {
  public:
-  explicit RealCluster(const std::string& kubeconfig) {
+  RealCluster(const std::string& kubeconfig, bool cpprest) {
     auto config = kube::load_kubeconfig(kubeconfig);
     if (!config) throw std::runtime_error(config.error().message);
-    auto transport = kube::connect(loop_, *config);
-    if (!transport) throw std::runtime_error(transport.error().message);
-    transport_ = *std::move(transport);
+    if (cpprest) {
+      transport_ = must(kube::CpprestTransport::create(loop_, *config));
+    } else {
+      transport_ = must(kube::connect(loop_, *config));
+    }
     static int count = 0;
     ns_ = "contract-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
     call(kube::Verb::kCreate, {{"metadata", {{"name", ns_}}}}, "");
@@ -59,10 +67,14 @@ class RealCluster final : public Cluster {
 std::vector<ClusterKind> real_clusters() {
   const char* kubeconfig = std::getenv(kVariable);
   if (kubeconfig == nullptr || *kubeconfig == '\0') {
-    return {{"real", nullptr,
-             std::string("no real API server here: set ") + kVariable + " to a kubeconfig whose user may do anything"}};
+    const std::string why =
+        std::string("no real API server here: set ") + kVariable + " to a kubeconfig whose user may do anything";
+    return {{"real", nullptr, why}, {"real_cpprest", nullptr, why}};
   }
-  return {{"real", [path = std::string(kubeconfig)] { return std::make_unique<RealCluster>(path); }}};
+  const auto kind = [path = std::string(kubeconfig)](const char* name, bool cpprest) {
+    return ClusterKind{name, [path, cpprest] { return std::make_unique<RealCluster>(path, cpprest); }};
+  };
+  return {kind("real", false), kind("real_cpprest", true)};
 }
 
 }  // namespace pitcrew::contract
