@@ -112,9 +112,15 @@ bool move_off_leaving_nodes(Situation& situation) {
   if (!situation.epoch_active()) return false;
   const std::vector<Slot> slots = leaving_slots(situation);
   if (const auto since = situation.marked(mark::kStopDrain)) {
-    if (judge(situation).done) {
+    const Judgement judgement = judge(situation);
+    if (judgement.done) {
       succeed(situation);
       return true;
+    }
+    // Whoever was to save is gone: nobody waits for it.
+    if (judgement.verdict && judgement.verdict->cause == api::Cause::kNodeLoss) {
+      clear(situation);
+      return false;
     }
     const Instant due = *since + stop_grace(situation);
     if (!all_stopped(situation) && situation.now < due) {

@@ -41,7 +41,9 @@ TEST(PodTrim, of_our_pods_everything_is_kept_that_decisions_rest_on) {
   const auto kept = trim_pod(pod);
   EXPECT_EQ(kept->containers, pod->containers);
   EXPECT_EQ(kept->pod_ip, "10.0.0.1");
-  EXPECT_EQ(kept->metadata.owners, pod->metadata.owners);
+  ASSERT_NE(kept->metadata.controller(), nullptr);
+  EXPECT_EQ(kept->metadata.controller()->uid, "j");
+  EXPECT_EQ(kept->metadata.controller()->kind, "TrainingJob");
   EXPECT_EQ(kept->metadata.labels.at(api::label::kSerial), "3");
   ASSERT_EQ(kept->metadata.annotations.size(), 1u);
   EXPECT_EQ(kept->metadata.annotations.at(api::annotation::kChannel), channel_mark(std::string(2000, 'c')));
