@@ -33,10 +33,6 @@ int main() { signal(SIGINT, quit); signal(SIGTERM, quit); signal(SIGCHLD, reap);
 """
 
 
-class AlreadyUp(Failed):
-    """Another run's cluster is there; it is not ours to end."""
-
-
 class Cluster:
     DNS = "10.96.0.10"
 
@@ -56,8 +52,15 @@ class Cluster:
         system.require_nodes()
         gobuild.build()
         if self.is_up():
-            raise AlreadyUp(f"a cluster is up in {self.state}: end it with tests/cluster/cluster down")
+            raise Failed(f"a cluster is up in {self.state}: end it with tests/cluster/cluster down")
         self.down()  # what a run that was killed may have left
+        try:
+            self._start(nodes, simulated)
+        except BaseException:
+            self.down()
+            raise
+
+    def _start(self, nodes, simulated):
         self.state.mkdir(parents=True)
         self._remember(wire=HostWire.free_network(), nodes=nodes, simulated=simulated)
         self.wire = HostWire(self.host, self._fact("wire", HostWire.BLOCKS[0][:-3] + "/30"))

@@ -182,7 +182,7 @@ class Job:
         """Why the pod's training container ended, or ended the last time; empty where it never did."""
         now = self.world.cluster.control.object(f"/api/v1/namespaces/{self.world.namespace}/pods/{pod['metadata']['name']}")
         for container in (now or {}).get("status", {}).get("containerStatuses", []):
-            for state in (container.get("state", {}), container.get("lastState", {})):
+            for state in (container.get("lastState", {}), container.get("state", {})):
                 if "terminated" in state:
                     return state["terminated"].get("reason", "")
         return ""

@@ -1,18 +1,17 @@
 """Makes the kernel run out of memory in a container's control group, as a program that asks for too much would."""
 
-import contextlib
 import subprocess
 from pathlib import Path
 
 from .config import Failed
+from .process import until
 
 _PIECE_MIB = 6  # below what the launcher holds, so that the kernel chooses its ranks first, then it
 
 
-@contextlib.contextmanager
 def fill_container(pid):
-    """Puts small processes into the memory group of the process's container, as many as its limit holds twice, and ends
-    them when the block ends."""
+    """Puts small processes into the memory group of the container whose process 1 this is, up to twice what its limit
+    holds, until the kernel has killed it. They end with it, so that its successor finds room."""
     group = _memory_group(pid)
     limit = next(file for file in (group / "memory.max", group / "memory.limit_in_bytes") if file.exists())
     count = 2 * int(limit.read_text()) // (_PIECE_MIB << 20)
@@ -25,7 +24,9 @@ def fill_container(pid):
             fillers.append(source)
             fillers.append(subprocess.Popen(["sh", "-c", join], stdin=source.stdout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             source.stdout.close()
-        yield
+            if not Path(f"/proc/{pid}").exists():
+                break
+        until("the kernel to kill a container that is out of memory", lambda: not Path(f"/proc/{pid}").exists(), 60, 0.01)
     finally:
         for filler in fillers:
             filler.kill()
