@@ -14,7 +14,7 @@
 #include <pplx/threadpool.h>
 
 #include "lib/kube/config/credentials.hpp"
-#include "lib/kube/cpprest/body_sink.hpp"
+#include "lib/kube/cpprest/body_sink_impl.hpp"
 #include "lib/kube/http/answer_reader.hpp"
 
 namespace pitcrew::kube {
