@@ -13,7 +13,7 @@ bool ours(const kube::Pod& pod) {
 }
 
 // Where it is, what it takes, and whether it still does.
-kube::Ptr<kube::Pod> footprint(const kube::Pod& pod) {
+std::shared_ptr<kube::Pod> footprint(const kube::Pod& pod) {
   auto kept = std::make_shared<kube::Pod>();
   kept->metadata.name = pod.metadata.name;
   kept->metadata.ns = pod.metadata.ns;
@@ -21,7 +21,7 @@ kube::Ptr<kube::Pod> footprint(const kube::Pod& pod) {
   kept->metadata.resource_version = pod.metadata.resource_version;
   kept->metadata.deletion_time = pod.metadata.deletion_time;
   kept->node_name = pod.node_name;
-  kept->required_node = pod.required_node;
+  if (pod.node_name.empty()) kept->required_node = pod.required_node;
   kept->requests = pod.requests;
   kept->phase = pod.phase;
   return kept;
@@ -34,25 +34,31 @@ std::string channel_mark(const std::string& channel_json) {
   return net::hex(net::sha256(channel_json).substr(0, 8)).substr(0, 15);
 }
 
+// Copied field by field, not copied and cut down: what is let go again between what is kept is memory lost.
 kube::Ptr<kube::Pod> trim_pod(const kube::Ptr<kube::Pod>& pod) {
-  if (!ours(*pod)) return footprint(*pod);
-  auto kept = std::make_shared<kube::Pod>(*pod);
+  auto kept = footprint(*pod);
+  if (!ours(*pod)) return kept;
   ObjectMeta& metadata = kept->metadata;
-  std::erase_if(metadata.labels, [](const auto& label) { return label.first != api::label::kSerial; });
-  std::erase_if(metadata.owners, [](const OwnerReference& owner) { return !owner.controller; });
-  metadata.owners.front().api_version.clear();
-  metadata.owners.front().name.clear();
-  std::erase_if(metadata.annotations, [](const auto& entry) { return entry.first != api::annotation::kChannel; });
-  if (const auto channel = metadata.annotations.find(api::annotation::kChannel);
-      channel != metadata.annotations.end()) {
-    channel->second = channel_mark(channel->second);
+  metadata.generation = pod->metadata.generation;
+  metadata.creation_time = pod->metadata.creation_time;
+  const OwnerReference& owner = *pod->metadata.controller();
+  metadata.owners.push_back({"", owner.kind, "", owner.uid, true, owner.block_owner_deletion});
+  if (const auto serial = pod->metadata.labels.find(api::label::kSerial); serial != pod->metadata.labels.end()) {
+    metadata.labels.insert(*serial);
   }
-  metadata.finalizers.clear();
-  if (!kept->node_name.empty()) kept->required_node.clear();
-  kept->host_ip.clear();
-  // A pod that is there has been placed: what its template asked for is the job's to know.
-  kept->node_selector.clear();
-  kept->tolerations.clear();
+  const auto channel = pod->metadata.annotations.find(api::annotation::kChannel);
+  if (channel != pod->metadata.annotations.end()) {
+    metadata.annotations[api::annotation::kChannel] = channel_mark(channel->second);
+  }
+  kept->priority_class = pod->priority_class;
+  kept->reason = pod->reason;
+  kept->message = pod->message;
+  kept->pod_ip = pod->pod_ip;
+  kept->start_time = pod->start_time;
+  kept->containers = pod->containers;
+  kept->scheduled = pod->scheduled;
+  kept->unschedulable_message = pod->unschedulable_message;
+  kept->ready = pod->ready;
   return kept;
 }
 
