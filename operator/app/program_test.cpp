@@ -1,5 +1,8 @@
 #include "operator/app/program.hpp"
 
+#include <set>
+#include <sstream>
+
 #include <gtest/gtest.h>
 
 #include "lib/local/api/api_server.hpp"
@@ -129,6 +132,40 @@ TEST_F(ProgramTest, makes_what_launchers_need_and_leads_them_here) {
   EXPECT_NE(metrics.find("rest_client_requests_total{code=\"201\",method=\"POST\"}"), std::string::npos) << metrics;
   EXPECT_NE(metrics.find("workqueue_depth{"), std::string::npos);
   EXPECT_NE(metrics.find("controller_runtime_reconcile_total{"), std::string::npos);
+}
+
+TEST_F(ProgramTest, a_job_has_at_most_fifteen_gauges_and_they_go_with_it) {
+  const auto one = replica("one", "10.1.0.1", 1);
+  api::TrainingJob job;
+  job.metadata.name = "llama";
+  job.metadata.ns = "team-a";
+  job.spec.container = "train";
+  job.spec.pod_template = {
+      {"spec", {{"containers", Json::array({{{"name", "train"}, {"command", Json::array({"t"})}}})}}}};
+  kube::Request request;
+  request.verb = kube::Verb::kCreate;
+  request.type = api::TrainingJob::type();
+  request.key = {"team-a", ""};
+  request.body = kube::Payload::of(job.encode());
+  ASSERT_EQ(server_.handle(request).status, 201);
+  const auto gauges = [&] {
+    std::set<std::string> names;
+    std::istringstream text(get(one->program->metrics_address(), "/metrics"));
+    for (std::string line; std::getline(text, line);) {
+      if (line.find("job=\"llama\"") != std::string::npos) names.insert(line.substr(0, line.find('{')));
+    }
+    return names;
+  };
+  ASSERT_TRUE(until([&] { return one->leading() && one->program->running()->numbers().jobs == 1; }));
+  const auto shown = gauges();
+  EXPECT_TRUE(shown.contains("pitcrew_job_info") && shown.contains("pitcrew_job_goodput_ratio"));
+  EXPECT_LE(shown.size(), 15u);
+  request.verb = kube::Verb::kDelete;
+  request.key.name = "llama";
+  request.body = {};
+  ASSERT_EQ(server_.handle(request).status, 200);
+  ASSERT_TRUE(until([&] { return one->program->running()->numbers().jobs == 0; }));
+  EXPECT_TRUE(gauges().empty());
 }
 
 TEST_F(ProgramTest, looks_again_and_again_without_a_write) {

@@ -1,0 +1,36 @@
+#include "operator/app/metrics.hpp"
+
+#include <gtest/gtest.h>
+
+#include "lib/net/metrics/metrics_endpoint.hpp"
+
+namespace pitcrew::control {
+namespace {
+
+TEST(OperatorMetrics, a_recovery_is_told_with_its_seconds_by_cause_and_rung) {
+  OperatorMetrics metrics;
+  api::Recovery recovery;
+  recovery.cause = api::Cause::kNodeLoss;
+  recovery.rung = api::Rung::kSpareTaken;
+  recovery.happened = Instant(seconds(100));
+  recovery.first_step = Instant(seconds(106));
+  metrics.recovered(recovery);
+  recovery.first_step.reset();
+  metrics.recovered(recovery);
+  const std::string text = net::metrics_text(*metrics.registry());
+  EXPECT_NE(text.find("pitcrew_recovery_seconds_sum{cause=\"NodeLoss\",rung=\"SpareTaken\"} 6"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("pitcrew_recovery_seconds_count{cause=\"NodeLoss\",rung=\"SpareTaken\"} 1"), std::string::npos);
+  EXPECT_NE(text.find("pitcrew_recoveries_failed_total{cause=\"NodeLoss\"} 1"), std::string::npos);
+}
+
+TEST(OperatorMetrics, without_an_operator_it_says_that_nobody_leads) {
+  OperatorMetrics metrics;
+  metrics.count("pitcrew_reconciles_total", 2);
+  const std::string text = net::metrics_text(*metrics.registry());
+  EXPECT_NE(text.find("leader_election_master_status{name=\"pitcrew-operator\"} 0"), std::string::npos);
+  EXPECT_NE(text.find("pitcrew_reconciles_total 2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pitcrew::control
