@@ -82,7 +82,7 @@ class Cluster:
         until("the default service account", lambda: self.control.object("/api/v1/namespaces/default/serviceaccounts/default"), 60)
         for node in self.nodes():
             node.wait_ready()
-        say(f"{nodes} nodes are Ready")
+        say(f"{nodes} nodes are Ready" + (f", and {simulated} simulated ones" if simulated else ""))
 
     def down(self):
         if not self.state.exists():

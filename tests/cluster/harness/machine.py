@@ -55,20 +55,12 @@ class Machine:
         """A daemon of this machine; its name among the daemons is NAME@MACHINE."""
         self.daemons.start(f"{name}@{self.name}", self.inside(words), environment)
 
-    # Control groups. A machine's pods are all below one group of its name, in every hierarchy of version 1 or the one of
-    # version 2.
-
     def cgroup(self):
+        """The control group that all pods of this machine are below, in every hierarchy."""
         return f"/{self.state.parent.name}/{self.name}"
 
     def make_cgroups(self):
-        for root in system.hierarchies():
-            group = root / self.cgroup().lstrip("/")
-            group.mkdir(parents=True, exist_ok=True)
-            for file in ("cpuset.cpus", "cpuset.mems"):  # version 1 hands them down only when told
-                for level in (group.parent, group):
-                    if root.name == "cpuset" and not (level / file).read_text().strip():
-                        (level / file).write_text((root / file).read_text())
+        system.make_cgroup(self.cgroup())
 
     def _members(self):
         """Processes that are still in one of this machine's control groups."""

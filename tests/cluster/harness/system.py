@@ -41,6 +41,13 @@ def require_nodes():
         raise NotRun("there are no control groups in /sys/fs/cgroup")
     if len(hierarchies()) > 1 and not all((Path("/sys/fs/cgroup") / name).is_dir() for name in ("cpu", "memory", "pids")):
         raise NotRun("control groups of version 1 lack one of cpu, memory and pids")
+    if len(hierarchies()) == 1:
+        root = hierarchies()[0]
+        for controller in ("cpu", "memory", "pids"):
+            _write(root / "cgroup.subtree_control", f"+{controller}")
+        lacking = {"cpu", "memory", "pids"} - set((root / "cgroup.subtree_control").read_text().split())
+        if lacking:
+            raise NotRun(f"control groups below {root} can't have the controllers {' '.join(sorted(lacking))}")
     for what, words in {
         "namespaces": ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "true"],
         "mounts of overlay file systems": ["unshare", "--mount", "sh", "-c",
@@ -53,6 +60,33 @@ def require_nodes():
         done = subprocess.run(words, capture_output=True, text=True, env=dict(os.environ, PATH=path))
         if done.returncode != 0:
             raise NotRun(f"this machine allows no {what}: {done.stderr.strip()}")
+
+
+def make_cgroup(path):
+    """Makes a control group that can hold a kubelet's: with version 2 every controller is handed down on the way to it, with
+    version 1 the processors and memory nodes are."""
+    for root in hierarchies():
+        group = root
+        for name in path.strip("/").split("/"):
+            for controller in _controllers(group):
+                _write(group / "cgroup.subtree_control", f"+{controller}")
+            group = group / name
+            group.mkdir(exist_ok=True)
+            for file in ("cpuset.cpus", "cpuset.mems") if root.name == "cpuset" else ():
+                if not (group / file).read_text().strip():
+                    (group / file).write_text((group.parent / file).read_text())
+
+
+def _controllers(group):
+    file = group / "cgroup.controllers"
+    return file.read_text().split() if file.exists() else []
+
+
+def _write(file, text):
+    try:
+        file.write_text(text)
+    except OSError:
+        pass  # one that can't be handed down is missed by the kubelet, which names it
 
 
 def remove_cgroup(path):
