@@ -85,6 +85,7 @@ struct Launcher::State {
   std::optional<Judge> judge;
   std::vector<RankView> views;
   std::optional<Rank> lost_rank;
+  std::map<Slot, channel::Unreachable> unreachable;  // what is so now: said again to whoever leads next
   channel::Progress told;
   std::optional<Instant> told_at;
   std::map<uint64_t, std::string> save_requests;  // the page's word → the request's id
@@ -116,6 +117,7 @@ struct Launcher::State {
     hello.held = memory->counted();
     send(hello);
     for (const auto& message : outbox.messages()) send(message);
+    for (const auto& [slot, message] : unreachable) send(message);
     told_at.reset();
     if (epoch && has_ranks) report();
   }
@@ -230,6 +232,7 @@ struct Launcher::State {
     judge.reset();
     views.clear();
     lost_rank.reset();
+    unreachable.clear();
     save_requests.clear();
     save_word = 0;
     told = {};
@@ -443,7 +446,11 @@ struct Launcher::State {
   }
 
   void on_silence(const Silence::Report& silence) {
-    if (epoch) send(channel::Unreachable{epoch->id, silence.slot, to_seconds(silence.silent)});
+    if (!epoch) return;
+    const channel::Unreachable message{epoch->id, silence.slot, to_seconds(silence.silent)};
+    unreachable.erase(silence.slot);
+    if (silence.silent > Duration(0)) unreachable.emplace(silence.slot, message);
+    send(message);
   }
 
   // ---- the end ----

@@ -137,6 +137,7 @@ class Reader {
       lose(Cause::kNodeLoss);
       return;
     }
+    if (view == nullptr && !s_.hello_grace_over()) someone_may_say_hello_ = true;
     if (view == nullptr || view->silent_since) {
       unexplained_silence_ = true;
       silence_ = std::max(silence_, silence_before_loss(member_));
@@ -331,7 +332,11 @@ class Reader {
       s_.wake_at(first + wait);
       return;
     }
-    // What may come of a silence can't be judged before the silence is.
+    // What may come of a silence can't be judged before the silence is: a fresh leader's view is not whole yet.
+    if (best.weight >= Weight::kHang && someone_may_say_hello_) {
+      s_.wake_at(s_.in.leading_since + kHelloGrace);
+      return;
+    }
     if (best.weight >= Weight::kSoftExit && unexplained_silence_) {
       if (const Herd herd = judge_herd(s_.in.connected_nodes, s_.in.silent_nodes, s_.now); herd.waiting) {
         s_.wake_at(herd.until);
@@ -348,6 +353,7 @@ class Reader {
   std::vector<Sign> signs_;
   std::vector<std::pair<const api::SlotStatus*, const Received<Stalled>*>> stalls_;
   bool unexplained_silence_ = false;
+  bool someone_may_say_hello_ = false;
   Duration silence_ = kSilence;
   bool someone_is_mute_ = false;
   bool hang_settles_ = false;

@@ -16,7 +16,11 @@ constexpr Duration kAdvancing = milliseconds(2500);
 constexpr Duration kReportDelay = seconds(1);
 
 // What a peer says that could come of this member's loss. Empty: nothing.
+//
+// A leader that never heard of the silent one can't tell what came first, and while others may still say hello, the
+// silent one may too: then it must be peers that can't reach it.
 std::string peers_sign(const Situation& situation, const Member& member, Instant silent_since) {
+  const bool never_heard = member.launcher == nullptr;
   const Slot slot = *member.record->slot;
   const api::SlotStatus* row = nullptr;
   for (const api::SlotStatus& candidate : situation.stored.slots) {
@@ -37,6 +41,7 @@ std::string peers_sign(const Situation& situation, const Member& member, Instant
     // Who is cut off itself is no witness.
     const bool heard = view->connected && !view->silent_since;
     if (heard && view->unreachable.contains(slot)) return who + " cannot reach it";
+    if (never_heard && !situation.hello_grace_over()) continue;
     if (view->progress && view->progress->message.lost_peer && view->progress->at >= silent_since &&
         (!view->progress->message.lost_rank || of_slot(view->progress->message.lost_rank))) {
       return who + " lost it as a peer";
@@ -49,9 +54,7 @@ std::string peers_sign(const Situation& situation, const Member& member, Instant
       if (exit.at >= silent_since && !exit.message.done)
         return "rank " + std::to_string(rank.value) + " of a peer failed after it";
     }
-    // A leader that never heard of the silent one can't tell which came first.
-    const bool ordered = member.launcher != nullptr;
-    if (ordered && view->stalled && view->stalled->at >= silent_since) return who + " stalled after it";
+    if (!never_heard && view->stalled && view->stalled->at >= silent_since) return who + " stalled after it";
   }
   return {};
 }
@@ -102,12 +105,8 @@ Duration silence_before_loss(const Member& member) {
 NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member) {
   NodeLossVerdict verdict;
   if (!member.bound() || !member.record->slot) return verdict;
-  // To a fresh leader everybody is silent: it waits for them to say hello, then counts from when it began to listen.
+  // To a fresh leader everybody is silent since it began to listen.
   const bool absent = member.launcher == nullptr;
-  if (absent && !situation.hello_grace_over()) {
-    verdict.look_again = situation.in.leading_since + kHelloGrace;
-    return verdict;
-  }
   if (!absent && !member.launcher->silent_since) return verdict;
   const Instant since = absent ? situation.in.leading_since : *member.launcher->silent_since;
   verdict.happened = since;

@@ -26,8 +26,9 @@ struct NodeLossVerdict {
 Duration silence_before_loss(const Member& member);
 
 // Silent for so long AND a second sign: its node is gone or not ready, peers can't reach its launcher, or a peer's
-// rank lost it, exited or stalled after it fell silent. Never while the step advances, and never while a herd is being
-// waited for.
+// rank lost it, exited or stalled after it fell silent. To a fresh leader everybody is silent since it began to listen;
+// whoever may still say hello is lost only where its node is not ready or peers can't reach it. Never while the step
+// advances, and never while a herd is being waited for.
 NodeLossVerdict judge_node_loss(const Situation& situation, const Member& member);
 
 }  // namespace pitcrew::control
