@@ -255,7 +255,7 @@ TEST_F(LauncherTest, a_save_is_asked_for_on_the_page_and_its_answer_carries_the_
   start_alone(
       pod, {"/bin/sh", "-c",
             kRank + R"( ask '{"id":1,"op":"saved","step":40,"path":"/c/step-40-c1","bytes":7,"request":1}'; )" +
-                R"(sed -n q < /dev/zero & while [ ! -e )" + pod.folder() + "/go ]; do sleep 0.01; done; " + kRank +
+                R"(while [ ! -e )" + pod.folder() + "/go ]; do sleep 0.01; done; " + kRank +
                 R"( ask '{"id":2,"op":"saved","step":60,"path":"/c/step-60-c1","bytes":8,"request":1}'; sleep 1000)"});
   const auto scheduled = operator_.expect<Saved>("a");
   ASSERT_TRUE(scheduled);
