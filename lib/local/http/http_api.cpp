@@ -98,17 +98,22 @@ class HttpApi::Impl : public std::enable_shared_from_this<Impl> {
 
   void watch(const kube::Request& request, net::HttpResponderPtr responder) {
     auto stream = std::make_shared<Stream>();
-    auto call = server.watch(request, {[stream](const kube::WatchEvent& event) {
+    // Weak: the watch, and with it these, belongs to the stream.
+    auto call = server.watch(request, {[weak = std::weak_ptr(stream)](const kube::WatchEvent& event) {
+                                         const auto stream = weak.lock();
+                                         if (!stream) return;
                                          if (!stream->responder) {
                                            stream->early += line_of(event);
                                          } else {
                                            stream->responder->write(line_of(event));
                                          }
                                        },
-                                       [weak = weak_from_this(), stream](const Status&) {
+                                       [api = weak_from_this(), weak = std::weak_ptr(stream)](const Status&) {
+                                         const auto stream = weak.lock();
+                                         if (!stream) return;
                                          stream->ended = true;
                                          if (stream->responder) stream->responder->finish();
-                                         if (const auto self = weak.lock()) self->streams.erase(stream);
+                                         if (const auto self = api.lock()) self->streams.erase(stream);
                                        }});
     if (!call) {
       kube::Response refused = answers::refused(call.error());
@@ -119,6 +124,7 @@ class HttpApi::Impl : public std::enable_shared_from_this<Impl> {
     net::HttpResponse head = net::json_response(200, std::exchange(stream->early, {}));
     stream->responder = responder->stream(std::move(head));
     if (stream->ended) return stream->responder->finish();
+    if (!stream->responder->open()) return;  // the client has gone meanwhile
     streams.insert(stream);
     stream->responder->on_closed([this, weak = std::weak_ptr<Stream>(stream)] {
       if (const auto closed = weak.lock()) streams.erase(closed);
