@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/health/health.hpp"
 #include "cli/validate/validate.hpp"
 #include "lib/base/version.hpp"
 #ifdef PITCREW_HAS_RUN
@@ -19,6 +20,20 @@ int main(int argc, char** argv) {
       app.add_subcommand("validate", "Check TrainingJob manifests and print everything that is wrong with them");
   validate->add_option("file", files, "Manifests; - is standard input")->required();
   validate->callback([&] { code = pitcrew::cli::validate_files(files, std::cout, std::cerr); });
+
+  pitcrew::cli::HealthOptions health_options;
+  std::string what, number;
+  CLI::App* health = app.add_subcommand("health", "What follows which fault of a GPU or node, and why");
+  health->require_subcommand(1);
+  health->add_option("--policy", health_options.policy, "A HealthPolicy's file, laid over the built-in policy");
+  CLI::App* explain = health->add_subcommand("explain", "What would follow, and why: pitcrew health explain XID 94");
+  explain->add_option("what", what, "XID or SXID")->required();
+  explain->add_option("code", number, "Its number")->required();
+  explain->callback([&] { code = pitcrew::cli::explain_health(what, number, health_options, std::cout, std::cerr); });
+  health->add_subcommand("table", "Every XID, what others do about it and why ours differs, as Markdown")
+      ->callback([&] { code = pitcrew::cli::print_health_table(health_options, std::cout, std::cerr); });
+  health->add_subcommand("policy", "The policy as it counts")
+      ->callback([&] { code = pitcrew::cli::print_health_policy(health_options, std::cout, std::cerr); });
 
 #ifdef PITCREW_HAS_RUN
   pitcrew::cli::add_run(app, code);
