@@ -120,6 +120,10 @@ TEST_F(ExecPluginTest, one_that_nobody_waits_for_any_more_is_dropped) {
   plugin("sleep 1000\n");
   bool told = false;
   credentials->token([&](const Result<std::string>&) { told = true; });
+  // Nothing on the loop tells that the plugin has begun.
+  Loop::TimerPtr ticker;
+  std::function<void()> tick = [&] { ticker = loop.after(milliseconds(5), tick); };
+  tick();
   ASSERT_TRUE(loop.run_until([&] { return runs() == 1; }, kCap));
   credentials.reset();
   loop.run_until([] { return false; }, milliseconds(20));

@@ -125,6 +125,11 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
     for (int round = 0; round < 100; ++round) {
       bool any = false;
       for (const pid_t orphan : children(::getpid())) {
+        if (hides_environment(orphan)) {
+          any = true;
+          std::this_thread::sleep_for(milliseconds(1));
+          continue;
+        }
         if (!has_environment(orphan, entry)) continue;
         any = true;
         ::kill(orphan, SIGKILL);
