@@ -32,8 +32,9 @@ int main(int argc, char** argv) {
   explain->callback([&] { code = pitcrew::cli::explain_health(what, number, health_options, std::cout, std::cerr); });
   health->add_subcommand("table", "Every XID, what others do about it and why ours differs, as Markdown")
       ->callback([&] { code = pitcrew::cli::print_health_table(health_options, std::cout, std::cerr); });
-  health->add_subcommand("policy", "The policy as it counts")
-      ->callback([&] { code = pitcrew::cli::print_health_policy(health_options, std::cout, std::cerr); });
+  health->add_subcommand("policy", "The policy as it counts")->callback([&] {
+    code = pitcrew::cli::print_health_policy(health_options, std::cout, std::cerr);
+  });
 
 #ifdef PITCREW_HAS_RUN
   pitcrew::cli::add_run(app, code);
