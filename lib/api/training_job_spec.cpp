@@ -64,7 +64,7 @@ void read_memory(ObjectReader& reader, MemoryTier& memory) {
 void read_checkpoint(ObjectReader& reader, CheckpointSpec& checkpoint) {
   reader.read("path", checkpoint.path);
   const Json* path = reader.raw("path");
-  if (path == nullptr || *path == "") {
+  if (path == nullptr || (path->is_string() && checkpoint.path.empty())) {
     reader.problem("path", "is missing; name the folder where checkpoints go, on a volume that all replicas mount");
   }
   if (auto every = reader.object("every")) read_interval(*every, checkpoint.every.emplace());
