@@ -1,30 +1,13 @@
 #include "cli/health/health.hpp"
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <sstream>
 
 #include <gtest/gtest.h>
 
+#include "lib/base/testing/temp_folder.hpp"
+
 namespace pitcrew::cli {
 namespace {
-
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "pitcrew-health-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::string write(const std::string& text) const {
-    std::ofstream(path_ + "/policy.yaml") << text;
-    return path_ + "/policy.yaml";
-  }
-
- private:
-  std::string path_;
-};
 
 const char kPolicy[] = R"(apiVersion: pitcrew.dev/v1alpha1
 kind: HealthPolicy
@@ -50,19 +33,19 @@ TEST(HealthCommand, says_how_to_write_what_it_does_not_understand) {
 }
 
 TEST(HealthCommand, lays_a_clusters_policy_over_the_built_in_one) {
-  const Folder folder;
+  const TempFolder folder;
   std::ostringstream out, err;
-  EXPECT_EQ(explain_health("XID", "94", {folder.write(kPolicy)}, out, err), 0) << err.str();
+  EXPECT_EQ(explain_health("XID", "94", {folder.write("policy.yaml", kPolicy)}, out, err), 0) << err.str();
   EXPECT_NE(out.str().find("we are careful"), std::string::npos);
-  EXPECT_EQ(print_health_policy({folder.write(kPolicy)}, out, err), 0);
-  EXPECT_EQ(print_health_table({folder.write(kPolicy)}, out, err), 0);
+  EXPECT_EQ(print_health_policy({folder.write("policy.yaml", kPolicy)}, out, err), 0);
+  EXPECT_EQ(print_health_table({folder.write("policy.yaml", kPolicy)}, out, err), 0);
 }
 
 TEST(HealthCommand, names_the_line_of_a_wrong_policy) {
-  const Folder folder;
+  const TempFolder folder;
   std::ostringstream out, err;
-  const std::string path =
-      folder.write(std::string(kPolicy) + "  - {name: b, match: {kind: xid}, severity: Fatal, message: m}\n");
+  const std::string path = folder.write(
+      "policy.yaml", std::string(kPolicy) + "  - {name: b, match: {kind: xid}, severity: Fatal, message: m}\n");
   EXPECT_EQ(explain_health("XID", "94", {path}, out, err), 2);
   EXPECT_NE(err.str().find("policy.yaml:7: spec.rules[1].severity: 'Fatal' is none of: Info, Warning, Fault"),
             std::string::npos)

@@ -1,11 +1,11 @@
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include <gtest/gtest.h>
 
 #include "agent/probe/nvml/probes.hpp"
 #include "agent/probe/runner/runner.hpp"
+#include "lib/base/testing/temp_folder.hpp"
 
 namespace pitcrew::agent::nvml {
 namespace {
@@ -18,18 +18,14 @@ const Instant kNow = Instant(seconds(1'700'000'000));
 class FakeMachine {
  public:
   explicit FakeMachine(const std::string& shape) {
-    std::string pattern = (fs::temp_directory_path() / "pitcrew-nvml-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
     setenv("PITCREW_NVML_CAPTURE",
            (fs::path(PITCREW_SOURCE_DIR) / "agent/probe/nvml/captures" / (shape + ".yaml")).c_str(), 1);
-    setenv("PITCREW_NVML_FAULTS", (folder_ + "/faults.yaml").c_str(), 1);
+    setenv("PITCREW_NVML_FAULTS", (folder_.path() + "/faults.yaml").c_str(), 1);
     inject("{}");
   }
-  ~FakeMachine() { fs::remove_all(folder_); }
 
   void inject(const std::string& faults) const {
-    std::ofstream(folder_ + "/new.yaml") << faults << "\n";
-    fs::rename(folder_ + "/new.yaml", folder_ + "/faults.yaml");
+    fs::rename(folder_.write("new.yaml", faults + "\n"), folder_.path() + "/faults.yaml");
   }
   std::shared_ptr<const Library> open() const {
     auto library = Library::open(PITCREW_FAKE_NVML);
@@ -38,7 +34,7 @@ class FakeMachine {
   }
 
  private:
-  std::string folder_;
+  TempFolder folder_;
 };
 
 const GpuProbe& probe(std::string_view kind) {

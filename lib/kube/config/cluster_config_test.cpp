@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "lib/kube/testing/temp_folder.hpp"
+#include "lib/base/testing/temp_folder.hpp"
 
 namespace pitcrew::kube {
 namespace {
@@ -18,7 +18,7 @@ class KubeconfigTest : public ::testing::Test {
       return found == variables.end() ? nullptr : found->second.c_str();
     };
   }
-  testing::TempFolder folder;
+  TempFolder folder;
   std::map<std::string, std::string> variables;
 };
 

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "lib/base/file.hpp"
+#include "lib/base/testing/temp_folder.hpp"
 #include "lib/kube/config/command.hpp"
-#include "lib/kube/testing/temp_folder.hpp"
 
 namespace pitcrew::kube {
 namespace {
@@ -42,7 +42,7 @@ class ExecPluginTest : public ::testing::Test {
     return text ? text->size() / 4 : 0;
   }
 
-  testing::TempFolder folder;
+  TempFolder folder;
   net::AsioLoop loop;
   ClusterConfig config;
   std::unique_ptr<Credentials> credentials;
@@ -131,7 +131,7 @@ TEST_F(ExecPluginTest, one_that_nobody_waits_for_any_more_is_dropped) {
 }
 
 TEST(WatchedFileTest, the_last_content_is_kept_where_the_file_goes_away) {
-  testing::TempFolder folder;
+  TempFolder folder;
   WatchedFile file(folder.path() + "/token");
   const Instant start{hours(1)};
   EXPECT_FALSE(file.content(start, seconds(10)));

@@ -61,7 +61,7 @@ class ControlPlane:
 
     def start(self, all_programs=True):
         self.start_etcd()
-        self.start_apiserver()
+        self.start_apiserver(alone=not all_programs)
         if all_programs:
             self.start_controllers()
 
@@ -74,8 +74,10 @@ class ControlPlane:
             "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}", "--log-level", "warn",
         ])
 
-    def start_apiserver(self, wait=True):
+    def start_apiserver(self, wait=True, alone=False):
         pki = self.pki
+        # Without controllers nobody makes service accounts or says that a node is ready: pods and nodes go without.
+        admission = ["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"] if alone else []
         self._start("kube-apiserver", [
             program("kube-apiserver"), f"--etcd-servers=http://127.0.0.1:{self.ports.etcd}", f"--secure-port={self.ports.api}",
             "--bind-address=0.0.0.0" if self.address != "127.0.0.1" else "--bind-address=127.0.0.1",
@@ -85,7 +87,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={pki.path('sa.key')}", "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
             f"--kubelet-client-certificate={pki.path('admin.crt')}", f"--kubelet-client-key={pki.path('admin.key')}",
-            "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true", "--profiling=false",
+            "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true", "--profiling=false", *admission,
         ])
         if wait:
             self.daemons.ready(self.daemon("kube-apiserver"), "the API server", self.answers, 120)

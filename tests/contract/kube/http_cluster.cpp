@@ -1,5 +1,6 @@
 #include "tests/contract/kube/http_cluster.hpp"
 
+#include "lib/kube/types/pod.hpp"
 #include "tests/contract/net/net_fixture.hpp"
 
 namespace pitcrew::contract {
@@ -21,6 +22,19 @@ const net::TlsClientIdentity& client_identity() {
 
 }  // namespace
 
+kube::Request pod_request(kube::Verb verb, const std::string& name) {
+  kube::Request made{.verb = verb, .type = kube::Pod::type(), .key = {"ns", name}};
+  if (verb == kube::Verb::kWatch) made.query.emplace_back("watch", "1");
+  return made;
+}
+
+kube::Request create_pod_request(const std::string& name, const std::string& filler) {
+  kube::Request made = pod_request(kube::Verb::kCreate);
+  made.body = kube::Payload::of({{"metadata", {{"name", name}, {"namespace", "ns"}, {"annotations", {{"f", filler}}}}},
+                                 {"spec", Json::object()}});
+  return made;
+}
+
 HttpCluster::HttpCluster(HttpClusterSettings settings) : settings_(settings) {
   if (settings_.tls) {
     api_settings_.identity = net::testing::server_identity();
@@ -35,6 +49,19 @@ void HttpCluster::serve() {
   api_ = must(local::HttpApi::serve(loop_, server_, api_settings_));
   gate_ = std::make_unique<net::testing::TcpGate>(loop_, api_->address(), Random(net::testing::kSeed));
   gate_->slice(settings_.slice);
+}
+
+Result<kube::Response> HttpCluster::answer(kube::Transport& transport, kube::Request request) {
+  std::optional<Result<kube::Response>> answer;
+  const auto call =
+      transport.send(std::move(request), [&answer](Result<kube::Response> reply) { answer.emplace(std::move(reply)); });
+  if (!run_until([&] { return answer.has_value(); })) return Error(Code::kInternal, "never answered");
+  return *std::move(answer);
+}
+
+void HttpCluster::intercept(std::function<std::optional<net::HttpResponse>(const net::HttpRequest&)> reply) {
+  api_settings_.intercept = std::move(reply);
+  serve();
 }
 
 void HttpCluster::connect(const kube::ClusterConfig& config, kube::HttpTransportSettings settings) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "lib/kube/http/http_transport.hpp"
 #include "lib/local/http/http_api.hpp"
@@ -10,6 +11,10 @@
 namespace pitcrew::contract {
 
 inline constexpr char kToken[] = "contract-token";
+
+// About a pod of namespace "ns"; `filler` makes the new pod as large as a test needs it.
+kube::Request pod_request(kube::Verb verb, const std::string& name = "");
+kube::Request create_pod_request(const std::string& name, const std::string& filler = "");
 
 struct HttpClusterSettings {
   bool tls = false;  // with a client certificate and a token
@@ -33,6 +38,10 @@ class HttpCluster : public Cluster {
   kube::HttpTransport& http() { return *transport_; }
   kube::ClusterConfig config() const;  // of the way through the gate
   local::HttpApiSettings& api_settings() { return api_settings_; }
+  // Sends through `transport` and runs the loop until the answer is there.
+  Result<kube::Response> answer(kube::Transport& transport, kube::Request request);
+  // Asks `reply` for every request that comes (nothing: the server answers), behind a new front.
+  void intercept(std::function<std::optional<net::HttpResponse>(const net::HttpRequest&)> reply);
   // Puts another front in the place of the first, with what api_settings() says now, at another port.
   void serve();
   void connect(const kube::ClusterConfig& config, kube::HttpTransportSettings settings = {});

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
+#include "lib/base/testing/temp_folder.hpp"
 #include "lib/kube/cache/informer.hpp"
-#include "lib/kube/testing/temp_folder.hpp"
 #include "lib/kube/types/pod.hpp"
 #include "tests/contract/kube/http_cluster.hpp"
 #include "tests/contract/net/net_fixture.hpp"
@@ -25,26 +25,9 @@ class HttpFaults : public testing::TestWithParam<bool> {
     if (cluster.run_until(condition)) return testing::AssertionSuccess();
     return testing::AssertionFailure() << "not within a minute";
   }
-  static Request request(Verb verb, const std::string& name = "") {
-    Request made{.verb = verb, .type = Pod::type(), .key = {"ns", name}};
-    if (verb == Verb::kWatch) made.query.emplace_back("watch", "1");
-    return made;
-  }
-  static Request create_request(const std::string& name, const std::string& filler = "") {
-    Request made = request(Verb::kCreate);
-    made.body = Payload::of({{"metadata", {{"name", name}, {"namespace", "ns"}, {"annotations", {{"f", filler}}}}},
-                             {"spec", Json::object()}});
-    return made;
-  }
-  Result<Response> send(Request request) {
-    auto answer = std::make_shared<std::optional<Result<Response>>>();
-    const auto call =
-        cluster.transport().send(std::move(request), [answer](Result<Response> r) { answer->emplace(std::move(r)); });
-    if (!eventually([&] { return answer->has_value(); })) return Error(Code::kInternal, "never answered");
-    return *std::move(*answer);
-  }
+  Result<Response> send(Request request) { return cluster.answer(cluster.transport(), std::move(request)); }
   void create_pod(const std::string& name, const std::string& filler = "") {
-    cluster.server().handle(create_request(name, filler));
+    cluster.server().handle(create_pod_request(name, filler));
   }
 
   struct Seen {
@@ -53,24 +36,22 @@ class HttpFaults : public testing::TestWithParam<bool> {
   };
   kube::CallPtr watch(Seen& seen) {
     return cluster.transport().watch(
-        request(Verb::kWatch),
+        pod_request(Verb::kWatch),
         {[&seen](const kube::WatchEvent& event) { seen.names.push_back((**event.object.json())["metadata"]["name"]); },
          [&seen](Status status) { seen.end = std::move(status); }});
   }
-  // Asks `answer` for every request that comes; nothing: the server answers.
-  void intercept(std::function<std::optional<net::HttpResponse>(const net::HttpRequest&)> answer) {
-    cluster.api_settings().intercept = std::move(answer);
-    cluster.serve();
+  void intercept(std::function<std::optional<net::HttpResponse>(const net::HttpRequest&)> reply) {
+    cluster.intercept(std::move(reply));
     cluster.connect(cluster.config());
   }
 
   HttpCluster cluster;
-  kube::testing::TempFolder folder;
+  TempFolder folder;
 };
 
 TEST_P(HttpFaults, a_connection_is_kept_and_used_again) {
   create_pod("p");
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(send(request(Verb::kGet, "p"))->status, 200);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(send(pod_request(Verb::kGet, "p"))->status, 200);
   EXPECT_EQ(cluster.http().metrics().connections, 1u);
   EXPECT_EQ(cluster.http().metrics().reused, 9u);
 }
@@ -82,7 +63,7 @@ TEST_P(HttpFaults, more_calls_than_may_be_busy_wait_in_line) {
   int answered = 0;
   std::vector<kube::CallPtr> calls;
   for (int i = 0; i < 20; ++i) {
-    calls.push_back(cluster.transport().send(create_request("p" + std::to_string(i)),
+    calls.push_back(cluster.transport().send(create_pod_request("p" + std::to_string(i)),
                                              [&](const Result<Response>& r) { answered += r && r->status == 201; }));
   }
   ASSERT_TRUE(eventually([&] { return answered == 20; }));
@@ -91,9 +72,9 @@ TEST_P(HttpFaults, more_calls_than_may_be_busy_wait_in_line) {
 
 TEST_P(HttpFaults, a_server_that_refuses_is_unavailable_until_it_is_back) {
   cluster.gate().refuse(true);
-  EXPECT_EQ(send(request(Verb::kList)).error().code, Code::kUnavailable);
+  EXPECT_EQ(send(pod_request(Verb::kList)).error().code, Code::kUnavailable);
   cluster.gate().refuse(false);
-  EXPECT_TRUE(send(request(Verb::kList)));
+  EXPECT_TRUE(send(pod_request(Verb::kList)));
 }
 
 TEST_P(HttpFaults, bug_03_nothing_from_a_dead_node_is_a_deadline_and_the_end_of_a_watch) {
@@ -107,7 +88,7 @@ TEST_P(HttpFaults, bug_03_nothing_from_a_dead_node_is_a_deadline_and_the_end_of_
   cluster.gate().stop_both(true);
   ASSERT_TRUE(eventually([&] { return seen.end.has_value(); }));
   EXPECT_EQ(seen.end->error().code, Code::kUnavailable);
-  Request get = request(Verb::kGet, "p");
+  Request get = pod_request(Verb::kGet, "p");
   get.timeout = milliseconds(200);
   EXPECT_EQ(send(std::move(get)).error().code, Code::kDeadlineExceeded);
 }
@@ -118,14 +99,14 @@ TEST_P(HttpFaults, bug_07_a_token_file_is_read_again_when_the_token_is_refused) 
   config.token.clear();
   config.token_file = folder.write("token", "old\n");
   cluster.connect(config);
-  EXPECT_EQ(send(request(Verb::kList))->status, 401);
+  EXPECT_EQ(send(pod_request(Verb::kList))->status, 401);
   EXPECT_EQ(cluster.http().metrics().unauthorized, 1u);  // the same token is not tried again
   folder.write("token", kToken);
-  EXPECT_EQ(send(create_request("p"))->status, 201);
+  EXPECT_EQ(send(create_pod_request("p"))->status, 201);
   EXPECT_EQ(cluster.http().metrics().unauthorized, 2u);
-  EXPECT_EQ(send(request(Verb::kList))->status, 200);
+  EXPECT_EQ(send(pod_request(Verb::kList))->status, 200);
   std::filesystem::remove(config.token_file);  // the last one is better than none
-  EXPECT_EQ(send(request(Verb::kList))->status, 200);
+  EXPECT_EQ(send(pod_request(Verb::kList))->status, 200);
 }
 
 TEST_P(HttpFaults, a_rotated_root_is_taken_up_by_the_next_connection) {
@@ -136,15 +117,15 @@ TEST_P(HttpFaults, a_rotated_root_is_taken_up_by_the_next_connection) {
   kube::ClusterConfig config = cluster.config();
   config.ca_file = folder.write("ca.crt", std::exchange(config.ca_pem, ""));
   cluster.connect(config);
-  EXPECT_EQ(send(request(Verb::kList))->status, 200);
+  EXPECT_EQ(send(pod_request(Verb::kList))->status, 200);
   auto identity = next->issue({{net::testing::kServerName}, {}}, {now - hours(1), now + hours(24)});
   ASSERT_TRUE(identity);
   identity->client_ca_pem = net::testing::authority().certificate_pem();
   ASSERT_TRUE(cluster.api().set_identity(*identity));
   cluster.gate().cut();
-  EXPECT_EQ(send(request(Verb::kList)).error().code, Code::kUnauthenticated);
+  EXPECT_EQ(send(pod_request(Verb::kList)).error().code, Code::kUnauthenticated);
   folder.write("ca.crt", next->certificate_pem());
-  EXPECT_EQ(send(create_request("p"))->status, 201);
+  EXPECT_EQ(send(create_pod_request("p"))->status, 201);
 }
 
 TEST_P(HttpFaults, neither_end_talks_to_somebody_else) {
@@ -155,23 +136,23 @@ TEST_P(HttpFaults, neither_end_talks_to_somebody_else) {
   kube::ClusterConfig config = cluster.config();
   config.ca_pem = other->certificate_pem();
   cluster.connect(config);
-  const auto untrusted = send(request(Verb::kList));
+  const auto untrusted = send(pod_request(Verb::kList));
   EXPECT_EQ(untrusted.error().code, Code::kUnauthenticated);
   EXPECT_NE(untrusted.error().message.find("certificate refused"), std::string::npos) << untrusted.error().message;
   config = cluster.config();
   config.tls_server_name = "another.name";
   cluster.connect(config);
-  EXPECT_EQ(send(request(Verb::kList)).error().code, Code::kUnauthenticated);
+  EXPECT_EQ(send(pod_request(Verb::kList)).error().code, Code::kUnauthenticated);
   config = cluster.config();
   config.client_certificate_pem.clear();
   config.client_key_pem.clear();
   cluster.connect(config);
-  EXPECT_FALSE(send(request(Verb::kList)));
+  EXPECT_FALSE(send(pod_request(Verb::kList)));
   config = cluster.config();
   config.ca_pem.clear();
   config.insecure_skip_tls_verify = true;
   cluster.connect(config);
-  EXPECT_TRUE(send(request(Verb::kList)));
+  EXPECT_TRUE(send(pod_request(Verb::kList)));
 }
 
 TEST_P(HttpFaults, bug_13_a_long_list_is_decoded_in_pieces_with_the_loops_other_tasks_between_them) {
@@ -183,7 +164,7 @@ TEST_P(HttpFaults, bug_13_a_long_list_is_decoded_in_pieces_with_the_loops_other_
   };
   tick();
   std::vector<int> at;
-  Request list = request(Verb::kList);
+  Request list = pod_request(Verb::kList);
   list.reduce = [&](const Payload& object) {
     object.reduce_to<Pod>();
     at.push_back(ticks);
@@ -203,11 +184,11 @@ TEST_P(HttpFaults, bug_14_a_list_has_no_limit_of_size_but_each_object_has) {
   settings.max_object_bytes = 10'000;
   cluster.connect(cluster.config(), settings);
   for (int i = 0; i < 100; ++i) create_pod("p" + std::to_string(i), std::string(5000, 'x'));
-  EXPECT_EQ(send(request(Verb::kList))->items.size(), 100u);
+  EXPECT_EQ(send(pod_request(Verb::kList))->items.size(), 100u);
   create_pod("big", std::string(20'000, 'x'));
-  EXPECT_EQ(send(request(Verb::kList)).error().code, Code::kResourceExhausted);
-  EXPECT_EQ(send(request(Verb::kGet, "big")).error().code, Code::kResourceExhausted);
-  EXPECT_TRUE(send(request(Verb::kGet, "p1")));
+  EXPECT_EQ(send(pod_request(Verb::kList)).error().code, Code::kResourceExhausted);
+  EXPECT_EQ(send(pod_request(Verb::kGet, "big")).error().code, Code::kResourceExhausted);
+  EXPECT_TRUE(send(pod_request(Verb::kGet, "p1")));
 }
 
 TEST_P(HttpFaults, bug_15_a_write_whose_connection_breaks_is_sent_once_and_a_read_again) {
@@ -218,12 +199,12 @@ TEST_P(HttpFaults, bug_15_a_write_whose_connection_breaks_is_sent_once_and_a_rea
     if (request.method == "GET" && ++gets == 2) cluster.gate().cut();
     return std::nullopt;
   });
-  EXPECT_TRUE(send(request(Verb::kList)));  // leaves a kept connection
-  const auto read = send(request(Verb::kList));
+  EXPECT_TRUE(send(pod_request(Verb::kList)));  // leaves a kept connection
+  const auto read = send(pod_request(Verb::kList));
   EXPECT_TRUE(read) << read.error().message;
   EXPECT_EQ(gets, 3);
   EXPECT_EQ(cluster.http().metrics().repeated, 1u);
-  const auto lost = send(create_request("p"));
+  const auto lost = send(create_pod_request("p"));
   ASSERT_FALSE(lost);
   EXPECT_EQ(lost.error().code, Code::kUnavailable);
   EXPECT_EQ(posts, 1);
@@ -236,7 +217,7 @@ TEST_P(HttpFaults, bug_16_a_redirect_is_not_followed) {
     ++asked;
     return net::HttpResponse{302, {{"Location", "http://127.0.0.1:1/steal"}}, ""};
   });
-  const auto answer = send(request(Verb::kList));
+  const auto answer = send(pod_request(Verb::kList));
   ASSERT_FALSE(answer);
   EXPECT_NE(answer.error().message.find("redirect"), std::string::npos) << answer.error().message;
   Seen seen;
@@ -251,12 +232,12 @@ TEST_P(HttpFaults, retry_after_is_read_as_seconds_and_as_a_date) {
   intercept([&](const net::HttpRequest&) -> std::optional<net::HttpResponse> {
     return net::HttpResponse{429, {{"Retry-After", value}}, "slow down"};
   });
-  auto answer = send(request(Verb::kList));
+  auto answer = send(pod_request(Verb::kList));
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->retry_after, Duration(seconds(7)));
-  EXPECT_EQ(kube::error_of(request(Verb::kList), *answer)->code, Code::kTooManyRequests);
+  EXPECT_EQ(kube::error_of(pod_request(Verb::kList), *answer)->code, Code::kTooManyRequests);
   value = "Fri, 31 Dec 1999 23:59:59 GMT";
-  EXPECT_EQ(send(request(Verb::kList))->retry_after, Duration(0));
+  EXPECT_EQ(send(pod_request(Verb::kList))->retry_after, Duration(0));
   EXPECT_EQ(cluster.http().metrics().throttled, 2u);
 }
 
@@ -264,7 +245,7 @@ TEST_P(HttpFaults, a_login_page_is_no_list_and_no_watch) {
   intercept([&](const net::HttpRequest&) -> std::optional<net::HttpResponse> {
     return net::HttpResponse{200, {{"Content-Type", "text/html"}}, "<html>please log in</html>"};
   });
-  EXPECT_EQ(send(request(Verb::kList)).error().code, Code::kDataLoss);
+  EXPECT_EQ(send(pod_request(Verb::kList)).error().code, Code::kDataLoss);
   Seen seen;
   const auto call = watch(seen);
   ASSERT_TRUE(eventually([&] { return seen.end.has_value(); }));
@@ -274,10 +255,10 @@ TEST_P(HttpFaults, a_login_page_is_no_list_and_no_watch) {
 TEST_P(HttpFaults, a_flipped_bit_is_noticed_by_tls_and_the_next_call_goes_through) {
   if (!GetParam()) GTEST_SKIP() << "without TLS a flipped bit is a text like any other";
   create_pod("p");
-  EXPECT_TRUE(send(request(Verb::kGet, "p")));
+  EXPECT_TRUE(send(pod_request(Verb::kGet, "p")));
   cluster.gate().corrupt_next(TcpGate::Direction::kToClient);
-  EXPECT_FALSE(send(create_request("q")));
-  EXPECT_TRUE(send(request(Verb::kGet, "p")));
+  EXPECT_FALSE(send(create_pod_request("q")));
+  EXPECT_TRUE(send(pod_request(Verb::kGet, "p")));
 }
 
 TEST_P(HttpFaults, a_watch_that_is_cut_or_half_closed_ends_with_an_error_and_no_half_event) {
@@ -300,15 +281,15 @@ TEST_P(HttpFaults, a_watch_that_is_cut_or_half_closed_ends_with_an_error_and_no_
     cluster.gate().cut_after(TcpGate::Direction::kToClient, 0);
     cluster.gate().cut();
     ASSERT_TRUE(eventually([&] { return cluster.api().watches() == 0; }));
-    cluster.server().handle(request(Verb::kDelete, "cut"));
+    cluster.server().handle(pod_request(Verb::kDelete, "cut"));
   }
 }
 
 TEST_P(HttpFaults, what_is_dropped_says_nothing_more) {
   for (int i = 0; i < 50; ++i) create_pod("p" + std::to_string(i), std::string(4000, 'x'));
   int told = 0;
-  auto call = cluster.transport().send(request(Verb::kList), [&](const Result<Response>&) { ++told; });
-  Request list = request(Verb::kList);
+  auto call = cluster.transport().send(pod_request(Verb::kList), [&](const Result<Response>&) { ++told; });
+  Request list = pod_request(Verb::kList);
   kube::CallPtr mid;
   bool dropped = false;
   list.reduce = [&](const Payload&) {
@@ -320,14 +301,14 @@ TEST_P(HttpFaults, what_is_dropped_says_nothing_more) {
   Seen seen;
   kube::CallPtr stream;
   stream = cluster.transport().watch(
-      request(Verb::kWatch), {[&](const kube::WatchEvent&) { stream.reset(); }, [&](const Status&) { ++told; }});
+      pod_request(Verb::kWatch), {[&](const kube::WatchEvent&) { stream.reset(); }, [&](const Status&) { ++told; }});
   ASSERT_TRUE(eventually([&] { return dropped && !stream; }));
-  EXPECT_TRUE(send(request(Verb::kGet, "p1")));
+  EXPECT_TRUE(send(pod_request(Verb::kGet, "p1")));
   EXPECT_EQ(told, 0);
   // And a transport that goes before its calls takes their callbacks with it.
-  auto orphan = cluster.transport().send(request(Verb::kList), [&](const Result<Response>&) { ++told; });
+  auto orphan = cluster.transport().send(pod_request(Verb::kList), [&](const Result<Response>&) { ++told; });
   cluster.connect(cluster.config());
-  EXPECT_TRUE(send(request(Verb::kGet, "p1")));
+  EXPECT_TRUE(send(pod_request(Verb::kGet, "p1")));
   EXPECT_EQ(told, 0);
 }
 
@@ -346,12 +327,12 @@ TEST_P(HttpFaults, an_informer_becomes_what_the_server_has_through_a_bad_network
   cluster.gate().slice(97);
   for (int round = 0; round < 60; ++round) {
     create_pod("p" + std::to_string(random.below(30)), std::string(random.below(3000), 'x'));
-    if (random.chance(0.3)) cluster.server().handle(request(Verb::kDelete, "p" + std::to_string(random.below(30))));
+    if (random.chance(0.3)) cluster.server().handle(pod_request(Verb::kDelete, "p" + std::to_string(random.below(30))));
     if (random.chance(0.15)) cluster.gate().cut();
     if (random.chance(0.1)) cluster.gate().half_close(TcpGate::Direction::kToClient);
     if (random.chance(0.1)) cluster.server().compact();
     if (GetParam() && random.chance(0.1)) cluster.gate().corrupt_next(TcpGate::Direction::kToClient);
-    if (random.chance(0.3)) send(request(Verb::kGet, "p1")).ok();
+    if (random.chance(0.3)) send(pod_request(Verb::kGet, "p1")).ok();
   }
   EXPECT_TRUE(eventually([&] {
     bool same = pods.store().size() == cluster.server().count(Pod::type());

@@ -5,13 +5,13 @@
 #include <fstream>
 #include <string>
 
-namespace pitcrew::kube::testing {
+namespace pitcrew {
 
 // A folder of a test's own, gone with it.
 class TempFolder {
  public:
   TempFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "pitcrew-kube-XXXXXX").string();
+    std::string pattern = (std::filesystem::temp_directory_path() / "pitcrew-test-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) std::abort();
     path_ = pattern;
   }
@@ -40,4 +40,4 @@ class TempFolder {
   std::string path_;
 };
 
-}  // namespace pitcrew::kube::testing
+}  // namespace pitcrew
