@@ -271,10 +271,8 @@ const HealthRule* HealthPolicy::find(std::string_view name) const {
 }
 
 Json HealthPolicy::encode() const {
-  Json json{{"apiVersion", type().api_version()},
-            {"kind", type().kind},
-            {"metadata", to_json(metadata)},
-            {"spec", {{"rules", Json::array()}}}};
+  Json json = object_head(type(), metadata);
+  json["spec"]["rules"] = Json::array();
   for (const HealthRule& rule : rules) json["spec"]["rules"].push_back(write_rule(rule));
   return json;
 }
@@ -282,16 +280,7 @@ Json HealthPolicy::encode() const {
 HealthPolicy decode_health_policy(const Json& json, Problems& problems) {
   HealthPolicy policy;
   ObjectReader reader(json, "", problems);
-  std::string api_version, kind;
-  if (!reader.read("apiVersion", api_version) || api_version != HealthPolicy::type().api_version()) {
-    reader.problem("apiVersion", "must be " + HealthPolicy::type().api_version());
-  }
-  if (!reader.read("kind", kind) || kind != "HealthPolicy") reader.problem("kind", "must be HealthPolicy");
-  if (const Json* metadata = reader.raw("metadata")) {
-    read_object_meta(*metadata, policy.metadata, problems);
-  } else {
-    reader.problem("metadata", "is missing; give the policy a name");
-  }
+  read_object_head(reader, HealthPolicy::type(), policy.metadata, problems, "give the policy a name");
   if (auto spec = reader.object("spec")) {
     spec->each("rules", [&](const Json& rule, const std::string& path) {
       read_rule(rule, path, policy.rules.emplace_back(), problems);

@@ -127,10 +127,8 @@ const ResourceType& NodeHealth::type() {
 Json NodeHealth::encode() const {
   Json spec_json{{"nodeName", spec.node_name}, {"nodeUID", spec.node_uid}};
   if (!spec.provider_id.empty()) spec_json["providerID"] = spec.provider_id;
-  Json json{{"apiVersion", type().api_version()},
-            {"kind", type().kind},
-            {"metadata", to_json(metadata)},
-            {"spec", spec_json}};
+  Json json = object_head(type(), metadata);
+  json["spec"] = std::move(spec_json);
   if (status != NodeHealthStatus{}) json["status"] = write_status(status);
   return json;
 }
@@ -138,16 +136,7 @@ Json NodeHealth::encode() const {
 NodeHealth decode_node_health(const Json& json, Problems& problems) {
   NodeHealth health;
   ObjectReader reader(json, "", problems);
-  std::string api_version, kind;
-  if (!reader.read("apiVersion", api_version) || api_version != NodeHealth::type().api_version()) {
-    reader.problem("apiVersion", "must be " + NodeHealth::type().api_version());
-  }
-  if (!reader.read("kind", kind) || kind != "NodeHealth") reader.problem("kind", "must be NodeHealth");
-  if (const Json* metadata = reader.raw("metadata")) {
-    read_object_meta(*metadata, health.metadata, problems);
-  } else {
-    reader.problem("metadata", "is missing; name it after the instance");
-  }
+  read_object_head(reader, NodeHealth::type(), health.metadata, problems, "name it after the instance");
   if (auto spec = reader.object("spec")) {
     spec->read("providerID", health.spec.provider_id);
     spec->read("nodeUID", health.spec.node_uid);

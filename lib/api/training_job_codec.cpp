@@ -3,10 +3,8 @@
 namespace pitcrew::api {
 
 Json TrainingJob::encode() const {
-  Json json{{"apiVersion", type().api_version()},
-            {"kind", type().kind},
-            {"metadata", to_json(metadata)},
-            {"spec", codec::write_spec(spec)}};
+  Json json = object_head(type(), metadata);
+  json["spec"] = codec::write_spec(spec);
   if (status != TrainingJobStatus{}) json["status"] = codec::write_status(status);
   return json;
 }
@@ -14,16 +12,7 @@ Json TrainingJob::encode() const {
 TrainingJob decode_training_job(const Json& json, Problems& problems) {
   TrainingJob job;
   ObjectReader reader(json, "", problems);
-  std::string api_version, kind;
-  if (!reader.read("apiVersion", api_version) || api_version != TrainingJob::type().api_version()) {
-    reader.problem("apiVersion", "must be " + TrainingJob::type().api_version());
-  }
-  if (!reader.read("kind", kind) || kind != TrainingJob::type().kind) reader.problem("kind", "must be TrainingJob");
-  if (const Json* metadata = reader.raw("metadata")) {
-    read_object_meta(*metadata, job.metadata, problems);
-  } else {
-    reader.problem("metadata", "is missing; give the job a name");
-  }
+  read_object_head(reader, TrainingJob::type(), job.metadata, problems, "give the job a name");
   if (const Json* spec = reader.raw("spec")) {
     codec::read_spec(*spec, job.spec, problems);
   } else {

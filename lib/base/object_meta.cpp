@@ -77,6 +77,24 @@ void read_object_meta(const Json& object, ObjectMeta& meta, Problems& problems) 
   reader.read("deletionTimestamp", meta.deletion_time);
 }
 
+Json object_head(const ResourceType& type, const ObjectMeta& meta) {
+  return {{"apiVersion", type.api_version()}, {"kind", type.kind}, {"metadata", to_json(meta)}};
+}
+
+void read_object_head(ObjectReader& reader, const ResourceType& type, ObjectMeta& meta, Problems& problems,
+                      const std::string& remedy) {
+  std::string api_version, kind;
+  if (!reader.read("apiVersion", api_version) || api_version != type.api_version()) {
+    reader.problem("apiVersion", "must be " + type.api_version());
+  }
+  if (!reader.read("kind", kind) || kind != type.kind) reader.problem("kind", "must be " + type.kind);
+  if (const Json* metadata = reader.raw("metadata")) {
+    read_object_meta(*metadata, meta, problems);
+  } else {
+    reader.problem("metadata", "is missing; " + remedy);
+  }
+}
+
 Json to_json(const Condition& condition) {
   return {{"type", condition.type},
           {"status", condition.status ? "True" : "False"},

@@ -62,6 +62,12 @@ Json to_json(const ObjectMeta& meta);
 // Fields that Pitcrew does not know are passed over: the API has more than we read.
 void read_object_meta(const Json& object, ObjectMeta& meta, Problems& problems);
 
+// apiVersion, kind and metadata of a whole object, to write and to read. `remedy` is what to do where there is no
+// metadata.
+Json object_head(const ResourceType& type, const ObjectMeta& meta);
+void read_object_head(ObjectReader& reader, const ResourceType& type, ObjectMeta& meta, Problems& problems,
+                      const std::string& remedy);
+
 // metav1.Condition.
 struct Condition {
   std::string type;
