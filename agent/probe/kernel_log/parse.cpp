@@ -118,8 +118,8 @@ void read_nvlink5(Scan scan, uint32_t code, Observation& out) {
   if (!decision.investigate.empty()) out.values["investigate"] = std::string(decision.investigate);
 }
 
-// "NVRM: Xid (PCI:0000:b9:00): 79, pid=1234, name=python3, GPU has fallen off the bus."
-std::optional<Observation> parse_xid(std::string_view line, Scan scan) {
+// What XID and SXID lines begin with: " (PCI:0000:b9:00): 79,". Leaves the scan behind it.
+std::optional<Observation> read_code(std::string_view kind, std::string_view line, Scan& scan) {
   scan.spaces();
   if (!scan.skip("(")) return std::nullopt;
   const std::string device = pci_address(scan.until(")"));
@@ -127,54 +127,53 @@ std::optional<Observation> parse_xid(std::string_view line, Scan scan) {
   scan.spaces();
   const auto code = scan.number();
   if (!code || *code > 1'000'000) return std::nullopt;
-  Observation out = about(kinds::kXid, line);
+  Observation out = about(kind, line);
   out.device = device;
   out.code = *code;
   scan.skip(",");
-  read_process(scan, out);
-  switch (*code) {
+  return out;
+}
+
+// "NVRM: Xid (PCI:0000:b9:00): 79, pid=1234, name=python3, GPU has fallen off the bus."
+std::optional<Observation> parse_xid(std::string_view line, Scan scan) {
+  auto out = read_code(kinds::kXid, line, scan);
+  if (!out) return out;
+  const auto code = *out->code;
+  read_process(scan, *out);
+  switch (code) {
     case 13:
-      read_graphics(scan, out);
+      read_graphics(scan, *out);
       break;
     case 74:
-      read_nvlink(scan, out);
+      read_nvlink(scan, *out);
       break;
     case 154:
       // "GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)"
       if (scan.past(" to ")) {
-        if (const auto action = scan.hex()) out.values["action"] = static_cast<double>(*action);
+        if (const auto action = scan.hex()) out->values["action"] = static_cast<double>(*action);
       }
       break;
     default:
-      if (*code >= 144 && *code <= 150) read_nvlink5(scan, *code, out);
+      if (code >= 144 && code <= 150) read_nvlink5(scan, code, *out);
   }
-  if (*code >= 144 && *code <= 150 && !out.values.contains("resolution")) {
-    out.values["resolution"] = std::string("unknown");
+  if (code >= 144 && code <= 150 && !out->values.contains("resolution")) {
+    out->values["resolution"] = std::string("unknown");
   }
   return out;
 }
 
 // "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 12028, Non-fatal, Link 32 egress non-posted PRIV error (First)"
 std::optional<Observation> parse_sxid(std::string_view line, Scan scan) {
-  scan.spaces();
-  if (!scan.skip("(")) return std::nullopt;
-  const std::string device = pci_address(scan.until(")"));
-  if (device.empty() || !scan.skip("):")) return std::nullopt;
-  scan.spaces();
-  const auto code = scan.number();
-  if (!code || *code > 1'000'000) return std::nullopt;
-  Observation out = about(kinds::kSxid, line);
-  out.device = device;
-  out.code = *code;
-  scan.skip(",");
+  auto out = read_code(kinds::kSxid, line, scan);
+  if (!out) return out;
   scan.spaces();
   if (scan.skip("Non-fatal")) {
-    out.values["severity"] = std::string("Non-fatal");
+    out->values["severity"] = std::string("Non-fatal");
   } else if (scan.skip("Fatal")) {
-    out.values["severity"] = std::string("Fatal");
+    out->values["severity"] = std::string("Fatal");
   }
   if (scan.past("Link ")) {
-    if (const auto link = scan.number()) out.values["link"] = static_cast<double>(*link);
+    if (const auto link = scan.number()) out->values["link"] = static_cast<double>(*link);
   }
   return out;
 }
