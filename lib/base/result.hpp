@@ -32,7 +32,7 @@ enum class Code {
 std::string_view to_string(Code code);
 
 // A failure as a value. `message` says what was attempted, on what, and what to do.
-struct Error {
+struct Error {  // NOLINT(clang-analyzer-core.uninitialized.Assign): the analyzer can't see which half a variant holds
   Code code = Code::kInternal;
   std::string message;
   // How long to wait before trying again, where the other side said so.
