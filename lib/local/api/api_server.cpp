@@ -76,6 +76,7 @@ class ApiServer::Impl {
     size_t number = 0;
     std::map<ObjectKey, Payload> objects;
     uint64_t writes = 0;
+    bool track_managers = false;
     std::unique_ptr<WatchHub> watches;
   };
 
@@ -438,7 +439,13 @@ class ApiServer::Impl {
         if (Status admitted = type.options.admission(&old, next); !admitted) return answers::refused(admitted.error());
       }
     }
-    if (managers != nullptr) next["metadata"]["managedFields"] = *managers;
+    if (managers != nullptr) {
+      next["metadata"]["managedFields"] = *managers;
+    } else if (const std::string& manager = request.parameter("fieldManager");
+               type.track_managers && !manager.empty() && next != old) {
+      next["metadata"]["managedFields"] =
+          managers_after_update(old, next, {manager, false, request.subresource, loop_.now()});
+    }
     if (next == old) return answers::object(stored);
     if (dry_run(request)) return answers::object(Payload::of(std::move(next)));
     const int64_t grace = next["metadata"].value("deletionGracePeriodSeconds", int64_t{0});
@@ -691,6 +698,12 @@ void ApiServer::set_admission(const ResourceType& type, Admission admission) {
   Impl::Type* known = impl_->find(type);
   PITCREW_INVARIANT(known != nullptr, "admission for a type that is not registered: " + type.plural);
   known->options.admission = std::move(admission);
+}
+
+void ApiServer::track_managers(const ResourceType& type) {
+  Impl::Type* known = impl_->find(type);
+  PITCREW_INVARIANT(known != nullptr, "managers of a type that is not registered: " + type.plural);
+  known->track_managers = true;
 }
 
 void ApiServer::add_observer(Observer observer) { impl_->observers_.push_back(std::move(observer)); }

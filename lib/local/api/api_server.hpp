@@ -57,6 +57,9 @@ class ApiServer {
   };
   void register_type(const ResourceType& type, TypeOptions options);
   void set_admission(const ResourceType& type, Admission admission);
+  // From now on updates and patches that name a fieldManager are recorded in metadata.managedFields, as applies always
+  // are. Costs each of them a comparison of the whole object.
+  void track_managers(const ResourceType& type);
   // Called after each commit, before any watch is told; must not call back into the server.
   void add_observer(Observer observer);
 

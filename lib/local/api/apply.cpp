@@ -137,7 +137,101 @@ void find_conflicts(Json& theirs, const Json& ours, Json& stored, Json& config, 
   for (const std::string& name : taken) theirs.erase(name);
 }
 
+// The fields in which two values differ: `gone` those that `next` has not any more, `set` those that it has otherwise
+// or anew.
+void find_changes(const Json& old, const Json& next, const std::string& field, Json& set, Json& gone) {
+  const std::string* key = list_key(field);
+  const bool members = old.is_object() && next.is_object();
+  const bool elements = key != nullptr && keyed(old, *key) && keyed(next, *key);
+  if (!members && !elements) {
+    if (old != next) set = fields_of(next, field);
+    return;
+  }
+  const auto name_of = [&](const Json& element) { return "k:" + Json({{*key, element[*key]}}).dump(); };
+  const auto compare = [&](const std::string& name, const Json* before, const Json* now, const std::string& inner) {
+    if (before == nullptr) {
+      set[name] = fields_of(*now, inner);
+    } else if (now == nullptr) {
+      gone[name] = Json::object();
+    } else if (*before != *now) {
+      Json inner_set, inner_gone;
+      find_changes(*before, *now, inner, inner_set, inner_gone);
+      if (!inner_set.is_null()) set[name] = std::move(inner_set);
+      if (!inner_gone.is_null()) gone[name] = std::move(inner_gone);
+    }
+  };
+  Json a = old, b = next;
+  if (members) {
+    for (auto member = b.begin(); member != b.end(); ++member) {
+      const std::string name = "f:" + member.key();
+      compare(name, child(a, name), &*member, member.key());
+    }
+    for (auto member = a.begin(); member != a.end(); ++member) {
+      const std::string name = "f:" + member.key();
+      if (child(b, name) == nullptr) compare(name, &*member, nullptr, member.key());
+    }
+    return;
+  }
+  for (const Json& element : b) compare(name_of(element), child(a, name_of(element)), &element, "");
+  for (const Json& element : a) {
+    if (child(b, name_of(element)) == nullptr) compare(name_of(element), &element, nullptr, "");
+  }
+}
+
+// Takes the leaves of `fields`, and all below them, out of `owned`; what is left empty by that goes too.
+void subtract(Json& owned, const Json& fields) {
+  for (auto field = fields.begin(); field != fields.end(); ++field) {
+    const auto found = owned.find(field.key());
+    if (found == owned.end()) continue;
+    const bool leaf = field->empty() || found->empty();
+    if (!leaf) subtract(*found, *field);
+    if (leaf || found->empty()) owned.erase(field.key());
+  }
+}
+
+void unite(Json& owned, const Json& fields) {
+  for (auto field = fields.begin(); field != fields.end(); ++field) {
+    if (!owned.contains(field.key())) owned[field.key()] = Json::object();
+    unite(owned[field.key()], *field);
+  }
+}
+
 }  // namespace
+
+Json managers_after_update(const Json& old, const Json& next, const ApplyRequest& request) {
+  const auto content = [](Json object) {
+    for (const char* own : {"apiVersion", "kind"}) object.erase(own);
+    if (!object.contains("metadata")) return object;
+    for (const char* own : {"managedFields", "resourceVersion", "uid", "name", "namespace", "generation",
+                            "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"})
+      object["metadata"].erase(own);
+    return object;
+  };
+  Json set = Json::object(), gone = Json::object();
+  find_changes(content(old), content(next), "", set, gone);
+  Json managers = Json::array();
+  Json mine = {{"manager", request.manager},
+               {"operation", "Update"},
+               {"apiVersion", next.value("apiVersion", "")},
+               {"fieldsType", "FieldsV1"},
+               {"fieldsV1", Json::object()}};
+  if (!request.subresource.empty()) mine["subresource"] = request.subresource;
+  kube::fields::each(kube::fields::find(old, "metadata", "managedFields"), [&](Json known) {
+    const bool same = known.value("manager", "") == request.manager && known.value("operation", "") == "Update" &&
+                      known.value("subresource", "") == request.subresource;
+    subtract(known["fieldsV1"], gone);
+    if (!same) subtract(known["fieldsV1"], set);
+    if (same) {
+      mine = std::move(known);
+    } else if (!known["fieldsV1"].empty()) {
+      managers.push_back(std::move(known));
+    }
+  });
+  unite(mine["fieldsV1"], set);
+  mine["time"] = to_rfc3339(request.now);
+  if (!mine["fieldsV1"].empty()) managers.push_back(std::move(mine));
+  return managers;
+}
 
 Result<Json> apply_config(const Json& stored, const Json& config, const ApplyRequest& request) {
   if (!config.is_object()) return Error(Code::kInvalidArgument, "apply: the body must be an object");
