@@ -84,6 +84,7 @@ struct Launcher::State {
   std::optional<page::Watcher> page;
   std::optional<Judge> judge;
   std::vector<RankView> views;
+  PageUse page_use;
   std::optional<Rank> lost_rank;
   std::map<Slot, channel::Unreachable> unreachable;  // what is so now: said again to whoever leads next
   channel::Progress told;
@@ -272,6 +273,7 @@ struct Launcher::State {
       ranks.push_back(std::move(start));
     }
     has_ranks = true;
+    page_use.ranks_started(loop.now());
     PITCREW_TRY(supervisor->start(std::move(ranks)));
     JudgeSettings judging;
     judging.stall_after = epoch->stall_after;
@@ -398,8 +400,9 @@ struct Launcher::State {
   void report() {
     if (!epoch || !page) return;
     refresh_views();
-    channel::Progress progress = make_progress(
-        {epoch->id, first_rank, page->header(), views, judge ? judge->samples_per_second() : 0, lost_rank});
+    channel::Progress progress =
+        make_progress({epoch->id, first_rank, page->header(), views, judge ? judge->samples_per_second() : 0, lost_rank,
+                       page_use.without_page(loop.now(), views)});
     const bool due = !told_at || loop.now() - *told_at >= settings.progress_every;
     const bool changed = !told_at || progress.step != told.step || progress.samples != told.samples ||
                          progress.tokens_per_second != told.tokens_per_second || progress.loss != told.loss;

@@ -9,6 +9,17 @@ constexpr size_t kMostSuspects = 64;  // of one pod; a message stays small
 
 }  // namespace
 
+bool PageUse::without_page(Instant now, std::span<const RankView> ranks) {
+  bool alive = false;
+  for (const RankView& rank : ranks) {
+    used_ = used_ || rank.line.updates > 0;
+    alive = alive || rank.alive;
+  }
+  if (used_ || !alive) return false;
+  missed_ = missed_ || now - started_ >= kPatience;
+  return missed_;
+}
+
 api::channel::Progress make_progress(const ReportInput& input) {
   api::channel::Progress progress;
   progress.epoch = input.epoch;
@@ -25,6 +36,7 @@ api::channel::Progress make_progress(const ReportInput& input) {
     progress.phase = page::to_string(progress.lost_peer ? page::Phase::kLostPeer : slowest->line.phase);
   }
   if (progress.lost_peer) progress.lost_rank = input.lost_rank;
+  if (input.without_page) progress.phase = api::channel::kWithoutPage;
   if (input.first_rank == Rank(0) && !input.ranks.empty()) {
     const page::LineCopy& zero = input.ranks[0].line;
     if (zero.updates > 0 && std::isfinite(zero.loss)) progress.loss = zero.loss;

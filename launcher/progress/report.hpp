@@ -7,6 +7,22 @@
 
 namespace pitcrew::launcher {
 
+// Whether the program writes to the progress page at all. One that has not within kPatience is taken for one that never
+// will, in later epochs from their beginning, until it does.
+class PageUse {
+ public:
+  static constexpr Duration kPatience = seconds(30);
+
+  void ranks_started(Instant now) { started_ = now; }
+  // Looks at the ranks; returns whether they are to be reported as running without the page.
+  bool without_page(Instant now, std::span<const RankView> ranks);
+
+ private:
+  Instant started_;
+  bool used_ = false;
+  bool missed_ = false;
+};
+
 // What the operator is told of the ranks of this pod: the slowest rank's step and phase, rank 0's loss, the page's
 // words.
 struct ReportInput {
@@ -16,6 +32,7 @@ struct ReportInput {
   std::span<const RankView> ranks;
   double samples_per_second = 0;
   std::optional<Rank> lost_rank;  // from a rank's `evidence`
+  bool without_page = false;
 };
 api::channel::Progress make_progress(const ReportInput& input);
 

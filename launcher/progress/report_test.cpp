@@ -102,5 +102,37 @@ TEST(Report, a_stall_tells_all_ranks_that_have_a_page_so_that_pods_can_be_compar
   EXPECT_TRUE(message.ranks[0].in_collective);
 }
 
+TEST(PageUse, a_program_is_without_the_page_once_it_was_silent_for_long_and_at_once_in_later_epochs) {
+  PageUse use;
+  const std::vector<RankView> silent(2);
+  const Instant start(seconds(100));
+  use.ranks_started(start);
+  EXPECT_FALSE(use.without_page(start + PageUse::kPatience - milliseconds(1), silent));
+  EXPECT_TRUE(use.without_page(start + PageUse::kPatience, silent));
+  use.ranks_started(start + minutes(5));
+  EXPECT_TRUE(use.without_page(start + minutes(5), silent));
+  EXPECT_EQ(make_progress({.ranks = silent, .without_page = true}).phase, api::channel::kWithoutPage);
+}
+
+TEST(PageUse, one_word_of_one_rank_is_enough_for_ever) {
+  PageUse use;
+  std::vector<RankView> ranks(2);
+  use.ranks_started(Instant());
+  EXPECT_TRUE(use.without_page(Instant(minutes(1)), ranks)) << "a slow start";
+  ranks[1] = rank(0, page::Phase::kRestoring);
+  EXPECT_FALSE(use.without_page(Instant(minutes(2)), ranks));
+  ranks[1] = RankView();
+  use.ranks_started(Instant(minutes(3)));
+  EXPECT_FALSE(use.without_page(Instant(hours(1)), ranks));
+}
+
+TEST(PageUse, ranks_that_have_ended_run_nothing) {
+  PageUse use;
+  std::vector<RankView> ranks(1);
+  ranks[0].alive = false;
+  use.ranks_started(Instant());
+  EXPECT_FALSE(use.without_page(Instant(hours(1)), ranks));
+}
+
 }  // namespace
 }  // namespace pitcrew::launcher

@@ -46,13 +46,16 @@ struct Hello {
   std::vector<ResumePoint> held;  // memory checkpoints that count and of which it holds a part
 };
 
+// The phase of ranks that have run for a while without a word on the progress page: a program that doesn't know it.
+inline constexpr std::string_view kWithoutPage = "without page";
+
 // At most once a second, for the epoch it belongs to; the newest words of the progress page.
 struct Progress {
   EpochId epoch;
   // Of the slowest local rank, unless said otherwise.
   Step step;
   uint64_t samples = 0;
-  std::string phase;           // page::to_string(Phase)
+  std::string phase;           // page::to_string(Phase), or kWithoutPage
   std::optional<double> loss;  // rank 0's launcher alone
   double tokens_per_second = 0;
   uint64_t total_steps = 0;

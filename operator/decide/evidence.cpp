@@ -237,9 +237,14 @@ class Reader {
     sign.verdict.log = exit.last_lines;
     // What the job's rules name says what it is.
     if (match_rules(s_.spec.recovery.rules, sign.verdict)) sign.weight = Weight::kHardExit;
-    if (!exit.exception.empty()) {
+    // Where a program without the page stood is not known: the same exception may have come somewhere else.
+    if (!exit.exception.empty() && !without_page(*member_.launcher)) {
       sign.verdict.fingerprint = exit.exception.substr(0, 200) + " at step " + std::to_string(exit.step.value);
     }
+  }
+
+  static bool without_page(const LauncherView& view) {
+    return view.progress && view.progress->message.phase == api::channel::kWithoutPage;
   }
 
   static bool efa(const LauncherView& view) {

@@ -16,7 +16,8 @@ bool before_training(const std::string& phase) {
 
 bool step_done(const std::string& phase) {
   return phase == page::to_string(page::Phase::kTraining) || phase == page::to_string(page::Phase::kEvaluating) ||
-         phase == page::to_string(page::Phase::kSaving) || phase == page::to_string(page::Phase::kDone);
+         phase == page::to_string(page::Phase::kSaving) || phase == page::to_string(page::Phase::kDone) ||
+         phase == kWithoutPage;
 }
 
 }  // namespace

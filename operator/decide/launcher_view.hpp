@@ -60,7 +60,7 @@ class LauncherView {
   std::optional<Instant> advanced;  // when its step last grew
   Duration pace = kAssumedPace;     // the longest between two times that it grew, as good as forgotten after ten more
   std::optional<Instant> restored;  // the first report beyond restoring
-  std::optional<Instant> training;  // the first report with a step done in this epoch
+  std::optional<Instant> training;  // the first report with a step done in this epoch, or of ranks without the page
   std::map<Rank, Received<api::channel::Exited>> exited;
   std::optional<Received<api::channel::Stalled>> stalled;
   std::map<Slot, Received<api::channel::Unreachable>> unreachable;  // what is unreachable now

@@ -74,6 +74,16 @@ TEST(LauncherView, a_report_of_the_same_phase_is_no_reason_to_decide) {
   EXPECT_EQ(view.advanced, kNow + seconds(1));
 }
 
+TEST(LauncherView, ranks_without_the_page_count_as_training) {
+  LauncherView view;
+  view.hello(hello("a", 1, true), kNow);
+  view.receive(progress(1, 0, "starting"), kNow);
+  EXPECT_FALSE(view.training);
+  EXPECT_TRUE(view.receive(progress(1, 0, std::string(kWithoutPage)), kNow + seconds(30)));
+  EXPECT_EQ(view.training, kNow + seconds(30));
+  EXPECT_EQ(view.restored, kNow + seconds(30));
+}
+
 TEST(LauncherView, quiet_launcher_whose_connection_ends_is_not_called_long_silent) {
   LauncherView view;
   view.hello(hello("a", 0), kNow);

@@ -91,6 +91,7 @@ void follow_checkpoints(Situation& situation, const LauncherView& view) {
 void follow_progress(Situation& situation, const LauncherView& view) {
   const auto& told = view.progress->message;
   api::ProgressStatus& progress = situation.status.progress;
+  if (told.phase == api::channel::kWithoutPage) return;
   if (progress.step == told.step && progress.total_steps == told.total_steps) return;
   progress.step = told.step;
   progress.samples = told.samples;
@@ -137,8 +138,13 @@ void follow(Situation& situation) {
     }
     status.phase = api::Phase::kRunning;
     if (!situation.marked(mark::kFirstRunning)) situation.set_mark(mark::kFirstRunning);
-    set_condition(status.conditions, {"Running", true, "Training", "epoch " + std::to_string(status.epoch.number.value),
-                                      situation.job.metadata.generation, situation.now});
+    const bool blind = view->progress->message.phase == api::channel::kWithoutPage;
+    set_condition(
+        status.conditions,
+        {"Running", true, blind ? "RunningWithoutProgress" : "Training",
+         "epoch " + std::to_string(status.epoch.number.value) +
+             (blind ? "; the program doesn't write to the progress page: its steps and loss are not known" : ""),
+         situation.job.metadata.generation, situation.now});
     situation.notice(false, "Running", "Train",
                      "training in epoch " + std::to_string(status.epoch.number.value) +
                          (status.epoch.resume_step

@@ -1,5 +1,6 @@
 """Images that are none of ours: other C libraries, other Debians, with a training program that knows nothing of Pitcrew."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,21 +12,21 @@ from .process import quiet, say
 sys.path.insert(0, str(ROOT / "scripts"))
 import oci  # noqa: E402
 
-MIRROR = "http://deb.debian.org/debian"
 CODENAMES = {11: "bullseye", 12: "bookworm"}
 # What a shell script needs; the rest of a minimal system is left out of the image.
 PACKAGES = ("base-files", "base-passwd", "coreutils", "dash", "debianutils", "libc6", "libselinux1", "libacl1", "libattr1", "libgmp10",
             "libpcre2-8-0", "libcrypt1", "libgcc-s1")
+# The programs run for a minute: longer than the launcher waits for a word on the progress page.
 SCRIPT = r"""
 i=0
-while [ $i -lt 40 ]; do i=$((i+1)); echo "rank $RANK of $WORLD_SIZE step $i"; sleep 0.5; done
+while [ $i -lt 120 ]; do i=$((i+1)); echo "rank $RANK of $WORLD_SIZE step $i"; sleep 0.5; done
 """
 _MUSL_PROGRAM = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 int main(void) {
-  for (int i = 1; i <= 40; ++i) {
+  for (int i = 1; i <= 120; ++i) {
     printf("rank %s of %s step %d\n", getenv("RANK"), getenv("WORLD_SIZE"), i);
     fflush(stdout);
     usleep(500000);
@@ -35,13 +36,23 @@ int main(void) {
 """
 
 
+def _mirror():
+    """Where this machine gets its own packages from."""
+    sources = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    for source in sources:
+        found = re.search(r"^(?:deb\s+(?:\[[^]]*\]\s*)?|URIs:\s*)(\S+)", source.read_text(), re.M) if source.is_file() else None
+        if found:
+            return found[1]
+    raise NotRun("this machine's package sources name no mirror")
+
+
 def debian(release, path):
     """A Debian by debootstrap, kept in the cache as an image archive."""
     kept = CACHE / "cluster" / f"debian-{release}.tar"
     if not kept.exists():
         with tempfile.TemporaryDirectory(prefix="pitcrew-debian-") as folder:
             say(f"installing Debian {release} by debootstrap, once")
-            done = subprocess.run(["debootstrap", "--variant=minbase", "--merged-usr", CODENAMES[release], folder, MIRROR], capture_output=True, text=True)
+            done = subprocess.run(["debootstrap", "--variant=minbase", "--merged-usr", CODENAMES[release], folder, _mirror()], capture_output=True, text=True)
             if done.returncode != 0:
                 raise NotRun(f"debootstrap of Debian {release}: {done.stdout[-400:]}")
             oci.write(oci.Image([_packages(Path(folder))], user="0:0"), f"pitcrew.test/debian:{release}", kept)

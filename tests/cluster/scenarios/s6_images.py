@@ -18,7 +18,7 @@ def any_program(world, name, image, command):
     world.kill(pid, signal.SIGKILL)
     until("the recovery", lambda: job.recoveries(), 60)
     world.check(job.recoveries()[0]["rung"] == "InPlace", f"the recovery was {job.recoveries()[0]}")
-    job.wait_phase("Succeeded", seconds=120)
+    job.wait_phase("Succeeded", seconds=180)
     world.check(job.container_restarts() == restarts, "a container restarted")
 
 
