@@ -1,0 +1,13 @@
+#pragma once
+
+// What the node agent writes onto its node, and people and other programs read there.
+namespace pitcrew::api::health {
+
+inline constexpr char kCondition[] = "PitcrewHealthy";         // node condition
+inline constexpr char kUnhealthy[] = "pitcrew.dev/unhealthy";  // label (value: the rule), and taint (NoSchedule)
+inline constexpr char kCordoned[] = "pitcrew.dev/cordoned";    // annotation: when and for what the agent cordoned
+inline constexpr char kHold[] = "pitcrew.dev/hold";            // annotation, people's: nothing is taken back
+inline constexpr char kFieldManager[] = "pitcrew-agent";       // in managedFields
+inline constexpr char kHyperPodStatus[] = "sagemaker.amazonaws.com/node-health-status";  // label, HyperPod's
+
+}  // namespace pitcrew::api::health
