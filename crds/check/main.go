@@ -1,5 +1,5 @@
-// check holds an API server's own rules against the TrainingJob CustomResourceDefinition: is the definition one that
-// the server takes, and does it say about manifests and updates what lib/api says? It is built twice, against the
+// check holds an API server's own rules against a CustomResourceDefinition of Pitcrew's: is the definition one that the
+// server takes, and does it say about manifests and updates what lib/api says? It is built twice, against the
 // libraries of the oldest and of the newest Kubernetes that Pitcrew supports.
 //
 //	check crd CRD.yaml CASES.jsonl     the cases as `pitcrew-crd cases` prints them
@@ -72,8 +72,8 @@ func run(crdFile, casesFile string) (failures int, err error) {
 		failures++
 		fmt.Printf("FAILED no case breaks the rule at %s\n", rule)
 	}
-	fmt.Printf("%s: %d cases: %d accepted, %d refused by rules, %d by types, %d as unknown fields, %d not readable; %d of %d rules broken by a case; %d failures\n",
-		serverVersion(), len(cases), counts[accepted], counts[byRules], counts[byTypes], counts[asUnknown], counts[unreadable], server.ruleCount()-len(unused), server.ruleCount(), failures)
+	fmt.Printf("%s: %s: %d cases: %d accepted, %d refused by rules, %d by types, %d as unknown fields, %d not readable; %d of %d rules broken by a case; %d failures\n",
+		serverVersion(), server.crd.Spec.Names.Kind, len(cases), counts[accepted], counts[byRules], counts[byTypes], counts[asUnknown], counts[unreadable], server.ruleCount()-len(unused), server.ruleCount(), failures)
 	return failures, nil
 }
 

@@ -4,6 +4,7 @@
 #include <ostream>
 #include <sstream>
 
+#include "crds/generate/change.hpp"
 #include "lib/api/training_job.hpp"
 #include "lib/base/yaml.hpp"
 
@@ -46,34 +47,11 @@ spec:
 
 Json good() { return (*parse_yaml(kGood))[0].json; }
 
-Json problems_json(const Problems& problems) {
-  Json json = Json::array();
-  for (const Problem& problem : problems) json.push_back({{"path", problem.path}, {"message", problem.message}});
-  return json;
-}
-
 Problems problems_of(const Json& manifest) {
   Problems problems;
   const api::TrainingJob job = api::decode_training_job(manifest, problems);
   api::validate(job, problems);
   return problems;
-}
-
-// A value at a place of the good manifest; JSON null takes the field away.
-struct Change {
-  const char* pointer;
-  const char* value;
-};
-
-Json changed(Json manifest, const Change& change) {
-  const Json::json_pointer pointer(change.pointer);
-  const Json value = Json::parse(change.value);
-  if (value.is_null()) {
-    manifest[pointer.parent_pointer()].erase(pointer.back());
-  } else {
-    manifest[pointer] = value;
-  }
-  return manifest;
 }
 
 // At every limit, on both of its sides, and what people write.
@@ -250,24 +228,15 @@ constexpr Change kUpdates[] = {
     {"/spec/recovery/rules", "null"},
 };
 
-void print_changes(std::ostream& out) {
-  out << Json{{"name", "good"}, {"object", good()}, {"problems", problems_json(problems_of(good()))}}.dump() << "\n";
-  for (const Change& change : kChanges) {
-    const Json manifest = changed(good(), change);
-    out << Json{{"name", std::string(change.pointer) + " = " + change.value},
-                {"object", manifest},
-                {"problems", problems_json(problems_of(manifest))}}
-               .dump()
-        << "\n";
-  }
+void print_job_changes(std::ostream& out) {
+  print_changes(out, good(), std::begin(kChanges), std::end(kChanges), problems_of);
   Json many = good();
   for (int i = 0; i < 65; ++i)
     many["spec"]["recovery"]["rules"][i] = {{"match", {{"exitCodes", {3}}}}, {"action", "Fail"}};
-  out << Json{{"name", "65 rules"}, {"object", many}, {"problems", problems_json(problems_of(many))}}.dump() << "\n";
+  print_case(out, "65 rules", many, problems_of(many));
   many = good();
   many["spec"]["recovery"]["rules"][1]["match"]["log"] = std::string(1025, 'x');
-  out << Json{{"name", "a long pattern"}, {"object", many}, {"problems", problems_json(problems_of(many))}}.dump()
-      << "\n";
+  print_case(out, "a long pattern", many, problems_of(many));
 }
 
 void print_updates(std::ostream& out) {
@@ -292,7 +261,12 @@ void print_updates(std::ostream& out) {
 
 }  // namespace
 
-int print_cases(const std::vector<std::string>& files, std::ostream& out, std::ostream& err) {
+int print_cases(const std::string& kind, const std::vector<std::string>& files, std::ostream& out, std::ostream& err) {
+  if (print_health_cases(kind, out)) return 0;
+  if (kind != "trainingjob") {
+    err << "error: there is no kind '" << kind << "'; say trainingjob, healthpolicy, nodehealth or cordonbudget\n";
+    return 1;
+  }
   for (const std::string& file : files) {
     std::ifstream in(file);
     std::stringstream text;
@@ -319,7 +293,7 @@ int print_cases(const std::vector<std::string>& files, std::ostream& out, std::o
       out << line.dump() << "\n";
     }
   }
-  print_changes(out);
+  print_job_changes(out);
   print_updates(out);
   return 0;
 }

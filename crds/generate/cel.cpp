@@ -60,4 +60,16 @@ Schema duration(std::string description, DurationLimits limits) {
   return schema;
 }
 
+Schema one_of(std::string description, const std::vector<std::string>& words) {
+  std::string list, allowed;
+  for (const std::string& word : words) {
+    list += (list.empty() ? "" : ", ") + cel::quoted(word);
+    allowed += (allowed.empty() ? "" : ", ") + word;
+  }
+  return Schema::text(std::move(description), 64)
+      .rule({.cel = "self in [" + list + "]",
+             .message = "is none of: " + allowed,
+             .message_expression = "\"'\" + self + \"' is none of: " + allowed + "\""});
+}
+
 }  // namespace pitcrew::crd

@@ -36,6 +36,9 @@ struct DurationLimits {
 };
 Schema duration(std::string description, DurationLimits limits = {});
 
+// One of these words.
+Schema one_of(std::string description, const std::vector<std::string>& words);
+
 // Bounds that only keep the estimated cost of rules finite; the rules' own limits are tighter.
 inline constexpr size_t kMaxDurationText = 64;
 inline constexpr size_t kMaxPath = 512;

@@ -12,18 +12,6 @@ Rule refused(const std::string& field, const std::string& remedy) {
           .reason = Rule::Reason::kForbidden};
 }
 
-Schema one_of(std::string description, const std::vector<std::string>& words) {
-  std::string list, allowed;
-  for (const std::string& word : words) {
-    list += (list.empty() ? "" : ", ") + cel::quoted(word);
-    allowed += (allowed.empty() ? "" : ", ") + word;
-  }
-  return Schema::text(std::move(description), 64)
-      .rule({.cel = "self in [" + list + "]",
-             .message = "is none of: " + allowed,
-             .message_expression = "\"'\" + self + \"' is none of: " + allowed + "\""});
-}
-
 // Text without rules: of fields that are refused as a whole.
 Schema word(std::string description) { return Schema::text(std::move(description), 1024); }
 

@@ -1,19 +1,10 @@
 #include "crds/generate/cel.hpp"
+#include "crds/generate/definition.hpp"
 #include "crds/generate/training_job_schema.hpp"
 #include "lib/api/training_job.hpp"
 
 namespace pitcrew::crd {
 namespace {
-
-Ordered column(const char* name, const char* type, const char* path, const char* description, int priority = 0) {
-  Ordered json;
-  json["name"] = name;
-  json["type"] = type;
-  json["jsonPath"] = path;
-  json["description"] = description;
-  if (priority != 0) json["priority"] = priority;
-  return json;
-}
 
 Ordered columns() {
   return Ordered::array({
@@ -32,11 +23,8 @@ Ordered columns() {
 }
 
 Schema root_schema() {
-  Schema name = Schema::text("", kMaxName);
-  return Schema::object("A training job: pods that train together, and go on by themselves after a failure.")
-      .field("apiVersion", Schema::object("pitcrew.dev/v1alpha1").set("type", "string"))
-      .field("kind", Schema::object("TrainingJob").set("type", "string"))
-      .field("metadata", Schema::object("").field("name", std::move(name)))
+  return object_schema(api::TrainingJob::type(),
+                       "A training job: pods that train together, and go on by themselves after a failure.")
       .field("spec", spec_schema())
       .field("status", status_schema())
       .rule(
@@ -56,32 +44,9 @@ Schema root_schema() {
 }  // namespace
 
 Ordered training_job_crd() {
-  const ResourceType& type = api::TrainingJob::type();
-  Ordered version;
-  version["name"] = type.version;
-  version["served"] = true;
-  version["storage"] = true;
-  version["subresources"]["status"] = Ordered::object();
-  version["additionalPrinterColumns"] = columns();
-  version["schema"]["openAPIV3Schema"] = root_schema().json();
-
-  Ordered names;
-  names["kind"] = type.kind;
-  names["listKind"] = type.kind + "List";
-  names["plural"] = type.plural;
-  names["singular"] = "trainingjob";
-  names["shortNames"] = {"tj"};
-  names["categories"] = {"all"};
-
-  Ordered crd;
-  crd["apiVersion"] = "apiextensions.k8s.io/v1";
-  crd["kind"] = "CustomResourceDefinition";
-  crd["metadata"]["name"] = type.plural + "." + type.group;
-  crd["spec"]["group"] = type.group;
-  crd["spec"]["names"] = std::move(names);
-  crd["spec"]["scope"] = type.namespaced ? "Namespaced" : "Cluster";
-  crd["spec"]["versions"] = Ordered::array({std::move(version)});
-  return crd;
+  return definition(api::TrainingJob::type(),
+                    {.singular = "trainingjob", .short_name = "tj", .in_all = true, .status = true}, columns(),
+                    root_schema());
 }
 
 }  // namespace pitcrew::crd

@@ -12,7 +12,4 @@ Schema status_schema();
 // Rules on the pod template that need to know which container trains; for the spec's schema.
 void add_template_rules(Schema& spec);
 
-// The whole CustomResourceDefinition.
-Ordered training_job_crd();
-
 }  // namespace pitcrew::crd

@@ -56,7 +56,7 @@ CordonBudget decode_cordon_budget(const Json& json, Problems& problems) {
       status->problem("cordons", "must be an object of entries by the node's name");
     } else if (cordons != nullptr) {
       for (const auto& [node, entry] : cordons->items()) {
-        ObjectReader cordon(entry, status->path_of("cordons") + "[" + node + "]", problems);
+        ObjectReader cordon(entry, status->path_of("cordons") + "." + node, problems);
         Cordon& out = budget.cordons[node];
         cordon.read("providerID", out.provider_id);
         cordon.read("nodeUID", out.node_uid);

@@ -72,11 +72,10 @@ TEST(CordonBudget, says_what_is_wrong_and_what_to_do) {
   Json json = budget({seconds(1)}).encode();
   json["spec"] = {{"maxFraction", 20}, {"window", "1s"}, {"maxNode", 3}};
   json["status"]["cordons"]["n0"].erase("time");
-  EXPECT_EQ(
-      CordonBudget::decode(json).error().message,
-      "CordonBudget default: spec.maxNode: unknown field; did you mean 'maxNodes'?; "
-      "status.cordons[n0].time: is missing; spec.maxFraction: must be from 0 to 1, a share of the nodes that have "
-      "an agent; spec.window: must be from 10s to 24h");
+  EXPECT_EQ(CordonBudget::decode(json).error().message,
+            "CordonBudget default: spec.maxNode: unknown field; did you mean 'maxNodes'?; "
+            "status.cordons.n0.time: is missing; spec.maxFraction: must be from 0 to 1, a share of the nodes that have "
+            "an agent; spec.window: must be from 10s to 24h");
 }
 
 }  // namespace

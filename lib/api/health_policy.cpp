@@ -55,9 +55,9 @@ std::optional<CodeRange> code_range(const Json& json) {
 
 void read_bits(ObjectReader& reader, std::string_view key, std::vector<uint32_t>& bits) {
   reader.each(key, [&](const Json& bit, const std::string& path) {
-    if (bit.is_number_unsigned() && bit.get<uint64_t>() < 32) {
-      bits.push_back(bit.get<uint32_t>());
-    } else {
+    const bool fine = bit.is_number_unsigned() && bit.get<uint64_t>() < 32;
+    bits.push_back(fine ? bit.get<uint32_t>() : 0);
+    if (!fine) {
       reader.problems().push_back({path, "must be a bit of a 32-bit register, 0 to 31"});
     }
   });
@@ -224,9 +224,10 @@ void check_rule(const HealthRule& rule, const std::string& path, Problems& probl
   check_tests(rule.match.all, path + ".match.all", problems);
   check_tests(rule.match.any, path + ".match.any", problems);
   if (rule.match.alone > minutes(5)) problem(".match.alone", "is above 5m; faults must not wait that long");
-  if (rule.count < 1 || rule.count > 100) problem(".count", "must be from 1 to 100");
+  if (rule.count < 1) problem(".count", "must be at least 1");
+  if (rule.count > 100) problem(".count", "must be at most 100");
   if (rule.count > 1 && rule.window <= Duration(0)) {
-    problem(".window", "is missing; say within which time " + std::to_string(rule.count) + " of them count");
+    problem(".window", "is missing; say within which time so many count");
   }
   if (rule.window > hours(24 * 14)) problem(".window", "is above 14 days, which is how far back history goes");
   if (rule.match.only_gpu && rule.window <= Duration(0)) problem(".window", "is missing; onlyGPU looks back that far");
@@ -301,11 +302,11 @@ void validate(const HealthPolicy& policy, Problems& problems) {
   }
   std::set<std::string> names;
   for (size_t i = 0; i < policy.rules.size(); ++i) {
-    const std::string path = "spec.rules[" + std::to_string(i) + "]";
-    check_rule(policy.rules[i], path, problems);
-    if (!names.insert(policy.rules[i].name).second) {
-      problems.push_back({path + ".name", "'" + policy.rules[i].name + "' is there twice; names tell rules apart"});
-    }
+    check_rule(policy.rules[i], "spec.rules[" + std::to_string(i) + "]", problems);
+    names.insert(policy.rules[i].name);
+  }
+  if (names.size() < policy.rules.size()) {
+    problems.push_back({"spec.rules", "have two of one name; names tell rules apart"});
   }
 }
 

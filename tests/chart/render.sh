@@ -45,10 +45,13 @@ for values in tests/chart/values/*.yaml; do
 done
 check "types of two Kubernetes versions" crds/check/check.sh manifests "$work"/*.yaml
 
-# The definition is the generated one, but for labels and the annotation that keeps it.
-definition() { sed -n '/^kind: CustomResourceDefinition/,$p' "$1" | sed '/^---/,$d'; }
-plain() { sed '/^metadata:/,/^spec:/{/^metadata:\|^spec:/!d}' | sed '/^$/d'; }
-check "the definition is the generated one" diff <(definition crds/trainingjob.yaml | plain) <(definition "$work/default.yaml" | plain)
+# Each definition is the generated one, but for labels and the annotation that keeps it.
+definition() { awk -v want="  name: $1" 'function out() { if (kind && named) printf "%s", text; text = ""; kind = named = 0 } /^---/ { out(); next } { text = text $0 "\n" } /^kind: CustomResourceDefinition/ { kind = 1 } $0 == want { named = 1 } END { out() }' "$2"; }
+plain() { sed '/^#/d' | sed '/^metadata:/,/^spec:/{/^metadata:\|^spec:/!d}' | sed '/^$/d'; }
+for file in crds/*.yaml; do
+  name=$(sed -n 's/^  name: \(.*\.pitcrew\.dev\)$/\1/p' "$file")
+  check "$name is the generated one" diff <(plain <"$file") <(definition "$name" "$work/default.yaml" | plain)
+done
 check "the definition is kept" grep -qF 'helm.sh/resource-policy: keep' "$work/default.yaml"
 check "the definition is not kept where that is said" bash -c "! grep -qF 'helm.sh/resource-policy' '$work/definitions_only.yaml'"
 
