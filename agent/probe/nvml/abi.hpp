@@ -63,6 +63,28 @@ struct FabricInfo {  // nvmlGpuFabricInfo_v2_t
   unsigned health_mask;
 };
 
+struct EventData {  // nvmlEventData_t
+  Device device;
+  unsigned long long type, data;
+  unsigned gpu_instance_id, compute_instance_id;
+};
+inline constexpr unsigned long long kEventXid = 0x8;  // nvmlEventTypeXidCriticalError
+
+struct GpmSupport {  // nvmlGpmSupport_t, version 1
+  unsigned version, supported;
+};
+struct GpmMetric {  // nvmlGpmMetric_t
+  unsigned id;
+  int code;
+  double value;
+  char *short_name, *long_name, *unit;
+};
+struct GpmMetrics {  // nvmlGpmMetricsGet_t, version 1; the library touches `count` metrics, however many it knows
+  unsigned version, count;
+  void *before, *after;
+  GpmMetric metrics[16];
+};
+
 template <typename T>
 constexpr unsigned version_of(unsigned number) {
   return static_cast<unsigned>(sizeof(T)) | (number << 24);
@@ -101,6 +123,17 @@ constexpr unsigned version_of(unsigned number) {
   X(nvmlDeviceGetMemoryInfo, memory, (Device, Memory*))                                             \
   X(nvmlDeviceGetUtilizationRates, utilization, (Device, Utilization*))                             \
   X(nvmlDeviceGetComputeRunningProcesses_v3, processes, (Device, unsigned*, ProcessInfo*))          \
-  X(nvmlDeviceGetGpuFabricInfoV, fabric, (Device, FabricInfo*))
+  X(nvmlDeviceGetGpuFabricInfoV, fabric, (Device, FabricInfo*))                                     \
+  X(nvmlDeviceGetEccMode, ecc_mode, (Device, int*, int*))                                           \
+  X(nvmlDeviceGetPersistenceMode, persistence_mode, (Device, int*))                                 \
+  X(nvmlEventSetCreate, event_set_create, (void**))                                                 \
+  X(nvmlEventSetFree, event_set_free, (void*))                                                      \
+  X(nvmlDeviceRegisterEvents, register_events, (Device, unsigned long long, void*))                 \
+  X(nvmlEventSetWait_v2, event_wait, (void*, EventData*, unsigned))                                 \
+  X(nvmlGpmQueryDeviceSupport, gpm_support, (Device, GpmSupport*))                                  \
+  X(nvmlGpmSampleAlloc, gpm_sample_alloc, (void**))                                                 \
+  X(nvmlGpmSampleFree, gpm_sample_free, (void*))                                                    \
+  X(nvmlGpmSampleGet, gpm_sample_get, (Device, void*))                                              \
+  X(nvmlGpmMetricsGet, gpm_metrics_get, (GpmMetrics*))
 
 }  // namespace pitcrew::agent::nvml::abi

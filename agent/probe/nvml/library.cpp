@@ -51,8 +51,12 @@ Code kind_of(int code) {
       return Code::kGone;
     case abi::kTimeout:
       return Code::kDeadlineExceeded;
-    default:
+    case abi::kUninitialized:
+    case abi::kDriverNotLoaded:
+    case abi::kLibRmVersionMismatch:
       return Code::kUnavailable;
+    default:
+      return Code::kInternal;
   }
 }
 

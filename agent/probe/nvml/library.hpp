@@ -33,6 +33,9 @@ class Library {
     using ProcessInfo = abi::ProcessInfo;
     using SramStatus = abi::SramStatus;
     using FabricInfo = abi::FabricInfo;
+    using EventData = abi::EventData;
+    using GpmSupport = abi::GpmSupport;
+    using GpmMetrics = abi::GpmMetrics;
     PITCREW_NVML_FUNCTIONS(PITCREW_NVML_MEMBER)
   };
 #undef PITCREW_NVML_MEMBER

@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/probe/nvml/connection.hpp"
+#include "agent/probe/nvml/gpm.hpp"
 #include "agent/probe/nvml/probes.hpp"
+#include "agent/probe/nvml/xid_events.hpp"
 #include "agent/probe/runner/runner.hpp"
 #include "lib/base/testing/temp_folder.hpp"
 
@@ -190,6 +193,103 @@ TEST(Nvml, a_call_that_hangs_stops_its_own_probe_alone) {
   machine.inject("{}");
   ASSERT_TRUE(runner.settle(seconds(60)));
   EXPECT_EQ(runner.poll(kNow + seconds(7)).size(), 9u) << "eight readings and a word about the probe";
+}
+
+TEST(Activity, is_told_between_two_looks_where_the_gpu_measures_it) {
+  const FakeMachine machine("p5");
+  const auto library = machine.open();
+  Activity activity;
+  machine.inject("{set: {2: {gpm_2: 90, gpm_5: 42.5, gpm_60: 100}}}");
+  const auto first = activity.look(library, kNow);
+  ASSERT_TRUE(first);
+  EXPECT_TRUE(first->empty()) << "one sample says nothing";
+  EXPECT_EQ(values(activity.look(library, kNow + seconds(15)), "GPU-p5-2"),
+            "dram=0 graphics=0 nvlink_rx=104857600 nvlink_tx=0 occupancy=0 pcie_rx=0 pcie_tx=0 sm=0.9 tensor=0.425");
+}
+
+TEST(Activity, is_not_told_by_gpus_that_cannot) {
+  const FakeMachine machine("p4d");
+  const auto library = machine.open();
+  Activity activity;
+  for (int look = 0; look < 2; ++look) {
+    const auto seen = activity.look(library, kNow);
+    ASSERT_TRUE(seen);
+    EXPECT_TRUE(seen->empty());
+  }
+}
+
+TEST(XidEvents, are_told_once_with_their_gpu) {
+  const FakeMachine machine("p5");
+  const auto library = machine.open();
+  XidEvents events;
+  EXPECT_TRUE(events.look(library, kNow)->empty());
+  machine.inject("{xids: [{id: 1, gpu: 2, code: 79}, {id: 2, gpu: 5, code: 94}]}");
+  const auto seen = events.look(library, kNow + seconds(1));
+  ASSERT_TRUE(seen);
+  ASSERT_EQ(seen->size(), 2u);
+  EXPECT_EQ((*seen)[0].device, "GPU-p5-2");
+  EXPECT_EQ((*seen)[0].code, 79u);
+  EXPECT_EQ((*seen)[1].code, 94u);
+  EXPECT_NE((*seen)[0].id, (*seen)[1].id);
+  EXPECT_TRUE(events.look(library, kNow + seconds(2))->empty());
+}
+
+Observation xid(uint32_t code, const std::string& gpu, Instant time, bool by_nvml) {
+  Observation event;
+  event.kind = kinds::kXid;
+  event.code = code;
+  event.device = gpu;
+  event.time = time;
+  if (by_nvml) event.values["source"] = std::string("nvml");
+  return event;
+}
+
+TEST(XidMerge, an_xid_of_both_sources_is_one_whichever_comes_first) {
+  XidMerge merge;
+  EXPECT_EQ(merge.take({xid(74, "A", kNow, false)}, kNow).size(), 1u);
+  EXPECT_TRUE(merge.take({xid(74, "A", kNow + seconds(1), true)}, kNow + seconds(1)).empty());
+  EXPECT_TRUE(merge.take({xid(79, "B", kNow + seconds(20), true)}, kNow + seconds(20)).empty());
+  const auto late = merge.take({xid(79, "B", kNow + seconds(21), false)}, kNow + seconds(21));
+  ASSERT_EQ(late.size(), 1u);
+  EXPECT_EQ(late[0].word("source"), "") << "the log's, which has more in it";
+  EXPECT_TRUE(merge.take({}, kNow + seconds(60)).empty());
+  EXPECT_EQ(merge.wake(), std::nullopt);
+}
+
+TEST(XidMerge, nvml_speaks_where_the_log_is_silent_or_means_another_gpu) {
+  XidMerge merge;
+  const auto at_once = merge.take({xid(79, "A", kNow, true), xid(79, "B", kNow, false)}, kNow);
+  ASSERT_EQ(at_once.size(), 1u);
+  EXPECT_EQ(at_once[0].device, "B");
+  EXPECT_EQ(merge.wake(), kNow + seconds(2));
+  const auto later = merge.take({}, kNow + seconds(2));
+  ASSERT_EQ(later.size(), 1u);
+  EXPECT_EQ(later[0].device, "A");
+}
+
+TEST(Connection, is_quiet_without_a_library_unless_gpus_are_expected) {
+  Connection idle({.path = "libpitcrew-has-no-such-library.so.1"});
+  const auto none = idle.get(kNow);
+  ASSERT_TRUE(none);
+  EXPECT_EQ(*none, nullptr);
+  Connection needed({.path = "libpitcrew-has-no-such-library.so.1", .needed = true});
+  EXPECT_FALSE(needed.get(kNow));
+}
+
+TEST(Connection, opens_the_library_anew_when_its_driver_has_gone_and_come_back) {
+  const FakeMachine machine("p5");
+  Connection connection({.path = PITCREW_FAKE_NVML, .needed = true});
+  const auto first = *connection.get(kNow);
+  ASSERT_NE(first, nullptr);
+  connection.failed(first, Error(Code::kInternal, "one GPU's own error"));
+  EXPECT_EQ(*connection.get(kNow), first);
+  machine.inject("{driver: gone}");
+  connection.failed(first, look_at_gpus(*first, {8, 18}, kNow).error());
+  EXPECT_FALSE(connection.get(kNow + seconds(40)));
+  machine.inject("{}");
+  EXPECT_FALSE(connection.get(kNow + seconds(50))) << "not at every look";
+  EXPECT_TRUE(connection.get(kNow + seconds(70)));
+  EXPECT_EQ(connection.opened(), 2u);
 }
 
 }  // namespace

@@ -252,6 +252,20 @@ Status read_fabric(const Library& library, const Gpu& gpu, const Expected&, Obse
   return values.done();
 }
 
+Status read_modes(const Library& library, const Gpu& gpu, const Expected&, Observation& out) {
+  Values values(library, gpu, out);
+  int current = 0, pending = 0;
+  if (values.call("ecc", &F::ecc_mode, &current, &pending)) {
+    values.set("ecc", current != 0 ? 1 : 0);
+    values.set("ecc_pending", pending != 0 ? 1 : 0);
+  }
+  int persistence = 0;
+  if (values.call("persistence", &F::persistence_mode, &persistence)) {
+    values.set("persistence", persistence != 0 ? 1 : 0);
+  }
+  return values.done();
+}
+
 constexpr GpuProbe kProbes[] = {
     {"gpu.ecc", seconds(10), seconds(5), read_ecc},
     {"gpu.rows", seconds(30), seconds(5), read_rows},
@@ -266,6 +280,7 @@ constexpr GpuProbe kProbes[] = {
     {"gpu.use", seconds(15), seconds(5), read_use},
     {"gpu.processes", seconds(15), seconds(5), read_processes},
     {"gpu.fabric", seconds(30), seconds(5), read_fabric},
+    {"gpu.modes", minutes(5), seconds(5), read_modes},
 };
 
 Observation reading(std::string_view kind, const std::string& device, Instant now) {

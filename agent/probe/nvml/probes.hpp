@@ -24,7 +24,7 @@ struct GpuProbe {
 };
 
 // gpu.ecc gpu.rows gpu.pages gpu.nvlink gpu.pcie gpu.temperature gpu.throttle gpu.power gpu.clocks gpu.memory gpu.use
-// gpu.processes gpu.fabric
+// gpu.processes gpu.fabric gpu.modes
 std::span<const GpuProbe> gpu_probes();
 
 // One look of a probe at all GPUs.

@@ -8,6 +8,9 @@
 //   unset: {2: [power]}               values that it can no more give
 //   hang: [temperature]               calls for such a value don't return until the fault is taken back
 //   error: {5: {rows: 999}}           calls for such a value return this code
+//   xids: [{id: 1, gpu: 2, code: 79}] events; each id is told once to everybody who has registered for the GPU
+//
+// GPM's metrics are the values gpm_<number>, in NVML's units (percent; MiB/s).
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -44,6 +47,12 @@ struct Faults {
   std::map<unsigned, std::set<std::string>> unset;
   std::map<unsigned, std::map<std::string, int>> error;
   std::set<std::string> hang;
+  std::map<unsigned, std::pair<unsigned, unsigned>> xids;  // by id: GPU, code
+};
+
+struct EventSet {
+  std::set<unsigned> gpus;
+  std::set<unsigned> told;
 };
 
 Json load(const char* variable) {
@@ -69,6 +78,9 @@ Faults read_faults(const Json& json) {
   for (const auto& gpu : json.value("missing", Json::array())) faults.missing.insert(gpu.get<unsigned>());
   for (const auto& gpu : json.value("lost", Json::array())) faults.lost.insert(gpu.get<unsigned>());
   for (const auto& name : json.value("hang", Json::array())) faults.hang.insert(name.get<std::string>());
+  for (const auto& xid : json.value("xids", Json::array())) {
+    faults.xids[xid.value("id", 0u)] = {xid.value("gpu", 0u), xid.value("code", 0u)};
+  }
   each_gpu(json, "set", [&](unsigned gpu, const Json& values) {
     for (const auto& [name, value] : values.items()) faults.set[gpu][name] = value.get<double>();
   });
@@ -120,6 +132,17 @@ class Machine {
   bool lost(unsigned gpu) {
     const std::lock_guard lock(mutex_);
     return faults_.lost.contains(gpu);
+  }
+
+  bool next_event(EventSet& set, unsigned& gpu, unsigned& code) {
+    const std::lock_guard lock(mutex_);
+    refresh();
+    for (const auto& [id, xid] : faults_.xids) {
+      if (!set.gpus.contains(xid.first) || !set.told.insert(id).second) continue;
+      std::tie(gpu, code) = xid;
+      return true;
+    }
+    return false;
   }
 
   int value(unsigned gpu, const std::string& name, double& out) {
@@ -319,6 +342,62 @@ int nvmlDeviceGetGpuFabricInfoV(Device device, FabricInfo* out) {
   out->state = static_cast<unsigned char>(state);
   out->status = static_cast<int>(status);
   return give(device, "fabric_health", &out->health_mask);
+}
+int nvmlDeviceGetEccMode(Device device, int* current, int* pending) {
+  if (const int code = give(device, "ecc_mode", current); code != kSuccess) return code;
+  return give(device, "ecc_mode_pending", pending);
+}
+int nvmlDeviceGetPersistenceMode(Device device, int* out) { return give(device, "persistence_mode", out); }
+int nvmlEventSetCreate(void** set) {
+  if (const int code = machine().driver(); code != kSuccess) return code;
+  *set = new EventSet;
+  return kSuccess;
+}
+int nvmlEventSetFree(void* set) {
+  delete static_cast<EventSet*>(set);
+  return kSuccess;
+}
+int nvmlDeviceRegisterEvents(Device device, unsigned long long types, void* set) {
+  if ((types & kEventXid) == 0) return kNotSupported;
+  static_cast<EventSet*>(set)->gpus.insert(gpu_of(device));
+  return kSuccess;
+}
+int nvmlEventSetWait_v2(void* set, EventData* out, unsigned) {
+  if (const int code = machine().driver(); code != kSuccess) return code;
+  unsigned gpu = 0, xid = 0;
+  if (!machine().next_event(*static_cast<EventSet*>(set), gpu, xid)) return kTimeout;
+  *out = {reinterpret_cast<Device>(static_cast<uintptr_t>(gpu) + 1), kEventXid, xid, 0xffffffff, 0xffffffff};
+  return kSuccess;
+}
+int nvmlGpmQueryDeviceSupport(Device device, GpmSupport* out) {
+  double any = 0;
+  const int code = machine().value(gpu_of(device), "gpm_2", any);
+  out->supported = code == kSuccess ? 1 : 0;
+  return code == kNotSupported ? kSuccess : code;
+}
+int nvmlGpmSampleAlloc(void** sample) {
+  *sample = new Device(nullptr);
+  return kSuccess;
+}
+int nvmlGpmSampleFree(void* sample) {
+  delete static_cast<Device*>(sample);
+  return kSuccess;
+}
+int nvmlGpmSampleGet(Device device, void* sample) {
+  *static_cast<Device*>(sample) = device;
+  double any = 0;
+  return machine().value(gpu_of(device), "gpm_2", any);
+}
+int nvmlGpmMetricsGet(GpmMetrics* metrics) {
+  const Device device = *static_cast<Device*>(metrics->after);
+  if (metrics->version != 1 || device == nullptr || device != *static_cast<Device*>(metrics->before)) {
+    return kInvalidArgument;
+  }
+  for (unsigned i = 0; i < metrics->count; ++i) {
+    GpmMetric& metric = metrics->metrics[i];
+    metric.code = machine().value(gpu_of(device), "gpm_" + std::to_string(metric.id), metric.value);
+  }
+  return kSuccess;
 }
 
 }  // extern "C"
