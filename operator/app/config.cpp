@@ -92,6 +92,8 @@ Result<OperatorConfig> parse_config(const std::string& text, const std::string& 
   reader.read("healthPort", config.health_port);
   reader.read_enum("logLevel", config.log_level, kLevels);
   reader.read_enum("logFormat", config.log_format, {{"json", LogFormat::kJson}, {"plain", LogFormat::kPlain}});
+  reader.read_enum("apiCalls", config.api_calls,
+                   {{"beast", OperatorConfig::Calls::kBeast}, {"cpprestsdk", OperatorConfig::Calls::kCpprestsdk}});
   reader.read("workers", config.workers);
   reader.read("createBatchLimit", config.create_batch_limit);
   reader.read("requestsPerSecond", config.requests_per_second);

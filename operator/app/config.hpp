@@ -31,6 +31,8 @@ struct OperatorConfig {
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kJson;
 
+  enum class Calls { kBeast, kCpprestsdk };
+  Calls api_calls = Calls::kBeast;  // through which library; watches and the lease are Beast's
   uint32_t workers = 16;
   uint32_t create_batch_limit = 64;
   double requests_per_second = 200;  // to the API server, the lease's and the token reviews' apart

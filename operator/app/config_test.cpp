@@ -21,10 +21,12 @@ TEST(OperatorConfigTest, every_key_arrives) {
       "launcherImage: i\nwatchNamespace: team\nleaseName: l\nleaseDuration: 20s\nrenewDeadline: 15s\nretryPeriod: 3s\n"
       "channelPort: 1\nadvertiseAddress: 10.0.0.7\nchannelService: s\nchannelSecret: c\nepochSecret: e\n"
       "channelCa: {rootLifetime: 48h, overlap: 1h, certificateLifetime: 2h}\n"
-      "metricsPort: 2\nhealthPort: 2\nlogLevel: debug\nlogFormat: plain\nworkers: 3\ncreateBatchLimit: 4\n"
+      "metricsPort: 2\nhealthPort: 2\nlogLevel: debug\nlogFormat: plain\napiCalls: cpprestsdk\nworkers: "
+      "3\ncreateBatchLimit: 4\n"
       "requestsPerSecond: 5\nrequestBurst: 6\ntokenReviewsPerSecond: 7\nprogressWritesPerSecond: 8\n",
       "f");
   ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->api_calls, OperatorConfig::Calls::kCpprestsdk);
   const OperatorSettings settings = operator_settings(*config, {"ns", "me", "10.0.0.7"});
   EXPECT_EQ(settings.watch_namespace, "team");
   EXPECT_EQ(settings.lease_name, "l");

@@ -7,7 +7,7 @@
 
 #include "lib/base/file.hpp"
 #include "lib/base/version.hpp"
-#include "lib/kube/http/http_transport.hpp"
+#include "lib/kube/cpprest/cpprest_transport.hpp"
 #include "lib/net/crypto.hpp"
 #include "operator/app/program.hpp"
 
@@ -39,6 +39,14 @@ Result<control::OperatorConfig> read_config(const Flags& flags) {
   return config;
 }
 
+Result<std::unique_ptr<kube::Transport>> connect(net::AsioLoop& loop, const Result<kube::ClusterConfig>& cluster,
+                                                 control::OperatorConfig::Calls calls, const Logger& log) {
+  if (!cluster) return cluster.error();
+  if (calls == control::OperatorConfig::Calls::kBeast) return kube::connect(loop, *cluster, {}, log);
+  PITCREW_ASSIGN(std::unique_ptr<kube::Transport> made, kube::CpprestTransport::create(loop, *cluster, {}, log));
+  return made;
+}
+
 int run(const Flags& flags) {
   const auto config = read_config(flags);
   if (!config) {
@@ -51,8 +59,8 @@ int run(const Flags& flags) {
 
   net::AsioLoop loop;
   const auto cluster = kube::default_cluster(flags.kubeconfig, flags.context);
-  const auto transport = cluster ? kube::connect(loop, *cluster, {}, log) : cluster.error();
-  const auto lease = cluster ? kube::connect(loop, *cluster, {}, log) : cluster.error();
+  const auto transport = connect(loop, cluster, config->api_calls, log);
+  const auto lease = connect(loop, cluster, control::OperatorConfig::Calls::kBeast, log);
   if (!transport || !lease) {
     log.error("no way to the API server", {{"error", (!transport ? transport : lease).error().message}});
     return control::kExitBadConfiguration;
