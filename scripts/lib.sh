@@ -65,3 +65,14 @@ build() {
 
 # setup_once: what scripts/setup installs, unless it is all there.
 setup_once() { "$ROOT/scripts/setup" --quiet; }
+
+# torch_environment: prints the folder of a Python environment with torch, made once.
+torch_environment() {
+  local environment=$CACHE/torch-$TORCH
+  if [ ! -x "$environment/bin/python" ]; then
+    say "installing torch $TORCH from PyPI into $environment" >&2
+    quietly "$CACHE/torch.log" python3 -m venv "$environment"
+    quietly "$CACHE/torch.log" "$environment/bin/pip" install --quiet --require-hashes --no-deps -r "$ROOT/tests/goldens/requirements.txt"
+  fi
+  echo "$environment"
+}

@@ -153,6 +153,12 @@ class Cluster:
     def start_apiserver(self):
         self.control.start_apiserver()
 
+    def rotate_token_key(self, begin):
+        """begin: from now on another key signs tokens, and both are believed. Then, without: the old one is believed no more."""
+        (self.control.pki.add_token_key if begin else self.control.pki.keep_newest_token_key)()
+        self.stop_apiserver()
+        self.start_apiserver()
+
     # Inside.
 
     def _control(self):

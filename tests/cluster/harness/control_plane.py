@@ -83,8 +83,8 @@ class ControlPlane:
             "--bind-address=0.0.0.0" if self.address != "127.0.0.1" else "--bind-address=127.0.0.1",
             f"--advertise-address={self.address if self.address != '127.0.0.1' else '192.0.2.1'}",
             f"--tls-cert-file={pki.path('apiserver.crt')}", f"--tls-private-key-file={pki.path('apiserver.key')}",
-            f"--client-ca-file={pki.path('ca.crt')}", f"--service-account-key-file={pki.path('sa.key')}",
-            f"--service-account-signing-key-file={pki.path('sa.key')}", "--service-account-issuer=https://kubernetes.default.svc",
+            f"--client-ca-file={pki.path('ca.crt')}", *(f"--service-account-key-file={key}" for key in pki.token_keys()),
+            f"--service-account-signing-key-file={pki.token_keys()[-1]}", "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
             f"--kubelet-client-certificate={pki.path('admin.crt')}", f"--kubelet-client-key={pki.path('admin.key')}",
             "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true", "--profiling=false", *admission,
@@ -96,7 +96,7 @@ class ControlPlane:
         quick = ["--leader-elect=false", "--kube-api-qps=1000", "--kube-api-burst=1000"]
         self._start("kube-controller-manager", [
             program("kube-controller-manager"), f"--kubeconfig={self.inner_kubeconfig('kube-controller-manager')}",
-            f"--service-account-private-key-file={self.pki.path('sa.key')}", f"--root-ca-file={self.pki.path('ca.crt')}",
+            f"--service-account-private-key-file={self.pki.token_keys()[-1]}", f"--root-ca-file={self.pki.path('ca.crt')}",
             "--use-service-account-credentials=true", *quick,
         ])
         self._start("kube-scheduler", [

@@ -21,6 +21,10 @@ SCRIPT = r"""
 i=0
 while [ $i -lt 120 ]; do i=$((i+1)); echo "rank $RANK of $WORLD_SIZE step $i"; sleep 0.5; done
 """
+# What `import torch` needs beside: Python whole, as Debian packs it.
+PYTHON_PACKAGES = ("python3", "python3-minimal", "python3.11", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1",
+                   "zlib1g", "libssl3", "libffi8", "libbz2-1.0", "liblzma5", "libuuid1", "libsqlite3-0", "libdb5.3", "libncursesw6", "libtinfo6",
+                   "libreadline8", "libstdc++6", "media-types", "netbase")
 _MUSL_PROGRAM = r"""
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,16 +50,19 @@ def _mirror():
     raise NotRun("this machine's package sources name no mirror")
 
 
-def debian(release, path):
-    """A Debian by debootstrap, kept in the cache as an image archive."""
-    kept = CACHE / "cluster" / f"debian-{release}.tar"
+def debian(release, path, python=False):
+    """A Debian by debootstrap, with or without its Python, kept in the cache as an image archive."""
+    name = f"debian-{release}{'-python' if python else ''}"
+    kept = CACHE / "cluster" / f"{name}.tar"
     if not kept.exists():
         with tempfile.TemporaryDirectory(prefix="pitcrew-debian-") as folder:
             say(f"installing Debian {release} by debootstrap, once")
-            done = subprocess.run(["debootstrap", "--variant=minbase", "--merged-usr", CODENAMES[release], folder, _mirror()], capture_output=True, text=True)
+            words = ["debootstrap", "--variant=minbase", "--merged-usr", *(["--include=python3,netbase"] if python else []), CODENAMES[release], folder, _mirror()]
+            done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode != 0:
                 raise NotRun(f"debootstrap of Debian {release}: {done.stdout[-400:]}")
-            oci.write(oci.Image([_packages(Path(folder))], user="0:0"), f"pitcrew.test/debian:{release}", kept)
+            packages = PACKAGES + (PYTHON_PACKAGES if python else ())
+            oci.write(oci.Image([_packages(Path(folder), packages)], user="0:0"), f"pitcrew.test/debian:{name}", kept)
     path.write_bytes(kept.read_bytes())
 
 
@@ -73,12 +80,12 @@ def musl(path):
     oci.write(oci.Image([layer], user="0:0"), "pitcrew.test/musl:1", path)
 
 
-def _packages(root):
+def _packages(root, packages):
     """The files of some packages of an installed system."""
     layer = oci.Layer()
     for link in ("bin", "sbin", "lib", "lib64"):
         layer.link(f"/{link}", f"usr/{link}")
-    for package in PACKAGES:
+    for package in packages:
         for listing in [*root.glob(f"var/lib/dpkg/info/{package}.list"), *root.glob(f"var/lib/dpkg/info/{package}:*.list")]:
             for name in listing.read_text().splitlines():
                 source = root / name.lstrip("/")

@@ -27,7 +27,22 @@ class Pki:
         self.folder.chmod(0o700)
         self._key("ca.key")
         quiet("openssl", "req", "-x509", "-key", self.path("ca.key"), "-subj", "/CN=pitcrew-cluster", "-days", DAYS, "-out", self.path("ca.crt"))
-        self._key("sa.key")
+        self.add_token_key()
+
+    # The keys that sign service accounts' tokens. The newest signs, all are believed.
+
+    def token_keys(self):
+        return [str(path) for path in sorted(self.folder.glob("sa-*.key"))]
+
+    def add_token_key(self):
+        self._key(f"sa-{len(self.token_keys()) + 1}.key")
+
+    def keep_newest_token_key(self):
+        """Under the first name, so that the next one comes after it."""
+        newest = Path(self.token_keys()[-1])
+        newest.rename(self.folder / "sa-1.key")
+        for old in self.token_keys()[1:]:
+            Path(old).unlink()
 
     def issue(self, name, subject, usage, names=()):
         """A certificate <name>.crt and <name>.key. usage: serverAuth, clientAuth; names: DNS:… and IP:…"""

@@ -14,13 +14,15 @@ class Scenario:
     function: Callable
     quick: bool
     seconds: int
+    by_name: bool
 
 
-def scenario(quick=False, seconds=480):
-    """Marks a function as a scenario. quick: one of those that stand for a rung of the recovery ladder. seconds: its limit."""
+def scenario(quick=False, seconds=480, by_name=False):
+    """Marks a function as a scenario. quick: one of those that stand for a rung of the recovery ladder. seconds: its limit.
+    by_name: it needs more than the cluster does, and runs only when it is named."""
 
     def keep(function):
-        _all.append(Scenario(function.__name__, function, quick, seconds))
+        _all.append(Scenario(function.__name__, function, quick, seconds, by_name))
         return function
 
     return keep

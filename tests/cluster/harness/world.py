@@ -31,6 +31,7 @@ class World:
         self.cluster = cluster
         self.namespace = name.replace("_", "-")[:40].strip("-")
         self.shared = cluster.state / "shared" / self.namespace
+        self.claims = []
         # More than half of a node's processors, so that two pods of a job never share a node.
         self.share = f"{int((os.cpu_count() or 1) * 1000 * 0.55)}m"
 
@@ -95,7 +96,8 @@ class World:
         self.kubectl("delete", "trainingjobs.pitcrew.dev", "--all", "--timeout=90s")
         until(f"the pods of {self.namespace} to be gone", lambda: not self.pods(), 90)
         self.cluster.kubectl("delete", "namespace", self.namespace, "--timeout=90s")
-        self.cluster.kubectl("delete", "persistentvolume", self.namespace, "--timeout=30s")
+        volumes = [self.namespace, *(f"{self.namespace}-{claim}" for claim in self.claims)]
+        self.cluster.kubectl("delete", "persistentvolume", *volumes, "--timeout=30s")
 
     def heal(self):
         if not self.cluster.control.answers():
@@ -133,6 +135,17 @@ class World:
     def log(self, pod, container="train"):
         """What a container has said; empty where it can't be had."""
         return self.kubectl("logs", pod, "-c", container, check=False).stdout
+
+    def share_folder(self, name, folder):
+        """A folder of this machine as a claim that all pods of the namespace may read."""
+        volume = {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadOnlyMany"], "storageClassName": "",
+                  "hostPath": {"path": str(folder), "type": "Directory"}, "persistentVolumeReclaimPolicy": "Retain",
+                  "claimRef": {"namespace": self.namespace, "name": name}}
+        claim = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": f"{self.namespace}-{name}",
+                 "resources": {"requests": {"storage": "10Gi"}}}
+        self.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{self.namespace}-{name}"}, "spec": volume},
+                   {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": self.namespace}, "spec": claim})
+        self.claims.append(name)
 
     def job(self, name, **options):
         return Job(self, name, **options)

@@ -1,7 +1,9 @@
 """Who may speak for a job, while keys change under it."""
 
 import json
+import signal
 import time
+from pathlib import Path
 
 from harness.process import say, until
 from harness.scenario import scenario
@@ -65,6 +67,45 @@ def the_channels_root_is_rotated_under_a_running_job(world):
         job.delete()
     finally:
         world.upgrade(world.cluster)
+
+
+@scenario(seconds=900)
+def tokens_are_rotated_under_a_running_job(world):
+    """Another key signs the tokens and the old ones are believed no more: launchers and operators go on with new ones."""
+    job = world.job("tokens", steps=6000).apply()
+    job.wait_step(20)
+    pods = [job.pod_of_slot(slot) for slot in (0, 1)]
+    before = [token_of(world, pod) for pod in pods]
+    world.cluster.rotate_token_key(begin=True)
+    # A kubelet that starts has no tokens and asks for new ones: what it does by itself when four fifths of a token's life are over.
+    for node in world.cluster.nodes():
+        node.stop_kubelet()
+        node.start_kubelet()
+    until("new tokens in the running containers", lambda: all(token_of(world, pod) not in ("", old) for pod, old in zip(pods, before)), 240, 2)
+    until("new tokens in the operators", lambda: all(pod["status"].get("phase") == "Running" for pod in world.operators()), 60, 1)
+    world.cluster.rotate_token_key(begin=False)
+    leader = world.leader()
+    world.send(leader, "pitcrew-operator", signal.SIGKILL)
+    world.lease_changed(leader)
+    until("all launchers to be back with the new tokens", lambda: job.status().get("replicas", {}).get("ready") == 2, 90)
+    begin = job.mark()
+    world.send(job.pod_of_slot(1), "pitcrew-train", signal.SIGKILL)
+    seconds, _ = job.wait_next_step(begin)
+    say(f"  a rank killed after the rotation: {seconds:.1f} s to the next step")
+    recoveries = [recovery["cause"] for recovery in job.recoveries()]
+    world.check(recoveries == ["RankCrash"], f"training was disturbed: {job.recoveries()}")
+    job.delete()
+
+
+def token_of(world, pod):
+    """The launcher's token, as its container sees it now; empty where it can't be read."""
+    mounts = next(c for c in pod["spec"]["containers"] if c["name"] == "train")["volumeMounts"]
+    path = next(m["mountPath"] for m in mounts if m["name"] == "pitcrew-token")
+    launcher = world.processes(pod, "pitcrew-launcher")[0]
+    try:
+        return Path(f"/proc/{launcher}/root{path}/token").read_text()
+    except OSError:
+        return ""
 
 
 def roots_of(job):
