@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import gobuild, system
+from . import gobuild, simulated, system
 from .config import ROOT, STATE, Failed
 from .control_plane import ControlPlane
 from .gobuild import program
@@ -22,7 +22,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import oci  # noqa: E402
 
 REGISTRY_PORT = 5000
-SIMULATED = "pitcrew.test/simulated"
 _PAUSE_SOURCE = """
 #include <signal.h>
 #include <sys/wait.h>
@@ -60,9 +59,9 @@ class Cluster:
             self.down()
             raise
 
-    def _start(self, nodes, simulated):
+    def _start(self, nodes, simulated_nodes):
         self.state.mkdir(parents=True)
-        self._remember(wire=HostWire.free_network(), nodes=nodes, simulated=simulated)
+        self._remember(wire=HostWire.free_network(), nodes=nodes, simulated=simulated_nodes)
         self.wire = HostWire(self.host, self._fact("wire", HostWire.BLOCKS[0][:-3] + "/30"))
         self.control = self._control()
         (self.state / "shared").mkdir()
@@ -77,12 +76,12 @@ class Cluster:
         for node in self.nodes():
             node.boot()
         self._name_service()
-        if simulated:
-            self._simulated_nodes(simulated)
+        if simulated_nodes:
+            self._simulated_nodes(simulated_nodes)
         until("the default service account", lambda: self.control.object("/api/v1/namespaces/default/serviceaccounts/default"), 60)
         for node in self.nodes():
             node.wait_ready()
-        say(f"{nodes} nodes are Ready" + (f", and {simulated} simulated ones" if simulated else ""))
+        say(f"{nodes} nodes are Ready" + (f", and {simulated_nodes} simulated ones" if simulated_nodes else ""))
 
     def down(self):
         if not self.state.exists():
@@ -196,16 +195,8 @@ class Cluster:
         self.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": [service, behind]}))
 
     def _simulated_nodes(self, count):
-        """kwok plays the kubelet of nodes sim-<n>: 8 GPUs each, and pods that run until something ends them."""
-        stages = Path(program("kwok")).with_name("stages.yaml")
-        self.daemons.start("kwok", [program("kwok"), "--kubeconfig", self.control.kubeconfig, "--config", stages,
-                                    "--node-lease-duration-seconds=200", f"--manage-nodes-with-label-selector={SIMULATED}=true"])
-        size = {"cpu": "192", "memory": "2000Gi", "pods": "110", "nvidia.com/gpu": "8", "vpc.amazonaws.com/efa": "32"}
-        names = [f"sim-{number}" for number in range(1, count + 1)]
-        nodes = [{"apiVersion": "v1", "kind": "Node", "status": {"allocatable": size, "capacity": size},
-                  "metadata": {"name": name, "labels": {SIMULATED: "true", "kubernetes.io/hostname": name},
-                               "annotations": {"kwok.x-k8s.io/node": "fake"}}} for name in names]
-        self.kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
+        simulated.start_kwok(self.daemons, self.control.kubeconfig)
+        self.kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": simulated.nodes(count)}))
 
     def _fact(self, name, default):
         try:

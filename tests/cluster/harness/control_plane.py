@@ -93,7 +93,8 @@ class ControlPlane:
             self.daemons.ready(self.daemon("kube-apiserver"), "the API server", self.answers, 120)
 
     def start_controllers(self):
-        quick = ["--leader-elect=false", "--kube-api-qps=1000", "--kube-api-burst=1000"]
+        # Nobody asks for their own ports, which several control planes on one machine would have to share out.
+        quick = ["--leader-elect=false", "--secure-port=0", "--kube-api-qps=1000", "--kube-api-burst=1000"]
         self._start("kube-controller-manager", [
             program("kube-controller-manager"), f"--kubeconfig={self.inner_kubeconfig('kube-controller-manager')}",
             f"--service-account-private-key-file={self.pki.token_keys()[-1]}", f"--root-ca-file={self.pki.path('ca.crt')}",

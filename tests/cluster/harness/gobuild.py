@@ -95,7 +95,7 @@ def build(names=None):
         wanted = missing(names)
         if not wanted:
             return
-        environment = _environment()
+        environment = go_environment()
         _say(f"building {len(wanted)} programs from Go modules, once (about 10 minutes on 2 cores): {' '.join(wanted)}")
         for component in COMPONENTS.values():
             _build_component(component, [p for p in component.missing() if p in wanted], environment)
@@ -108,7 +108,7 @@ def _say(text):
     print(f"cluster: {text}", file=sys.stderr, flush=True)
 
 
-def _environment():
+def go_environment():
     """Go's environment: a Go that is new enough, and caches that `scripts/clean` can find."""
     environment = dict(os.environ)
     environment.update(

@@ -13,7 +13,7 @@ from .control_plane import ControlPlane, Ports
 from .process import Daemons, say
 
 
-def _free_ports(count):
+def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -30,7 +30,7 @@ def run(command):
     gobuild.build(["etcd", "kube-apiserver", "kubectl"])
     state = Path(tempfile.mkdtemp(prefix="pitcrew-apiserver-"))
     daemons = Daemons(state, bound=True)
-    control = ControlPlane(state, daemons, ports=Ports(*_free_ports(3)))
+    control = ControlPlane(state, daemons, ports=Ports(*free_ports(3)))
     try:
         control.create()
         control.start(all_programs=False)
