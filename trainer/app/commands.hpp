@@ -22,7 +22,14 @@ struct SampleOptions {
 // Generates from a checkpoint to standard output.
 int run_sample(const SampleOptions& options);
 
-// Prints what a configuration comes to: parameters, memory and work per rank.
-int run_plan(const std::string& config, const std::vector<std::string>& sets, uint32_t ranks);
+struct PlanOptions {
+  std::string config;
+  std::vector<std::string> sets;
+  std::string grid = "1";  // replicas[xshards[xtensor]]
+  bool gpu = false;
+  double memory_gb = 0;  // of the device; 0: not compared
+};
+// Prints what a configuration comes to: parameters, memory and work per rank. Needs no GPU.
+int run_plan(const PlanOptions& options);
 
 }  // namespace pitcrew::trainer

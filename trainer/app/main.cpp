@@ -38,9 +38,13 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
 
   auto* plan = app.add_subcommand("plan", "print parameters, memory and work of a configuration");
-  uint32_t ranks = 1;
+  trainer::PlanOptions plan_options;
   takes_config(*plan);
-  plan->add_option("--ranks", ranks, "of how many ranks")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  plan->add_option("--grid,--ranks", plan_options.grid, "replicas, replicas x shards, or with tensor: 8, 8x8, 4x4x2")
+      ->capture_default_str();
+  plan->add_flag("--gpu", plan_options.gpu, "as on GPUs: BF16 with float masters; needs none");
+  plan->add_option("--memory", plan_options.memory_gb, "GB of a GPU: says whether it fits, and what helps if not")
+      ->check(CLI::PositiveNumber);
 
   try {
     app.parse(argc, argv);
@@ -52,6 +56,10 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "pitcrew-train: which configuration? Give the run's YAML file; --help says more\n");
     return exit_code::kBadConfiguration;
   }
-  if (plan->parsed()) return trainer::run_plan(config, sets, ranks);
+  if (plan->parsed()) {
+    plan_options.config = config;
+    plan_options.sets = sets;
+    return trainer::run_plan(plan_options);
+  }
   return trainer::run_train(config, sets);
 }

@@ -1,46 +1,56 @@
 #include <cstdio>
 
+#include "lib/base/environment.hpp"
 #include "trainer/app/commands.hpp"
 #include "trainer/app/config_file.hpp"
-#include "trainer/train/lane_engine.hpp"
+#include "trainer/train/memory_plan.hpp"
 
 namespace pitcrew::trainer {
+namespace {
 
-int run_plan(const std::string& path, const std::vector<std::string>& sets, uint32_t ranks) {
-  const auto config = load_config(path, sets);
-  if (!config) {
-    std::fprintf(stderr, "pitcrew-train: %s\n", config.error().message.c_str());
-    return exit_code::kBadConfiguration;
-  }
-  const auto plan = LanePlan::make(config->sequences, config->micro, ranks);
-  if (!plan) {
-    std::fprintf(stderr, "pitcrew-train: %s\n", plan.error().message.c_str());
-    return exit_code::kBadConfiguration;
-  }
-  CpuDevice device({});
-  const auto kernels = create_cpu_kernels<float>(device);
-  const auto model = Model<float>::create(config->model, {config->micro, config->tokens}, device, *kernels);
-  if (!model) {
-    std::fprintf(stderr, "pitcrew-train: %s\n", model.error().message.c_str());
-    return exit_code::kBadConfiguration;
-  }
-  const uint64_t parameters = config->model.parameters();
-  const uint64_t buffers = LaneEngine::gradient_buffers(*plan, 0);
-  const double mb = 1e6;
-  const double state = static_cast<double>(parameters) * 4 * 3,
-               gradients = static_cast<double>(parameters * 4 * buffers);
-  const auto activations = static_cast<double>((*model)->activation_bytes());
-  std::printf("fingerprint        %s\n", run_hash(*config).c_str());
+Status print_plan(const PlanOptions& options) {
+  PITCREW_ASSIGN(const TrainConfig config, load_config(options.config, options.sets));
+  PITCREW_ASSIGN(const Grid grid, parse_grid(options.grid));
+  PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(config.sequences, config.micro, grid.data_ranks()));
+  const PlanRequest request{config.model,
+                            config.sequences,
+                            config.micro,
+                            config.tokens,
+                            grid,
+                            options.gpu ? Numbers::kMixed : Numbers::kFloat,
+                            config.recompute};
+  PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));
+  const uint64_t parameters = config.model.parameters();
+  std::printf("fingerprint        %s\n", run_hash(config).c_str());
   std::printf("parameters         %llu\n", static_cast<unsigned long long>(parameters));
+  std::printf("grid               %u ranks: %u replicas x %u shards x %u tensor, %s\n", grid.ranks(), grid.replicas,
+              grid.shards, grid.tensor, options.gpu ? "BF16 with float masters" : "float");
   std::printf("tokens per step    %llu in %u lanes, at most %u per rank\n",
-              static_cast<unsigned long long>(config->tokens_per_step()), plan->lanes(), plan->micro_steps());
-  std::printf("GFLOP per step     %.2f\n",
-              config->model.flops_per_token(config->tokens) * static_cast<double>(config->tokens_per_step()) / 1e9);
-  std::printf("memory per rank    %.1f MB: weights and moments %.1f, gradients %.1f (%llu buffers), activations %.1f\n",
-              (state + gradients + activations) / mb, state / mb, gradients / mb,
-              static_cast<unsigned long long>(buffers), activations / mb);
-  std::printf("checkpoint         %.1f MB\n", state / mb);
-  return exit_code::kDone;
+              static_cast<unsigned long long>(config.tokens_per_step()), lanes.lanes(), lanes.micro_steps());
+  std::printf("GFLOP per step     %.2f (recomputing not counted)\n",
+              config.model.flops_per_token(config.tokens) * static_cast<double>(config.tokens_per_step()) / 1e9);
+  std::printf("memory per rank    %.1f MB\n", static_cast<double>(plan.bytes()) / 1e6);
+  for (const MemoryPlan::Line& line : plan.lines) {
+    std::printf("  %-32s %12.1f MB\n", line.what.c_str(), static_cast<double>(line.bytes) / 1e6);
+  }
+  std::printf("checkpoint         %.1f MB\n", static_cast<double>(parameters) * 4 * 3 / 1e6);
+  if (grid.shards > 1 || grid.tensor > 1) {
+    std::printf("note               this version trains replicas only; shards and tensor ranks are planned, not run\n");
+  }
+  if (options.memory_gb > 0) {
+    PITCREW_TRY(check_fits(request, static_cast<uint64_t>(options.memory_gb * 1e9)));
+    std::printf("fits               in %.1f GB\n", options.memory_gb);
+  }
+  return {};
+}
+
+}  // namespace
+
+int run_plan(const PlanOptions& options) {
+  const Status printed = print_plan(options);
+  if (printed) return exit_code::kDone;
+  std::fprintf(stderr, "pitcrew-train: %s\n", printed.error().message.c_str());
+  return exit_code::kBadConfiguration;
 }
 
 }  // namespace pitcrew::trainer

@@ -85,6 +85,8 @@ class Device {
   // Page-locked host memory that copies run at full speed with. Zeroed.
   virtual Result<Buffer> allocate_host(std::string_view name, size_t bytes) = 0;
   virtual std::unique_ptr<Stream> create_stream(std::string name) = 0;
+  // Whether the host reads and writes the device's memory by plain loads and stores.
+  virtual bool host_memory() const { return false; }
   // What the bits of results depend on, as a JSON object of strings and numbers: goes into every checkpoint's manifest,
   // and a difference at resume means "not bit for bit". On a CPU {"device", "instructions", "kernels", "threads"}.
   virtual std::string numerics() const = 0;

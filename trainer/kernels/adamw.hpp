@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "trainer/kernels/reduce.hpp"
+#include "trainer/tensor/precision.hpp"
 
 namespace pitcrew::trainer {
 
@@ -13,10 +14,11 @@ namespace pitcrew::trainer {
 template <typename T>
 struct AdamW {
   size_t elements = 0;
-  T* params = nullptr;
-  T* m = nullptr;
-  T* v = nullptr;
-  const T* gradients = nullptr;
+  Wide<T>* params = nullptr;
+  Wide<T>* m = nullptr;
+  Wide<T>* v = nullptr;
+  const Wide<T>* gradients = nullptr;
+  T* weights = nullptr;  // gets the new parameters rounded to T; null where T is its own master
   const GradientSummary* gradient = nullptr;
   double learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
   uint64_t step = 1;  // counts from 1

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "trainer/tensor/precision.hpp"
+
 namespace pitcrew::trainer {
 
 class WorkerPool;
@@ -13,8 +15,8 @@ template <typename T>
 struct AttentionForward {
   size_t sequences = 0, length = 0, heads = 0, kv_heads = 0, head_width = 0;
   const T* qkv = nullptr;
-  T* out = nullptr;      // [sequences × length][heads × head_width]
-  T* log_sum = nullptr;  // [sequences][heads][length]: the logarithm of each row's sum of exponentials
+  T* out = nullptr;            // [sequences × length][heads × head_width]
+  Wide<T>* log_sum = nullptr;  // [sequences][heads][length]: the logarithm of each row's sum of exponentials
 };
 
 // d_qkv is overwritten.
@@ -23,7 +25,7 @@ struct AttentionBackward {
   size_t sequences = 0, length = 0, heads = 0, kv_heads = 0, head_width = 0;
   const T* qkv = nullptr;
   const T* out = nullptr;
-  const T* log_sum = nullptr;
+  const Wide<T>* log_sum = nullptr;
   const T* d_out = nullptr;
   T* d_qkv = nullptr;
 };

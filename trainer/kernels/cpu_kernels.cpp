@@ -2,6 +2,8 @@
 
 #include <mutex>
 
+#include "trainer/kernels/bf16.hpp"
+
 namespace pitcrew::trainer {
 
 namespace {
@@ -12,6 +14,7 @@ class CpuKernels : public Kernels<T> {
   explicit CpuKernels(CpuDevice& device) : workers_(device.workers()) {}
 
   void enqueue(Stream& stream, const Matmul<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const WeightGradient<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const ColumnSum<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const EmbeddingForward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const EmbeddingBackward<T>& op) override { call(stream, op); }
@@ -19,6 +22,8 @@ class CpuKernels : public Kernels<T> {
   void enqueue(Stream& stream, const LayerNormBackward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const RmsNormForward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const RmsNormBackward<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const HeadNormForward<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const HeadNormBackward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Rope<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const AttentionForward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const AttentionBackward<T>& op) override { call(stream, op); }
@@ -27,11 +32,13 @@ class CpuKernels : public Kernels<T> {
   void enqueue(Stream& stream, const GeluForward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const GeluBackward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const CrossEntropy<T>& op) override { call(stream, op); }
-  void enqueue(Stream& stream, const Add<T>& op) override { call(stream, op); }
-  void enqueue(Stream& stream, const Sum<T>& op) override { call(stream, op); }
-  void enqueue(Stream& stream, const SquareSum<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const Add<Wide<T>>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const Sum<Wide<T>>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const SquareSum<Wide<T>>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Summarize& op) override { call(stream, op); }
   void enqueue(Stream& stream, const AdamW<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const Cast<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const Digest& op) override { call(stream, op); }
 
  private:
   template <typename Op>
@@ -53,5 +60,6 @@ std::unique_ptr<Kernels<T>> create_cpu_kernels(CpuDevice& device) {
 }
 template std::unique_ptr<Kernels<float>> create_cpu_kernels(CpuDevice&);
 template std::unique_ptr<Kernels<double>> create_cpu_kernels(CpuDevice&);
+template std::unique_ptr<Kernels<BF16>> create_cpu_kernels(CpuDevice&);
 
 }  // namespace pitcrew::trainer

@@ -8,7 +8,8 @@
 namespace pitcrew::trainer {
 
 // The operations on the CPU device's threads; the instruction set is the machine's best, found at run time.
-// T: float or double.
+// T: float, double, or BF16: that one computes in float and rounds what it writes, slowly; it is what a GPU's kernels
+// are compared with.
 template <typename T>
 std::unique_ptr<Kernels<T>> create_cpu_kernels(CpuDevice& device);
 

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "trainer/tensor/precision.hpp"
+
 namespace pitcrew::trainer {
 
 class WorkerPool;
@@ -12,10 +14,11 @@ class WorkerPool;
 template <typename T>
 struct CrossEntropy {
   size_t rows = 0, vocab = 0;
+  size_t used = 0;  // columns that are tokens; what lies behind them is padding without logits. 0: all
   T* logits = nullptr;
   const int32_t* tokens = nullptr;
   size_t token_stride = 0, length = 0, first_row = 0;
-  T* losses = nullptr;  // [rows]
+  Wide<T>* losses = nullptr;  // [rows]
   bool backward = false;
   double scale = 1;
 };

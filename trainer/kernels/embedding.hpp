@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "trainer/tensor/precision.hpp"
+
 namespace pitcrew::trainer {
 
 class WorkerPool;
@@ -26,8 +28,8 @@ struct EmbeddingBackward {
   const int32_t* tokens = nullptr;
   size_t token_stride = 0;
   const T* d_out = nullptr;
-  T* d_table = nullptr;
-  T* d_positions = nullptr;  // null for none
+  Wide<T>* d_table = nullptr;
+  Wide<T>* d_positions = nullptr;  // null for none
 };
 
 template <typename T>

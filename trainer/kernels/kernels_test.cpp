@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/base/digest.hpp"
 #include "trainer/device/instructions.hpp"
 #include "trainer/device/worker_pool.hpp"
 #include "trainer/kernels/operations.hpp"
@@ -216,12 +217,101 @@ TEST(RmsNorm, gradient_agrees_with_finite_differences) {
   EXPECT_LT(relative_distance(d_weight, numeric_weight), kTolerance);
 }
 
+TEST(HeadNorm, gradient_agrees_with_finite_differences) {
+  WorkerPool workers(2);
+  Random random(21);
+  constexpr size_t kRows = 19, kHeads = 3, kKeys = 2, kWidth = 6,
+                   kStride = 45;  // five heads normed, then two of values
+  Values qkv = random_values<double>(random, kRows * kStride), q_weight = random_values<double>(random, kWidth),
+         k_weight = random_values<double>(random, kWidth);
+  const Values d_out = random_values<double>(random, qkv.size());
+  Values out, kept(kRows * (kHeads + kKeys) * kWidth), rstd(kRows * (kHeads + kKeys)), d_q(kWidth), d_k(kWidth);
+  const auto forward = [&]() -> const Values& {
+    out = qkv;
+    run(workers, HeadNormForward<double>{.rows = kRows,
+                                         .heads = kHeads,
+                                         .kv_heads = kKeys,
+                                         .head_width = kWidth,
+                                         .row_stride = kStride,
+                                         .qkv = out.data(),
+                                         .kept = kept.data(),
+                                         .q_weight = q_weight.data(),
+                                         .k_weight = k_weight.data(),
+                                         .rstd = rstd.data()});
+    return out;
+  };
+  const Values numeric = finite_differences(qkv, d_out, forward),
+               numeric_q = finite_differences(q_weight, d_out, forward),
+               numeric_k = finite_differences(k_weight, d_out, forward);
+  EXPECT_EQ(forward()[kStride - 1], qkv[kStride - 1]);
+  Values d_qkv = d_out;
+  run(workers, HeadNormBackward<double>{.rows = kRows,
+                                        .heads = kHeads,
+                                        .kv_heads = kKeys,
+                                        .head_width = kWidth,
+                                        .row_stride = kStride,
+                                        .d_qkv = d_qkv.data(),
+                                        .kept = kept.data(),
+                                        .q_weight = q_weight.data(),
+                                        .k_weight = k_weight.data(),
+                                        .rstd = rstd.data(),
+                                        .d_q_weight = d_q.data(),
+                                        .d_k_weight = d_k.data()});
+  EXPECT_LT(relative_distance(d_qkv, numeric), kTolerance);
+  EXPECT_LT(relative_distance(d_q, numeric_q), kTolerance);
+  EXPECT_LT(relative_distance(d_k, numeric_k), kTolerance);
+}
+
+TEST(BF16, rounds_to_nearest_and_ties_to_even) {
+  const auto rounded = [](float value) { return static_cast<float>(BF16(value)); };
+  EXPECT_EQ(rounded(1.0f), 1.0f);
+  EXPECT_EQ(rounded(1.0f + 1.0f / 256), 1.0f);               // a tie, down to the even one
+  EXPECT_EQ(rounded(1.0f + 3.0f / 256), 1.0f + 4.0f / 256);  // a tie, up to the even one
+  EXPECT_EQ(rounded(1.0f + 1.5f / 256), 1.0f + 2.0f / 256);
+  EXPECT_EQ(rounded(-3.4e38f), -INFINITY);
+  EXPECT_TRUE(std::isnan(rounded(std::nanf("1"))));
+  EXPECT_EQ(rounded(INFINITY), INFINITY);
+}
+
+TEST(Digest, each_chunk_has_the_digest_that_a_checkpoint_records) {
+  WorkerPool workers(2);
+  std::vector<std::byte> data(2500);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * i >> 3);
+  std::vector<uint64_t> digests(3);
+  run(workers, Digest{.data = data.data(), .bytes = data.size(), .chunk = 1024, .digests = digests.data()});
+  EXPECT_EQ(digests[0], xxh3(data.data(), 1024));
+  EXPECT_EQ(digests[2], xxh3(data.data() + 2048, 452));
+}
+
+TEST(CrossEntropy, padding_has_no_part_in_the_loss_and_no_gradient) {
+  WorkerPool workers(1);
+  const std::vector<int32_t> tokens = {0, 2};
+  Values logits = {0.5, -1, 2, 50, NAN}, exact = {0.5, -1, 2}, loss(1), exact_loss(1);
+  CrossEntropy<double> op{.rows = 1,
+                          .vocab = 5,
+                          .used = 3,
+                          .logits = logits.data(),
+                          .tokens = tokens.data(),
+                          .token_stride = 2,
+                          .length = 1,
+                          .losses = loss.data(),
+                          .backward = true};
+  run(workers, op);
+  op.vocab = 3;
+  op.used = 0;
+  op.logits = exact.data();
+  op.losses = exact_loss.data();
+  run(workers, op);
+  EXPECT_EQ(loss, exact_loss);
+  EXPECT_EQ(logits, (Values{exact[0], exact[1], exact[2], 0, 0}));
+}
+
 TEST(Rope, turns_by_the_position_and_back) {
   WorkerPool workers(2);
   Random random(9);
   constexpr size_t kLength = 11, kWidth = 6, kHeads = 3, kStride = 25;
   Values cosines(kLength * kWidth / 2), sines(cosines.size());
-  rope_table(kLength, kWidth, 10000, cosines.data(), sines.data());
+  rope_table(kLength, kWidth, 10000, {}, cosines.data(), sines.data());
   EXPECT_NEAR(cosines[7 * 3 + 1], std::cos(7 * std::pow(10000.0, -1.0 / 3)), 1e-14);
   const Values before = random_values<double>(random, 2 * kLength * kStride);
   Values x = before;

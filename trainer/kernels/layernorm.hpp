@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "trainer/tensor/precision.hpp"
+
 namespace pitcrew::trainer {
 
 class WorkerPool;
@@ -17,8 +19,8 @@ struct LayerNormForward {
   const T* weight = nullptr;
   const T* bias = nullptr;
   T* out = nullptr;
-  T* mean = nullptr;  // [rows]
-  T* rstd = nullptr;  // [rows]
+  Wide<T>* mean = nullptr;  // [rows]
+  Wide<T>* rstd = nullptr;  // [rows]
   double epsilon = 1e-5;
 };
 
@@ -29,13 +31,13 @@ struct LayerNormBackward {
   size_t rows = 0, width = 0;
   const T* x = nullptr;  // what was normed: the forward's sum
   const T* weight = nullptr;
-  const T* mean = nullptr;
-  const T* rstd = nullptr;
+  const Wide<T>* mean = nullptr;
+  const Wide<T>* rstd = nullptr;
   const T* d_out = nullptr;
   T* d_x = nullptr;
   bool accumulate_x = false;
-  T* d_weight = nullptr;
-  T* d_bias = nullptr;
+  Wide<T>* d_weight = nullptr;
+  Wide<T>* d_bias = nullptr;
   bool accumulate_weight = false;
 };
 

@@ -80,6 +80,21 @@ void run(WorkerPool& workers, const Matmul<T>& op) {
 }
 
 template <typename T>
+void run(WorkerPool& workers, const WeightGradient<T>& op) {
+  run(workers, Matmul<T>{.m = op.out,
+                         .n = op.in,
+                         .k = op.rows,
+                         .a = op.d_out,
+                         .a_stride = op.out,
+                         .a_transposed = true,
+                         .b = op.x,
+                         .b_stride = op.in,
+                         .c = op.gradient,
+                         .c_stride = op.in,
+                         .accumulate = op.accumulate});
+}
+
+template <typename T>
 void run(WorkerPool& workers, const ColumnSum<T>& op) {
   const Inner<T>& in = inner<T>();
   constexpr size_t kColumns = 64;
@@ -93,6 +108,8 @@ void run(WorkerPool& workers, const ColumnSum<T>& op) {
 
 template void run(WorkerPool&, const Matmul<float>&);
 template void run(WorkerPool&, const Matmul<double>&);
+template void run(WorkerPool&, const WeightGradient<float>&);
+template void run(WorkerPool&, const WeightGradient<double>&);
 template void run(WorkerPool&, const ColumnSum<float>&);
 template void run(WorkerPool&, const ColumnSum<double>&);
 

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "trainer/tensor/precision.hpp"
+
 namespace pitcrew::trainer {
 
 class WorkerPool;
@@ -23,17 +25,30 @@ struct Matmul {
   const T* bias = nullptr;  // [n], added to every row; null for none
 };
 
+// gradient[out][in] = d_outᵀ · x (+ gradient), where d_out is rows × out and x is rows × in: the gradient of a linear
+// layer's weight.
+template <typename T>
+struct WeightGradient {
+  size_t rows = 0, out = 0, in = 0;
+  const T* d_out = nullptr;
+  const T* x = nullptr;
+  Wide<T>* gradient = nullptr;
+  bool accumulate = false;
+};
+
 // sums[n] = Σ over rows of x[rows][n] (+ sums): the gradient of a bias.
 template <typename T>
 struct ColumnSum {
   size_t rows = 0, n = 0;
   const T* x = nullptr;
-  T* sums = nullptr;
+  Wide<T>* sums = nullptr;
   bool accumulate = false;
 };
 
 template <typename T>
 void run(WorkerPool& workers, const Matmul<T>& op);
+template <typename T>
+void run(WorkerPool& workers, const WeightGradient<T>& op);
 template <typename T>
 void run(WorkerPool& workers, const ColumnSum<T>& op);
 

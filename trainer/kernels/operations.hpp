@@ -2,9 +2,11 @@
 
 #include "trainer/kernels/adamw.hpp"
 #include "trainer/kernels/attention.hpp"
+#include "trainer/kernels/cast.hpp"
 #include "trainer/kernels/cross_entropy.hpp"
 #include "trainer/kernels/embedding.hpp"
 #include "trainer/kernels/gelu.hpp"
+#include "trainer/kernels/head_norm.hpp"
 #include "trainer/kernels/layernorm.hpp"
 #include "trainer/kernels/matmul.hpp"
 #include "trainer/kernels/reduce.hpp"

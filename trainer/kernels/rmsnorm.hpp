@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "trainer/tensor/precision.hpp"
+
 namespace pitcrew::trainer {
 
 class WorkerPool;
@@ -16,7 +18,7 @@ struct RmsNormForward {
   T* sum = nullptr;             // [rows][width]; may be `residual`
   const T* weight = nullptr;
   T* out = nullptr;
-  T* rstd = nullptr;  // [rows]
+  Wide<T>* rstd = nullptr;  // [rows]
   double epsilon = 1e-5;
 };
 
@@ -26,11 +28,11 @@ struct RmsNormBackward {
   size_t rows = 0, width = 0;
   const T* x = nullptr;  // what was normed: the forward's sum
   const T* weight = nullptr;
-  const T* rstd = nullptr;
+  const Wide<T>* rstd = nullptr;
   const T* d_out = nullptr;
   T* d_x = nullptr;
   bool accumulate_x = false;
-  T* d_weight = nullptr;
+  Wide<T>* d_weight = nullptr;
   bool accumulate_weight = false;
 };
 

@@ -6,13 +6,13 @@ namespace pitcrew::trainer {
 
 template <typename T>
 Result<std::unique_ptr<Model<T>>> Model<T>::create(const ModelConfig& config, LaneShape largest, Device& device,
-                                                   Kernels<T>& kernels) {
-  return Decoder<T>::create(config, largest, device, kernels);
+                                                   Kernels<T>& kernels, Recompute recompute) {
+  return Decoder<T>::create(config, largest, device, kernels, recompute);
 }
 
 template <typename T>
 Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, LaneShape largest, Device& device,
-                                                     Kernels<T>& kernels) {
+                                                     Kernels<T>& kernels, Recompute recompute) {
   PITCREW_TRY(config.validate());
   if (largest.sequences == 0 || largest.tokens == 0 || largest.tokens > config.context) {
     return Error(Code::kInvalidArgument, "create model for lanes of " + std::to_string(largest.sequences) + " × " +
@@ -20,24 +20,31 @@ Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, 
                                              " tokens: both must be positive and the length at most model.context, " +
                                              std::to_string(config.context));
   }
-  PITCREW_ASSIGN(auto activations, Activations<T>::create(config, largest, device));
+  PITCREW_ASSIGN(auto activations, Activations<T>::create(config, largest, recompute, device));
   if (config.kind == ModelKind::kLlama) {
     const size_t elements = size_t{largest.tokens} * config.head_width() / 2;
-    std::vector<T> cosines(elements), sines(elements);
-    rope_table(largest.tokens, config.head_width(), config.rope_theta, cosines.data(), sines.data());
+    std::vector<Wide<T>> cosines(elements), sines(elements);
+    rope_table(largest.tokens, config.head_width(), config.rope_theta, config.rope_scaling, cosines.data(),
+               sines.data());
     const auto stream = device.create_stream("rope table");
-    stream->copy(activations.cosines, cosines.data(), elements * sizeof(T));
-    stream->copy(activations.sines, sines.data(), elements * sizeof(T));
+    stream->copy(activations.cosines, cosines.data(), elements * sizeof(Wide<T>));
+    stream->copy(activations.sines, sines.data(), elements * sizeof(Wide<T>));
     stream->synchronize();
   }
-  return std::unique_ptr<Model<T>>(new Decoder(config, largest, kernels, std::move(activations)));
+  return std::unique_ptr<Model<T>>(new Decoder(config, largest, recompute, kernels, std::move(activations)));
 }
 
 template <typename T>
-Decoder<T>::Decoder(const ModelConfig& config, LaneShape largest, Kernels<T>& kernels, Activations<T> activations)
-    : config_(config), largest_(largest), kernels_(kernels), acts_(std::move(activations)), blocks_(config.layers) {
+Decoder<T>::Decoder(const ModelConfig& config, LaneShape largest, Recompute recompute, Kernels<T>& kernels,
+                    Activations<T> activations)
+    : config_(config),
+      largest_(largest),
+      recompute_(recompute),
+      kernels_(kernels),
+      acts_(std::move(activations)),
+      blocks_(config.layers) {
   const ParameterLayout layout = parameter_layout<T>(config);
-  const auto offset = [&](const std::string& name) { return layout.arena.find(name)->offset / sizeof(T); };
+  const auto offset = [&](const std::string& name) { return layout.template element<T>(*layout.arena.find(name)); };
   const auto weights = [&](const std::string& name) {
     Weights found{.weight = offset(name + ".weight")};
     found.has_bias = layout.arena.find(name + ".bias") != nullptr;
@@ -48,8 +55,17 @@ Decoder<T>::Decoder(const ModelConfig& config, LaneShape largest, Kernels<T>& ke
   if (config.kind == ModelKind::kGpt2) positions_ = offset("position.weight");
   for (uint32_t layer = 0; layer < config.layers; ++layer) {
     const std::string prefix = "layers." + std::to_string(layer) + ".";
-    blocks_[layer] = {weights(prefix + "norm1"), weights(prefix + "attn.qkv"), weights(prefix + "attn.out"),
-                      weights(prefix + "norm2"), weights(prefix + "mlp.up"),   weights(prefix + "mlp.down")};
+    Block& block = blocks_[layer];
+    block.norm1 = weights(prefix + "norm1");
+    block.qkv = weights(prefix + "attn.qkv");
+    if (config.qk_norm) {
+      block.q_norm = weights(prefix + "attn.qnorm");
+      block.k_norm = weights(prefix + "attn.knorm");
+    }
+    block.out = weights(prefix + "attn.out");
+    block.norm2 = weights(prefix + "norm2");
+    block.up = weights(prefix + "mlp.up");
+    block.down = weights(prefix + "mlp.down");
   }
   final_norm_ = weights("norm");
   head_ = {.weight = config.tie_embeddings ? embedding_ : offset("head.weight")};
@@ -63,8 +79,8 @@ void Decoder<T>::check(LaneShape shape) const {
 }
 
 template <typename T>
-void Decoder<T>::forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, T* gradients,
-                                  Gradients mode, double loss_scale, double* loss) {
+void Decoder<T>::forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape,
+                                  Wide<T>* gradients, Gradients mode, double loss_scale, double* loss) {
   check(shape);
   const Pass pass{stream,    params, tokens, size_t{shape.tokens} + 1, shape, gradients, mode == Gradients::kAdd,
                   loss_scale};
@@ -110,7 +126,7 @@ void Decoder<T>::embed_backward(const Pass& pass) {
   const bool gpt2 = config_.kind == ModelKind::kGpt2;
   if (!pass.add) {
     // Where embeddings are tied, the head has already written its part.
-    const size_t width = config_.width * sizeof(T);
+    const size_t width = config_.width * sizeof(Wide<T>);
     if (!config_.tie_embeddings) pass.stream.zero(pass.gradients + embedding_, config_.vocab * width);
     if (gpt2) pass.stream.zero(pass.gradients + positions_, config_.context * width);
   }
@@ -135,14 +151,33 @@ template <typename T>
 void Decoder<T>::block_forward(const Pass& pass, uint32_t layer) {
   const Block& block = blocks_[layer];
   const BlockActivations<T>& act = acts_.blocks[layer];
-  const size_t rows = pass.rows(), width = config_.width;
-
   if (layer == 0) {
     norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
   } else {
     norm(pass, block.norm1, acts_.branch, acts_.blocks[layer - 1].middle, act.in, act.norm1, act.mean1, act.rstd1);
   }
+  block_body(pass, layer, false);
+}
+
+template <typename T>
+void Decoder<T>::block_body(const Pass& pass, uint32_t layer, bool again) {
+  const Block& block = blocks_[layer];
+  const BlockActivations<T>& act = acts_.blocks[layer];
+  const size_t rows = pass.rows(), width = config_.width;
   linear(pass, block.qkv, act.norm1, width, act.qkv, config_.qkv_width(), rows);
+  if (config_.qk_norm) {
+    kernels_.enqueue(pass.stream, HeadNormForward<T>{.rows = rows,
+                                                     .heads = config_.heads,
+                                                     .kv_heads = config_.kv_heads,
+                                                     .head_width = config_.head_width(),
+                                                     .row_stride = config_.qkv_width(),
+                                                     .qkv = act.qkv,
+                                                     .kept = act.heads,
+                                                     .q_weight = pass.params + block.q_norm.weight,
+                                                     .k_weight = pass.params + block.k_norm.weight,
+                                                     .rstd = act.heads_rstd,
+                                                     .epsilon = config_.norm_eps});
+  }
   rope(pass, act.qkv, false);
   kernels_.enqueue(pass.stream, AttentionForward<T>{.sequences = pass.shape.sequences,
                                                     .length = pass.shape.tokens,
@@ -152,18 +187,25 @@ void Decoder<T>::block_forward(const Pass& pass, uint32_t layer) {
                                                     .qkv = act.qkv,
                                                     .out = act.attention,
                                                     .log_sum = act.log_sum});
-  linear(pass, block.out, act.attention, width, acts_.branch, width, rows);
+  linear(pass, block.out, act.attention, config_.attention_width(), acts_.branch, width, rows);
 
   norm(pass, block.norm2, acts_.branch, act.in, act.middle, act.norm2, act.mean2, act.rstd2);
+  const size_t up_width = (config_.kind == ModelKind::kGpt2 ? 1 : 2) * size_t{config_.mlp};
+  linear(pass, block.up, act.norm2, width, act.up, up_width, rows);
+  activation_forward(pass, layer);
+  if (!again) linear(pass, block.down, act.hidden, config_.mlp, acts_.branch, width, rows);
+}
+
+template <typename T>
+void Decoder<T>::activation_forward(const Pass& pass, uint32_t layer) {
+  const BlockActivations<T>& act = acts_.blocks[layer];
   if (config_.kind == ModelKind::kGpt2) {
-    linear(pass, block.up, act.norm2, width, act.up, config_.mlp, rows);
-    kernels_.enqueue(pass.stream, GeluForward<T>{.elements = rows * config_.mlp, .x = act.up, .out = act.hidden});
-  } else {
-    linear(pass, block.up, act.norm2, width, act.up, 2 * size_t{config_.mlp}, rows);
     kernels_.enqueue(pass.stream,
-                     SwiGluForward<T>{.rows = rows, .width = config_.mlp, .gate_up = act.up, .out = act.hidden});
+                     GeluForward<T>{.elements = pass.rows() * config_.mlp, .x = act.up, .out = act.hidden});
+  } else {
+    kernels_.enqueue(pass.stream,
+                     SwiGluForward<T>{.rows = pass.rows(), .width = config_.mlp, .gate_up = act.up, .out = act.hidden});
   }
-  linear(pass, block.down, act.hidden, config_.mlp, acts_.branch, width, rows);
 }
 
 template <typename T>
@@ -173,6 +215,12 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
   const size_t rows = pass.rows(), width = config_.width;
   const bool gpt2 = config_.kind == ModelKind::kGpt2;
 
+  if (recompute_.block) {
+    norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
+    block_body(pass, layer, true);
+  } else if (recompute_.activation) {
+    activation_forward(pass, layer);
+  }
   linear_backward(pass, block.down, act.hidden, config_.mlp, acts_.d_stream, width, acts_.d_hidden);
   if (gpt2) {
     kernels_.enqueue(
@@ -184,10 +232,13 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
         SwiGluBackward<T>{
             .rows = rows, .width = config_.mlp, .gate_up = act.up, .d_out = acts_.d_hidden, .d_gate_up = act.up});
   }
+  if (recompute_.norms && !recompute_.block) {
+    norm(pass, block.norm2, act.middle, nullptr, nullptr, act.norm2, act.mean2, act.rstd2);
+  }
   linear_backward(pass, block.up, act.norm2, width, act.up, (gpt2 ? 1 : 2) * size_t{config_.mlp}, acts_.d_norm);
   norm_backward(pass, block.norm2, act.middle, act.mean2, act.rstd2, acts_.d_norm, true);
 
-  linear_backward(pass, block.out, act.attention, width, acts_.d_stream, width, acts_.d_norm);
+  linear_backward(pass, block.out, act.attention, config_.attention_width(), acts_.d_stream, width, acts_.d_attention);
   kernels_.enqueue(pass.stream, AttentionBackward<T>{.sequences = pass.shape.sequences,
                                                      .length = pass.shape.tokens,
                                                      .heads = config_.heads,
@@ -196,11 +247,34 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
                                                      .qkv = act.qkv,
                                                      .out = act.attention,
                                                      .log_sum = act.log_sum,
-                                                     .d_out = acts_.d_norm,
+                                                     .d_out = acts_.d_attention,
                                                      .d_qkv = acts_.d_qkv});
   rope(pass, acts_.d_qkv, true);
+  if (config_.qk_norm) head_norm_backward(pass, layer);
+  if (recompute_.norms && !recompute_.block) {
+    norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
+  }
   linear_backward(pass, block.qkv, act.norm1, width, acts_.d_qkv, config_.qkv_width(), acts_.d_norm);
   norm_backward(pass, block.norm1, act.in, act.mean1, act.rstd1, acts_.d_norm, true);
+}
+
+template <typename T>
+void Decoder<T>::head_norm_backward(const Pass& pass, uint32_t layer) {
+  const Block& block = blocks_[layer];
+  const BlockActivations<T>& act = acts_.blocks[layer];
+  kernels_.enqueue(pass.stream, HeadNormBackward<T>{.rows = pass.rows(),
+                                                    .heads = config_.heads,
+                                                    .kv_heads = config_.kv_heads,
+                                                    .head_width = config_.head_width(),
+                                                    .row_stride = config_.qkv_width(),
+                                                    .d_qkv = acts_.d_qkv,
+                                                    .kept = act.heads,
+                                                    .q_weight = pass.params + block.q_norm.weight,
+                                                    .k_weight = pass.params + block.k_norm.weight,
+                                                    .rstd = act.heads_rstd,
+                                                    .d_q_weight = pass.gradients + block.q_norm.weight,
+                                                    .d_k_weight = pass.gradients + block.k_norm.weight,
+                                                    .accumulate_weight = pass.add});
 }
 
 // The head and its loss, a chunk of predictions at a time: logits turn into their gradients in place and are used up.
@@ -215,6 +289,7 @@ void Decoder<T>::head_loss(const Pass& pass, double* loss) {
     linear(pass, head_, x, width, acts_.logits, vocab, rows);
     kernels_.enqueue(pass.stream, CrossEntropy<T>{.rows = rows,
                                                   .vocab = vocab,
+                                                  .used = config_.tokens(),
                                                   .logits = acts_.logits,
                                                   .tokens = pass.tokens,
                                                   .token_stride = pass.token_stride,
@@ -228,7 +303,7 @@ void Decoder<T>::head_loss(const Pass& pass, double* loss) {
     chunk_pass.add = pass.add || first > 0;
     linear_backward(chunk_pass, head_, x, width, acts_.logits, vocab, acts_.d_norm + first * width);
   }
-  kernels_.enqueue(pass.stream, Sum<T>{.elements = pass.rows(), .x = acts_.losses, .sum = loss});
+  kernels_.enqueue(pass.stream, Sum<Wide<T>>{.elements = pass.rows(), .x = acts_.losses, .sum = loss});
 }
 
 template <typename T>
@@ -251,17 +326,13 @@ template <typename T>
 void Decoder<T>::linear_backward(const Pass& pass, const Weights& weights, const T* x, size_t in, const T* d_out,
                                  size_t out_width, T* d_x) {
   const size_t rows = pass.rows();
-  kernels_.enqueue(pass.stream, Matmul<T>{.m = out_width,
-                                          .n = in,
-                                          .k = rows,
-                                          .a = d_out,
-                                          .a_stride = out_width,
-                                          .a_transposed = true,
-                                          .b = x,
-                                          .b_stride = in,
-                                          .c = pass.gradients + weights.weight,
-                                          .c_stride = in,
-                                          .accumulate = pass.add});
+  kernels_.enqueue(pass.stream, WeightGradient<T>{.rows = rows,
+                                                  .out = out_width,
+                                                  .in = in,
+                                                  .d_out = d_out,
+                                                  .x = x,
+                                                  .gradient = pass.gradients + weights.weight,
+                                                  .accumulate = pass.add});
   if (weights.has_bias) {
     kernels_.enqueue(
         pass.stream,
@@ -280,8 +351,8 @@ void Decoder<T>::linear_backward(const Pass& pass, const Weights& weights, const
 }
 
 template <typename T>
-void Decoder<T>::norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out, T* mean,
-                      T* rstd) {
+void Decoder<T>::norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out,
+                      Wide<T>* mean, Wide<T>* rstd) {
   if (config_.kind == ModelKind::kGpt2) {
     kernels_.enqueue(pass.stream, LayerNormForward<T>{.rows = pass.rows(),
                                                       .width = config_.width,
@@ -308,8 +379,8 @@ void Decoder<T>::norm(const Pass& pass, const Weights& weights, const T* x, cons
 }
 
 template <typename T>
-void Decoder<T>::norm_backward(const Pass& pass, const Weights& weights, const T* x, const T* mean, const T* rstd,
-                               const T* d_out, bool accumulate) {
+void Decoder<T>::norm_backward(const Pass& pass, const Weights& weights, const T* x, const Wide<T>* mean,
+                               const Wide<T>* rstd, const T* d_out, bool accumulate) {
   if (config_.kind == ModelKind::kGpt2) {
     kernels_.enqueue(pass.stream, LayerNormBackward<T>{.rows = pass.rows(),
                                                        .width = config_.width,
@@ -355,5 +426,7 @@ template class Model<float>;
 template class Model<double>;
 template class Decoder<float>;
 template class Decoder<double>;
+template class Model<BF16>;
+template class Decoder<BF16>;
 
 }  // namespace pitcrew::trainer

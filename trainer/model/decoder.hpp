@@ -20,10 +20,10 @@ template <typename T>
 class Decoder : public Model<T> {
  public:
   static Result<std::unique_ptr<Model<T>>> create(const ModelConfig& config, LaneShape largest, Device& device,
-                                                  Kernels<T>& kernels);
+                                                  Kernels<T>& kernels, Recompute recompute);
 
   const ModelConfig& config() const override { return config_; }
-  void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, T* gradients,
+  void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, Wide<T>* gradients,
                         Gradients mode, double loss_scale, double* loss) override;
   void forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) override;
   void logits(Stream& stream, const T* params, const int32_t* tokens, uint32_t count, T* logits) override;
@@ -31,7 +31,7 @@ class Decoder : public Model<T> {
 
  private:
   struct Block {
-    Weights norm1, qkv, out, norm2, up, down;
+    Weights norm1, qkv, q_norm, k_norm, out, norm2, up, down;
   };
   // One call's operands.
   struct Pass {
@@ -40,18 +40,24 @@ class Decoder : public Model<T> {
     const int32_t* tokens;
     size_t token_stride;
     LaneShape shape;
-    T* gradients = nullptr;
+    Wide<T>* gradients = nullptr;
     bool add = false;
     double loss_scale = 0;
     size_t rows() const { return shape.predictions(); }
   };
 
-  Decoder(const ModelConfig& config, LaneShape largest, Kernels<T>& kernels, Activations<T> activations);
+  Decoder(const ModelConfig& config, LaneShape largest, Recompute recompute, Kernels<T>& kernels,
+          Activations<T> activations);
   void check(LaneShape shape) const;
 
   void embed(const Pass& pass);
   void blocks_forward(const Pass& pass);
   void block_forward(const Pass& pass, uint32_t layer);
+  // From the block's normed input to what it adds to the stream in the end; without the last product where the block is
+  // only computed again.
+  void block_body(const Pass& pass, uint32_t layer, bool again);
+  void activation_forward(const Pass& pass, uint32_t layer);
+  void head_norm_backward(const Pass& pass, uint32_t layer);
   void block_backward(const Pass& pass, uint32_t layer);
   void head_loss(const Pass& pass, double* loss);
   void embed_backward(const Pass& pass);
@@ -61,13 +67,15 @@ class Decoder : public Model<T> {
   // d_x = d_out · weight; the weight's gradient d_outᵀ · x, and the bias's.
   void linear_backward(const Pass& pass, const Weights& weights, const T* x, size_t in, const T* d_out,
                        size_t out_width, T* d_x);
-  void norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out, T* mean, T* rstd);
-  void norm_backward(const Pass& pass, const Weights& weights, const T* x, const T* mean, const T* rstd, const T* d_out,
-                     bool accumulate);
+  void norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out, Wide<T>* mean,
+            Wide<T>* rstd);
+  void norm_backward(const Pass& pass, const Weights& weights, const T* x, const Wide<T>* mean, const Wide<T>* rstd,
+                     const T* d_out, bool accumulate);
   void rope(const Pass& pass, T* qkv, bool inverse);
 
   const ModelConfig config_;
   const LaneShape largest_;
+  const Recompute recompute_;
   Kernels<T>& kernels_;
   Activations<T> acts_;
   std::vector<Block> blocks_;

@@ -24,24 +24,32 @@ struct LaneShape {
 // What happens to what a gradient buffer held before.
 enum class Gradients { kOverwrite, kAdd };
 
+// What the forward pass doesn't keep and the backward pass computes again, to the same bits.
+struct Recompute {
+  bool norms = false;       // what norms give
+  bool activation = false;  // what GELU or SwiGLU gives
+  bool block = false;       // everything of a block but its input
+  bool operator==(const Recompute&) const = default;
+};
+
 // A GPT-2 or Llama decoder, forward and backward, written against Device and Kernels alone. Holds activations, no
 // parameters. Every function enqueues on the stream and returns; results are there once the stream has passed. All
 // pointers are device memory. Calls must come from one thread, and use one stream (they share the activations). T:
-// float to train, double to check gradients.
+// float to train on CPUs, BF16 on GPUs, double to check gradients.
 template <typename T>
 class Model {
  public:
   virtual ~Model() = default;
   // Allocates activations for lanes of `largest`; kResourceExhausted names how much was needed.
   static Result<std::unique_ptr<Model>> create(const ModelConfig& config, LaneShape largest, Device& device,
-                                               Kernels<T>& kernels);
+                                               Kernels<T>& kernels, Recompute recompute = {});
 
   virtual const ModelConfig& config() const = 0;
 
   // Forward and backward of one lane. `tokens`: [sequences][tokens + 1] in [0, vocab). Writes or adds to `gradients`
   // the gradient of loss_scale × the SUM of the token losses, and to `loss` (one double) that sum, unscaled.
-  virtual void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, T* gradients,
-                                Gradients mode, double loss_scale, double* loss) = 0;
+  virtual void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape,
+                                Wide<T>* gradients, Gradients mode, double loss_scale, double* loss) = 0;
   // The sum of the token losses alone.
   virtual void forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) = 0;
   // The logits [vocab] that follow the last of `count` tokens (count ≤ largest.tokens).

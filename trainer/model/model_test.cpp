@@ -26,45 +26,70 @@ ModelConfig small(ModelKind kind, bool tied) {
           .tie_embeddings = tied};
 }
 
+struct Case {
+  const char* name;
+  ModelConfig config;
+};
+
+ModelConfig relative(bool bias, bool norm) {
+  ModelConfig config = small(ModelKind::kLlama, norm);
+  config.qkv_bias = bias;
+  config.qk_norm = norm;
+  config.own_head_width = 8;
+  config.vocab_used = 17;
+  config.rope_theta = 100;
+  config.rope_scaling = {.factor = 4, .low_factor = 1, .high_factor = 4, .original_context = 32};
+  return config;
+}
+
+std::vector<Case> cases() {
+  return {{"gpt2", small(ModelKind::kGpt2, true)},    {"gpt2_untied", small(ModelKind::kGpt2, false)},
+          {"llama", small(ModelKind::kLlama, false)}, {"llama_tied", small(ModelKind::kLlama, true)},
+          {"qwen2", relative(true, false)},           {"qwen3", relative(false, true)}};
+}
+
 template <typename T>
 struct Bench {
-  Bench(const ModelConfig& config, LaneShape shape, unsigned threads = 2)
+  Bench(const ModelConfig& config, LaneShape shape, unsigned threads = 2, Recompute recompute = {})
       : device({.threads = threads}),
         kernels(create_cpu_kernels<T>(device)),
         stream(device.create_stream("compute")),
         state(std::move(*ModelState<T>::create(config, device))),
         gradients(std::move(*state.create_gradients(device, "gradients"))),
-        model(std::move(*Model<T>::create(config, shape, device, *kernels))),
+        model(std::move(*Model<T>::create(config, shape, device, *kernels, recompute))),
         shape(shape) {
-    state.init(*stream, 5);
+    state.init(*kernels, *stream, 5);
     Random random(11);
     for (uint64_t i = 0; i < shape.sequences * (uint64_t{shape.tokens} + 1); ++i) {
-      tokens.push_back(static_cast<int32_t>(random.below(config.vocab)));
+      tokens.push_back(static_cast<int32_t>(random.below(config.tokens())));
     }
     // Away from gains of 1 and biases of 0, where mistakes hide.
     for (const Parameter& parameter : state.layout().parameters) {
       const Slice& slice = state.layout().arena[parameter.slice];
-      T* values = state.params() + slice.offset / sizeof(T);
+      Wide<T>* values = state.params() + state.layout().template element<T>(slice);
       for (uint64_t i = 0; i < slice.elements; ++i) {
-        values[i] = static_cast<T>(values[i] * (parameter.decay ? 8 : 1) + 0.2 * (random.uniform() - 0.5));
+        values[i] = static_cast<Wide<T>>(values[i] * (parameter.decay ? 8 : 1) + 0.2 * (random.uniform() - 0.5));
       }
     }
+    state.publish(*kernels, *stream);
+    stream->synchronize();
   }
   double loss() {
     double loss = 0;
-    model->forward(*stream, state.params(), tokens.data(), shape, &loss);
+    model->forward(*stream, state.weights(), tokens.data(), shape, &loss);
     stream->synchronize();
     return loss;
   }
   double step(Gradients mode, double scale = 1) {
     double loss = 0;
-    model->forward_backward(*stream, state.params(), tokens.data(), shape, gradients.template as<T>(), mode, scale,
-                            &loss);
+    model->forward_backward(*stream, state.weights(), tokens.data(), shape, gradients.template as<Wide<T>>(), mode,
+                            scale, &loss);
     stream->synchronize();
     return loss;
   }
-  std::vector<T> flat() const {
-    return std::vector<T>(gradients.template as<T>(), gradients.template as<T>() + state.flat_elements());
+  std::vector<Wide<T>> flat() const {
+    const auto* data = gradients.template as<Wide<T>>();
+    return {data, data + state.flat_elements()};
   }
 
   CpuDevice device;
@@ -77,12 +102,12 @@ struct Bench {
   std::vector<int32_t> tokens;
 };
 
-class EveryModel : public testing::TestWithParam<std::tuple<ModelKind, bool>> {
+class EveryModel : public testing::TestWithParam<Case> {
  protected:
-  ModelConfig config() const { return small(std::get<0>(GetParam()), std::get<1>(GetParam())); }
+  const ModelConfig& config() const { return GetParam().config; }
 };
-INSTANTIATE_TEST_SUITE_P(Model, EveryModel,
-                         testing::Combine(testing::Values(ModelKind::kGpt2, ModelKind::kLlama), testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(Model, EveryModel, testing::ValuesIn(cases()),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST_P(EveryModel, every_gradient_agrees_with_finite_differences) {
   Bench<double> bench(config(), {2, 11}, 1);
@@ -134,6 +159,41 @@ TEST_P(EveryModel, bits_do_not_depend_on_threads_nor_on_what_ran_before) {
   }
 }
 
+TEST_P(EveryModel, what_is_computed_again_has_the_same_bits_in_less_memory) {
+  Bench<float> whole(config(), {3, 13});
+  const double loss = whole.step(Gradients::kOverwrite);
+  uint64_t bytes = whole.model->activation_bytes();
+  for (const Recompute recompute : {Recompute{.norms = true}, Recompute{.norms = true, .activation = true},
+                                    Recompute{.norms = true, .activation = true, .block = true}}) {
+    Bench<float> bench(config(), {3, 13}, 2, recompute);
+    EXPECT_EQ(bench.step(Gradients::kOverwrite), loss);
+    EXPECT_EQ(bench.flat(), whole.flat());
+    EXPECT_LT(bench.model->activation_bytes(), bytes);
+    bytes = bench.model->activation_bytes();
+  }
+}
+
+// 8 bits of mantissa: a rounding is 2⁻⁹ at most, and they add up over some twenty operations in a row.
+TEST_P(EveryModel, bf16_gradients_are_near_those_of_float) {
+  Bench<float> exact(config(), {3, 13});
+  Bench<BF16> rounded(config(), {3, 13});
+  for (size_t i = 0; i < exact.state.flat_elements(); ++i) {
+    exact.state.params()[i] = static_cast<float>(rounded.state.weights()[i]);
+  }
+  const double loss = exact.step(Gradients::kOverwrite);
+  EXPECT_NEAR(rounded.step(Gradients::kOverwrite), loss, 1e-2 * loss);
+  const auto expected = exact.flat(), found = rounded.flat();
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += std::pow(double{found[i]} - expected[i], 2);
+    norm += std::pow(double{expected[i]}, 2);
+  }
+  EXPECT_LT(std::sqrt(difference / norm), 3e-2);
+  rounded.step(Gradients::kAdd);
+  const auto twice = rounded.flat();
+  for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(twice[i], 2 * found[i], 1e-5 * (1 + std::abs(found[i])));
+}
+
 TEST_P(EveryModel, logits_of_a_prefix_give_the_loss) {
   Bench<double> bench(config(), {1, 13});
   double sum = 0;
@@ -142,7 +202,7 @@ TEST_P(EveryModel, logits_of_a_prefix_give_the_loss) {
     bench.model->logits(*bench.stream, bench.state.params(), bench.tokens.data(), t + 1, logits.data());
     bench.stream->synchronize();
     double total = 0;
-    for (const double logit : logits) total += std::exp(logit);
+    for (uint32_t token = 0; token < config().tokens(); ++token) total += std::exp(logits[token]);
     sum += std::log(total) - logits[static_cast<size_t>(bench.tokens[t + 1])];
   }
   EXPECT_NEAR(sum, bench.loss(), 1e-9 * sum);
@@ -210,6 +270,12 @@ TEST(ModelConfig, defaults_are_filled_in_and_survive_a_round_trip) {
   EXPECT_EQ(config->mlp, 704u);
   EXPECT_EQ(config->kv_heads, 8u);
   EXPECT_EQ(*model_config_from_json(to_json(*config)), *config);
+}
+
+TEST(ModelConfig, what_llamas_relatives_need_survives_a_round_trip) {
+  for (const Case& each : cases()) EXPECT_EQ(*model_config_from_json(to_json(each.config)), each.config) << each.name;
+  // A run that says nothing of it hashes as it did before these existed.
+  EXPECT_EQ(to_json(small(ModelKind::kLlama, false)).size(), 11u);
 }
 
 TEST(ModelConfig, every_problem_is_named) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "lib/base/result.hpp"
@@ -9,6 +10,7 @@
 #include "trainer/kernels/kernels.hpp"
 #include "trainer/model/config.hpp"
 #include "trainer/tensor/arena.hpp"
+#include "trainer/tensor/precision.hpp"
 #include "trainer/tensor/state.hpp"
 
 namespace pitcrew::trainer {
@@ -24,14 +26,20 @@ struct Parameter {
 // The model's parameters in their order. Names: embed.weight, position.weight (gpt2), layers.N.{norm1, attn.qkv,
 // attn.out, norm2, mlp.up, mlp.down}.{weight, bias}, norm.weight, head.weight (absent where tied). Linear weights are
 // [out, in]; qkv holds the rows of all query heads, then of key heads, then of value heads; llama's mlp.up holds the
-// gate's rows, then up's.
+// gate's rows, then up's. Relatives of llama add attn.qkv.bias and layers.N.attn.{qnorm, knorm}.weight. The arena's
+// types are those of masters and gradients; weights of type T lie at the same elements.
 struct ParameterLayout {
   ArenaLayout arena;
   std::vector<Parameter> parameters;
   // Elements of an arena with its padding: what flat operations (adding lanes, norms) run over. Padding is zero.
   template <typename T>
   uint64_t flat_elements() const {
-    return arena.bytes() / sizeof(T);
+    return arena.bytes() / sizeof(Wide<T>);
+  }
+  // The first element of a slice.
+  template <typename T>
+  uint64_t element(const Slice& slice) const {
+    return slice.offset / sizeof(Wide<T>);
   }
 };
 template <typename T>
@@ -45,8 +53,8 @@ struct AdamWSettings {
   double weight_decay = 0.1;
 };
 
-// What is trained: parameters and AdamW's moments. Owned by the trainer; between two optimizer steps nothing changes
-// it.
+// What is trained: parameters and AdamW's moments, and, where T is narrower than these, the weights that the graph
+// multiplies with. Owned by the trainer; between two optimizer steps nothing changes it.
 template <typename T>
 class ModelState {
  public:
@@ -54,13 +62,20 @@ class ModelState {
 
   // Counter-based: an element's value depends on the seed, the tensor's name and the element's index alone, on every
   // machine. Moments become zero. Done when it returns.
-  void init(Stream& stream, uint64_t seed);
+  void init(Kernels<T>& kernels, Stream& stream, uint64_t seed);
 
   const ParameterLayout& layout() const { return layout_; }
   uint64_t flat_elements() const { return layout_.template flat_elements<T>(); }
-  T* params() const { return params_.template as<T>(); }
-  T* m() const { return m_.template as<T>(); }
-  T* v() const { return v_.template as<T>(); }
+  // The masters.
+  Wide<T>* params() const { return params_.template as<Wide<T>>(); }
+  Wide<T>* m() const { return m_.template as<Wide<T>>(); }
+  Wide<T>* v() const { return v_.template as<Wide<T>>(); }
+  // What Model takes: the masters themselves, or their rounded copy.
+  const T* weights() const { return own_weights(); }
+  // Weights from masters, after these were filled (init() does it itself). Enqueues.
+  void publish(Kernels<T>& kernels, Stream& stream) const;
+  // Bytes on the device.
+  uint64_t bytes() const { return params_.bytes() + m_.bytes() + v_.bytes() + weights_.bytes(); }
   // A gradient arena laid out like the parameters, zeroed.
   Result<Arena> create_gradients(Device& device, std::string_view name) const {
     return Arena::create(device, name, layout_.arena);
@@ -72,12 +87,19 @@ class ModelState {
 
   // One AdamW step, predicated on the device: where `gradient->finite` is 0 nothing changes. `gradient->scale`
   // multiplies every gradient (1/tokens, and clipping). `step` counts from 1.
-  void adamw(Kernels<T>& kernels, Stream& stream, const T* gradients, const GradientSummary* gradient,
+  void adamw(Kernels<T>& kernels, Stream& stream, const Wide<T>* gradients, const GradientSummary* gradient,
              const AdamWSettings& settings, uint64_t step) const;
 
  private:
+  static constexpr bool kOwnMaster = std::is_same_v<T, Wide<T>>;
+  T* own_weights() const {
+    if constexpr (kOwnMaster) return params();
+    return weights_.template as<T>();
+  }
+
   ParameterLayout layout_;
   Arena params_, m_, v_;
+  Buffer weights_;  // empty where T is its own master
 };
 
 }  // namespace pitcrew::trainer

@@ -121,6 +121,22 @@ void read_data(ObjectReader& root, const std::string& folder, TrainConfig& confi
   data->finish();
 }
 
+void read_recompute(ObjectReader& root, TrainConfig& config) {
+  std::vector<std::string> parts;
+  root.read("recompute", parts);
+  for (const std::string& part : parts) {
+    if (part == "norms") {
+      config.recompute.norms = true;
+    } else if (part == "activation") {
+      config.recompute.activation = true;
+    } else if (part == "block") {
+      config.recompute.block = true;
+    } else {
+      root.problem("recompute", "'" + part + "' is no part; it lists norms, activation or block");
+    }
+  }
+}
+
 void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig& config) {
   auto checkpoint = root.object("checkpoint");
   if (!checkpoint) return;
@@ -170,6 +186,7 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
     }
     evaluation->finish();
   }
+  read_recompute(root, config);
   root.read("threads", config.threads);
   require_positive(root, "threads", config.threads);
   if (auto log = root.object("log")) {

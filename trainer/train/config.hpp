@@ -8,6 +8,7 @@
 #include "lib/base/json.hpp"
 #include "trainer/data/token_source.hpp"
 #include "trainer/model/config.hpp"
+#include "trainer/model/model.hpp"
 #include "trainer/model/parameters.hpp"
 
 namespace pitcrew::trainer {
@@ -36,6 +37,7 @@ struct TrainConfig {
   CheckpointSettings checkpoint;  // PITCREW_CHECKPOINT takes its place
 
   uint32_t threads = 1;     // per rank
+  Recompute recompute;      // changes memory and speed, no bits
   uint64_t log_every = 10;  // steps per line on stdout
   Duration connect_timeout = minutes(5);
   Duration collective_timeout = minutes(30);

@@ -1,109 +1,208 @@
 #include "trainer/train/lane_engine.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "lib/base/digest.hpp"
+#include "trainer/kernels/cpu_kernels.hpp"
 
 namespace pitcrew::trainer {
+
+namespace {
+
+template <typename T>
+class EngineOf final : public LaneEngine {
+ public:
+  EngineOf(EngineSettings settings, std::unique_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels)
+      : settings_(std::move(settings)),
+        device_(std::move(device)),
+        kernels_(std::move(kernels)),
+        stream_(device_->create_stream("compute")),
+        shape_{settings_.plan.micro(), settings_.tokens},
+        range_(settings_.plan.of(settings_.rank)),
+        gradients_(gradient_buffers(settings_.plan, settings_.rank)) {}
+  // Nothing may be under way on the buffers when they go.
+  ~EngineOf() override { stream_->synchronize(); }
+
+  Status allocate();
+
+  Device& device() override { return *device_; }
+  Stream& stream() override { return *stream_; }
+  void init(uint64_t seed) override { state_.init(*kernels_, *stream_, seed); }
+  std::vector<StateTensor> state_tensors() const override { return state_.state_tensors(); }
+  void publish() override {
+    state_.publish(*kernels_, *stream_);
+    stream_->synchronize();
+  }
+  std::vector<double> compute(std::span<const int32_t> tokens) override;
+  Status reduce(GradientReducer& reducer) override;
+  GradientSummary update(double tokens, double clip, const AdamWSettings& optimizer, uint64_t step,
+                         const std::function<void()>& before_update) override;
+  uint64_t own_digest() override;
+  double evaluate(std::span<const int32_t> tokens) override;
+
+ private:
+  // What a step tells the host.
+  struct Told {
+    GradientSummary summary;
+    double loss;
+  };
+  size_t lane_tokens() const { return shape_.sequences * (shape_.tokens + size_t{1}); }
+  Digest digest_of(uint32_t buffer) const {
+    return {.data = gradients_[buffer].data(),
+            .bytes = state_.flat_elements() * sizeof(Wide<T>),
+            .digests = digests_.template as<uint64_t>()};
+  }
+
+  const EngineSettings settings_;
+  const std::unique_ptr<Device> device_;
+  const std::unique_ptr<Kernels<T>> kernels_;
+  const std::unique_ptr<Stream> stream_;
+  const LaneShape shape_;
+  const LaneRange range_;
+  std::unique_ptr<Model<T>> model_;
+  ModelState<T> state_;
+  Buffer tokens_;
+  Buffer losses_, host_losses_;    // a double per lane
+  Buffer square_sum_;              // a double
+  Buffer summary_, told_;          // a GradientSummary; a Told
+  Buffer digests_, host_digests_;  // of the chunks of one gradient buffer
+  std::vector<Arena> gradients_;
+  std::vector<Buffer> host_sums_;  // where the device's memory isn't the host's and there are peers
+  std::vector<uint32_t> sums_;     // which gradient buffers hold the sums of this rank's subtrees, from left to right
+};
+
+template <typename T>
+Status EngineOf<T>::allocate() {
+  PITCREW_ASSIGN(model_, Model<T>::create(settings_.model, shape_, *device_, *kernels_, settings_.recompute));
+  PITCREW_ASSIGN(state_, ModelState<T>::create(settings_.model, *device_));
+  const size_t lanes = std::max(1u, range_.count());
+  PITCREW_ASSIGN(tokens_, device_->allocate("tokens", lanes * lane_tokens() * sizeof(int32_t)));
+  PITCREW_ASSIGN(losses_, device_->allocate("losses", lanes * sizeof(double)));
+  PITCREW_ASSIGN(host_losses_, device_->allocate_host("losses", lanes * sizeof(double)));
+  PITCREW_ASSIGN(square_sum_, device_->allocate("square sum", sizeof(double)));
+  PITCREW_ASSIGN(summary_, device_->allocate("gradient summary", sizeof(GradientSummary)));
+  PITCREW_ASSIGN(told_, device_->allocate_host("gradient summary", sizeof(Told)));
+  for (Arena& gradients : gradients_) {
+    PITCREW_ASSIGN(gradients, state_.create_gradients(*device_, "gradients"));
+  }
+  const size_t digests = digest_of(0).count() * sizeof(uint64_t);
+  PITCREW_ASSIGN(digests_, device_->allocate("digests", digests));
+  PITCREW_ASSIGN(host_digests_, device_->allocate_host("digests", digests));
+  return {};
+}
+
+template <typename T>
+std::vector<double> EngineOf<T>::compute(std::span<const int32_t> tokens) {
+  PITCREW_INVARIANT(tokens.size() == range_.count() * lane_tokens(), "tokens for every lane of the rank");
+  std::vector<uint32_t> free;
+  for (uint32_t i = static_cast<uint32_t>(gradients_.size()); i-- > 0;) free.push_back(i);
+  TreeFold fold(settings_.plan.lanes());
+  if (!tokens.empty()) stream_->copy(tokens_.data(), tokens.data(), tokens.size_bytes());
+  for (uint32_t i = 0; i < range_.count(); ++i) {
+    const uint32_t buffer = free.back();
+    free.pop_back();
+    model_->forward_backward(*stream_, state_.weights(), tokens_.as<int32_t>() + i * lane_tokens(), shape_,
+                             gradients_[buffer].template as<Wide<T>>(), Gradients::kOverwrite, 1.0,
+                             losses_.as<double>() + i);
+    fold.push({0, range_.first + i}, buffer, [&](uint32_t into, uint32_t from) {
+      kernels_->enqueue(*stream_, Add<Wide<T>>{state_.flat_elements(), gradients_[into].template as<Wide<T>>(),
+                                               gradients_[from].template as<Wide<T>>()});
+      free.push_back(from);
+    });
+  }
+  stream_->copy(host_losses_.data(), losses_.data(), range_.count() * sizeof(double));
+  stream_->synchronize();
+  sums_.clear();
+  for (const TreeFold::Part& part : fold.parts()) sums_.push_back(part.value);
+  return {host_losses_.as<double>(), host_losses_.as<double>() + range_.count()};
+}
+
+template <typename T>
+Status EngineOf<T>::reduce(GradientReducer& reducer) {
+  // The sum comes to lie in the first of them, where update() looks for it.
+  const size_t count = sums_.size();
+  if (sums_.empty()) sums_.push_back(0);
+  Arena& result = gradients_[sums_[0]];
+  std::vector<const float*> mine;
+  if (device_->host_memory() || settings_.plan.ranks() == 1) {
+    for (size_t i = 0; i < count; ++i) mine.push_back(gradients_[sums_[i]].template as<float>());
+    return reducer.reduce(mine, std::span(result.template as<float>(), state_.flat_elements()));
+  }
+  const size_t bytes = state_.flat_elements() * sizeof(float);
+  while (host_sums_.size() < std::max<size_t>(1, count)) {
+    PITCREW_ASSIGN(Buffer host, device_->allocate_host("gradients under way to peers", bytes));
+    host_sums_.push_back(std::move(host));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    stream_->copy(host_sums_[i].data(), gradients_[sums_[i]].data(), bytes);
+    mine.push_back(host_sums_[i].template as<float>());
+  }
+  stream_->synchronize();
+  PITCREW_TRY(reducer.reduce(mine, std::span(host_sums_[0].template as<float>(), state_.flat_elements())));
+  stream_->copy(result.data(), host_sums_[0].data(), bytes);
+  return {};
+}
+
+template <typename T>
+GradientSummary EngineOf<T>::update(double tokens, double clip, const AdamWSettings& optimizer, uint64_t step,
+                                    const std::function<void()>& before_update) {
+  const auto* gradient = gradients_[sums_[0]].template as<Wide<T>>();
+  auto* summary = summary_.as<GradientSummary>();
+  kernels_->enqueue(*stream_, SquareSum<Wide<T>>{state_.flat_elements(), gradient, square_sum_.as<double>()});
+  kernels_->enqueue(*stream_, Summarize{square_sum_.as<double>(), tokens, clip, summary});
+  before_update();
+  state_.adamw(*kernels_, *stream_, gradient, summary, optimizer, step);
+  stream_->copy(told_.data(), summary, sizeof(GradientSummary));
+  stream_->synchronize();
+  return told_.as<Told>()->summary;
+}
+
+template <typename T>
+uint64_t EngineOf<T>::own_digest() {
+  uint64_t digest = 0;
+  for (const uint32_t sum : sums_) {
+    const Digest op = digest_of(sum);
+    const size_t bytes = op.count() * sizeof(uint64_t);
+    kernels_->enqueue(*stream_, op);
+    stream_->copy(host_digests_.data(), digests_.data(), bytes);
+    stream_->synchronize();
+    digest = digest * 31 + xxh3(host_digests_.data(), bytes);
+  }
+  return digest;
+}
+
+template <typename T>
+double EngineOf<T>::evaluate(std::span<const int32_t> tokens) {
+  stream_->copy(tokens_.data(), tokens.data(), tokens.size_bytes());
+  model_->forward(*stream_, state_.weights(), tokens_.as<int32_t>(), shape_, losses_.as<double>());
+  stream_->copy(&told_.as<Told>()->loss, losses_.data(), sizeof(double));
+  stream_->synchronize();
+  return told_.as<Told>()->loss;
+}
+
+}  // namespace
 
 uint64_t LaneEngine::gradient_buffers(const LanePlan& plan, uint32_t rank) {
   return std::max(1u, peak_values(plan.of(rank), plan.lanes()));
 }
 
-Result<std::unique_ptr<LaneEngine>> LaneEngine::create(const ModelConfig& model, uint32_t tokens, const LanePlan& plan,
-                                                       uint32_t rank, CpuDeviceOptions device) {
-  std::unique_ptr<LaneEngine> engine(new LaneEngine(std::move(device), tokens, plan, rank));
-  PITCREW_TRY(engine->allocate(model));
-  return engine;
+template <typename T>
+Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings settings, std::unique_ptr<Device> device,
+                                                       std::unique_ptr<Kernels<T>> kernels) {
+  auto engine = std::make_unique<EngineOf<T>>(std::move(settings), std::move(device), std::move(kernels));
+  PITCREW_TRY(engine->allocate());
+  return std::unique_ptr<LaneEngine>(std::move(engine));
 }
 
-LaneEngine::LaneEngine(CpuDeviceOptions device, uint32_t tokens, const LanePlan& plan, uint32_t rank)
-    : device_(std::move(device)),
-      kernels_(create_cpu_kernels<float>(device_)),
-      stream_(device_.create_stream("compute")),
-      shape_{plan.micro(), tokens},
-      range_(plan.of(rank)),
-      lanes_(plan.lanes()) {
-  gradients_.resize(gradient_buffers(plan, rank));
+Result<std::unique_ptr<LaneEngine>> LaneEngine::create_on_cpu(EngineSettings settings, CpuDeviceOptions options) {
+  auto device = std::make_unique<CpuDevice>(std::move(options));
+  auto kernels = create_cpu_kernels<float>(*device);
+  return create<float>(std::move(settings), std::move(device), std::move(kernels));
 }
 
-LaneEngine::~LaneEngine() {
-  // Nothing may be under way on the buffers when they go.
-  if (stream_) stream_->synchronize();
-}
-
-Status LaneEngine::allocate(const ModelConfig& model) {
-  PITCREW_ASSIGN(model_, Model<float>::create(model, shape_, device_, *kernels_));
-  PITCREW_ASSIGN(state_, ModelState<float>::create(model, device_));
-  const size_t lane_tokens = shape_.sequences * (shape_.tokens + size_t{1});
-  const size_t lanes = std::max(1u, range_.count());
-  PITCREW_ASSIGN(tokens_, device_.allocate("tokens", lanes * lane_tokens * sizeof(int32_t)));
-  PITCREW_ASSIGN(losses_, device_.allocate("losses", lanes * sizeof(double)));
-  PITCREW_ASSIGN(square_sum_, device_.allocate("square sum", sizeof(double)));
-  PITCREW_ASSIGN(summary_, device_.allocate("gradient summary", sizeof(GradientSummary)));
-  for (Arena& gradients : gradients_) {
-    PITCREW_ASSIGN(gradients, state_.create_gradients(device_, "gradients"));
-  }
-  return {};
-}
-
-std::vector<double> LaneEngine::compute(std::span<const int32_t> tokens) {
-  const size_t lane_tokens = shape_.sequences * (shape_.tokens + size_t{1});
-  PITCREW_INVARIANT(tokens.size() == range_.count() * lane_tokens, "tokens for every lane of the rank");
-  std::vector<uint32_t> free;
-  for (uint32_t i = static_cast<uint32_t>(gradients_.size()); i-- > 0;) free.push_back(i);
-  TreeFold fold(lanes_);
-  if (!tokens.empty()) stream_->copy(tokens_.data(), tokens.data(), tokens.size_bytes());
-  for (uint32_t i = 0; i < range_.count(); ++i) {
-    const uint32_t buffer = free.back();
-    free.pop_back();
-    model_->forward_backward(*stream_, state_.params(), tokens_.as<int32_t>() + i * lane_tokens, shape_,
-                             gradients_[buffer].as<float>(), Gradients::kOverwrite, 1.0, losses_.as<double>() + i);
-    fold.push({0, range_.first + i}, buffer, [&](uint32_t into, uint32_t from) {
-      kernels_->enqueue(*stream_,
-                        Add<float>{state_.flat_elements(), gradients_[into].as<float>(), gradients_[from].as<float>()});
-      free.push_back(from);
-    });
-  }
-  stream_->synchronize();
-  sums_.clear();
-  for (const TreeFold::Part& part : fold.parts()) sums_.push_back(part.value);
-  return {losses_.as<double>(), losses_.as<double>() + range_.count()};
-}
-
-Status LaneEngine::reduce(GradientReducer& reducer) {
-  std::vector<const float*> mine;
-  for (const uint32_t sum : sums_) mine.push_back(gradients_[sum].as<float>());
-  // The sum comes to lie in the first of them, where update() looks for it.
-  if (sums_.empty()) sums_.push_back(0);
-  return reducer.reduce(mine, std::span(gradients_[sums_[0]].as<float>(), state_.flat_elements()));
-}
-
-GradientSummary LaneEngine::update(double tokens, double clip, const AdamWSettings& optimizer, uint64_t step,
-                                   const std::function<void()>& before_update) {
-  const float* gradient = gradients_[sums_[0]].as<float>();
-  kernels_->enqueue(*stream_, SquareSum<float>{state_.flat_elements(), gradient, square_sum_.as<double>()});
-  kernels_->enqueue(*stream_, Summarize{square_sum_.as<double>(), tokens, clip, summary_.as<GradientSummary>()});
-  before_update();
-  state_.adamw(*kernels_, *stream_, gradient, summary_.as<GradientSummary>(), optimizer, step);
-  stream_->synchronize();
-  return *summary_.as<GradientSummary>();
-}
-
-uint64_t LaneEngine::own_digest() const {
-  uint64_t digest = 0;
-  for (const uint32_t sum : sums_) {
-    digest = digest * 31 + xxh3(gradients_[sum].data(), state_.flat_elements() * sizeof(float));
-  }
-  return digest;
-}
-
-double LaneEngine::evaluate(std::span<const int32_t> tokens) {
-  stream_->copy(tokens_.data(), tokens.data(), tokens.size_bytes());
-  model_->forward(*stream_, state_.params(), tokens_.as<int32_t>(), shape_, losses_.as<double>());
-  stream_->synchronize();
-  return *losses_.as<double>();
-}
+template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::unique_ptr<Device>,
+                                                                std::unique_ptr<Kernels<float>>);
+template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::unique_ptr<Device>,
+                                                                std::unique_ptr<Kernels<BF16>>);
 
 }  // namespace pitcrew::trainer

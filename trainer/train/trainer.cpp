@@ -134,9 +134,11 @@ End Run::start() {
   if (auto failed = agree()) return failed;
   CpuDeviceOptions device = services_.device;
   device.threads = config_.threads;
-  PITCREW_END_ASSIGN(engine_, LaneEngine::create(config_.model, config_.tokens, plan_, rank_, device),
-                     exit_code::kBadConfiguration);
-  engine_->state().init(engine_->stream(), config_.seed);
+  PITCREW_END_ASSIGN(
+      engine_,
+      LaneEngine::create_on_cpu({config_.model, config_.tokens, plan_, rank_, config_.recompute}, std::move(device)),
+      exit_code::kBadConfiguration);
+  engine_->init(config_.seed);
   if (is_first()) {
     services_.page->set_totals(config_.steps, config_.tokens);
     print(formatted("%llu parameters, %s; %u ranks, %u lanes of %u × %u tokens, %llu steps",
@@ -148,7 +150,7 @@ End Run::start() {
 }
 
 End Run::open_data() {
-  auto source = config_.text ? open_text(*config_.text) : open_bin(config_.bin, config_.model.vocab);
+  auto source = config_.text ? open_text(*config_.text) : open_bin(config_.bin, config_.model.tokens());
   if (!source) return Failure{source.error(), exit_code::kBadData};
   source_ = std::move(*source);
   auto order =
@@ -205,8 +207,7 @@ End Run::restore() {
     services.log = services_.log;
     const RunDescription description{run_hash(config_), source_->fingerprint(),
                                      Json::parse(engine_->device().numerics())};
-    auto opened =
-        Checkpointer::open(std::move(settings), std::move(services), engine_->state().state_tensors(), description);
+    auto opened = Checkpointer::open(std::move(settings), std::move(services), engine_->state_tensors(), description);
     if (!opened) {
       const Code code = opened.error().code;
       const bool hopeless = code == Code::kInvalidArgument || code == Code::kUnsupported;
@@ -234,6 +235,7 @@ End Run::restore() {
       }
       PITCREW_END_ASSIGN(samples_, order_->sample_of(from.state["order"]), exit_code::kBadData);
       step_ = from.step;
+      engine_->publish();
       for (const std::string& damaged : from.damaged) print("damaged checkpoint: " + damaged);
       print("resuming from step " + std::to_string(step_.value) + " (" + std::string(page::to_string(from.source)) +
             ")" + (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
@@ -260,7 +262,8 @@ End Run::steps() {
     if (auto failed = one_step(loader, stop)) return failed;
   }
   const bool done = step_.value >= config_.steps;
-  if (done && config_.held_out > 0 && evaluated_ != step_) {
+  // A checkpoint of the last step was saved after its evaluation.
+  if (done && trained_ && config_.held_out > 0 && evaluated_ != step_) {
     if (auto failed = evaluate()) return failed;
   }
   return finish(!done);

@@ -26,7 +26,7 @@ Status serve(unsigned threads, LaneShape shape, const std::string& model_json) {
   PITCREW_ASSIGN(auto state, ModelState<float>::create(config, device));
   PITCREW_ASSIGN(const auto gradients, state.create_gradients(device, "gradients"));
   PITCREW_ASSIGN(const auto model, Model<float>::create(config, shape, device, *kernels));
-  state.init(*stream, 1);
+  state.init(*kernels, *stream, 1);
   Random random(1);
   std::vector<int32_t> tokens(shape.sequences * (size_t{shape.tokens} + 1));
   for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(config.vocab));

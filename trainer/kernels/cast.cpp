@@ -1,0 +1,36 @@
+#include "trainer/kernels/cast.hpp"
+
+#include <algorithm>
+
+#include "lib/base/digest.hpp"
+#include "trainer/device/worker_pool.hpp"
+
+namespace pitcrew::trainer {
+
+namespace {
+
+constexpr size_t kBlock = 16384;
+
+}  // namespace
+
+template <typename T>
+void run(WorkerPool& workers, const Cast<T>& op) {
+  workers.run((op.elements + kBlock - 1) / kBlock, [&](size_t part, unsigned) {
+    const size_t end = std::min(op.elements, (part + 1) * kBlock);
+    for (size_t i = part * kBlock; i < end; ++i) op.to[i] = static_cast<T>(op.from[i]);
+  });
+}
+
+void run(WorkerPool& workers, const Digest& op) {
+  const auto* data = static_cast<const std::byte*>(op.data);
+  workers.run(op.count(), [&](size_t part, unsigned) {
+    const size_t first = part * op.chunk;
+    op.digests[part] = xxh3(data + first, std::min(op.chunk, op.bytes - first));
+  });
+}
+
+template void run(WorkerPool&, const Cast<float>&);
+template void run(WorkerPool&, const Cast<double>&);
+template void run(WorkerPool&, const Cast<BF16>&);
+
+}  // namespace pitcrew::trainer

@@ -1,0 +1,202 @@
+#include "trainer/train/memory_plan.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+
+#include "trainer/kernels/cast.hpp"
+#include "trainer/kernels/reduce.hpp"
+#include "trainer/model/activations.hpp"
+#include "trainer/train/lane_engine.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+// cuBLASLt's on Hopper (NVIDIA cuBLAS documentation, cublasSetWorkspace: 32 MiB recommended).
+constexpr uint64_t kProductWorkspace = uint64_t{32} << 20;
+// What a context, its modules and the libraries' own take. An assumption: it depends on driver and GPU.
+constexpr uint64_t kContext = uint64_t{768} << 20;
+
+uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+// The part of the model that one tensor rank holds: heads, the MLP's width and the vocabulary are divided, norms are
+// not.
+Result<ModelConfig> tensor_part(const ModelConfig& model, uint32_t tensor) {
+  ModelConfig part = model;
+  if (tensor == 1) return part;
+  const auto divide = [&](uint32_t& value, const char* what) -> Status {
+    if (value % tensor != 0) {
+      return Error(Code::kInvalidArgument, std::string("plan: ") + what + " " + std::to_string(value) +
+                                               " can't be dealt evenly to " + std::to_string(tensor) +
+                                               " tensor ranks; choose another grid");
+    }
+    value /= tensor;
+    return {};
+  };
+  part.own_head_width = model.head_width();
+  PITCREW_TRY(divide(part.heads, "model.heads"));
+  PITCREW_TRY(divide(part.kv_heads, "model.kvHeads"));
+  PITCREW_TRY(divide(part.mlp, "model.mlp"));
+  part.vocab = static_cast<uint32_t>(ceil_div(model.vocab, tensor));
+  part.vocab_used = 0;
+  return part;
+}
+
+template <typename T>
+ArenaLayout activations(const PlanRequest& request, const ModelConfig& part) {
+  return Activations<T>::layout(part, {request.micro, request.tokens}, request.recompute);
+}
+
+// Elements of all parameters between two names of the layout, padding included.
+struct Elements {
+  uint64_t all = 0;
+  uint64_t block = 0;      // of one block
+  uint64_t embedding = 0;  // the larger of embedding and head
+};
+
+Elements elements_of(const ModelConfig& part) {
+  const ParameterLayout layout = parameter_layout<BF16>(part);
+  Elements elements{.all = layout.flat_elements<BF16>()};
+  for (const Slice& slice : layout.arena.slices()) {
+    if (slice.name.starts_with("layers.0.")) elements.block += ceil_div(slice.elements, 16) * 16;
+    if (slice.name == "embed.weight" || slice.name == "head.weight")
+      elements.embedding = std::max(elements.embedding, slice.elements);
+  }
+  return elements;
+}
+
+std::string megabytes(uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.0f MB", static_cast<double>(bytes) / 1e6);
+  return text;
+}
+
+}  // namespace
+
+Result<Grid> parse_grid(const std::string& text) {
+  Grid grid;
+  uint32_t* const parts[] = {&grid.replicas, &grid.shards, &grid.tensor};
+  const char *at = text.data(), *const end = text.data() + text.size();
+  const Error wrong(Code::kInvalidArgument, "grid '" + text + "': must be replicas, replicas x shards, or replicas x " +
+                                                "shards x tensor, for instance 8x8");
+  for (uint32_t* part : parts) {
+    const auto [next, error] = std::from_chars(at, end, *part);
+    if (error != std::errc() || *part == 0 || *part > (1u << 16)) return wrong;
+    at = next;
+    if (at == end) return grid;
+    if (*at++ != 'x') return wrong;
+  }
+  return wrong;
+}
+
+uint64_t MemoryPlan::bytes() const {
+  uint64_t sum = 0;
+  for (const Line& line : lines) sum += line.bytes;
+  return sum;
+}
+
+uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane) {
+  const uint64_t rows = lane.predictions();
+  const uint64_t widest = std::max({uint64_t{model.width}, uint64_t{model.qkv_width()}, 2 * uint64_t{model.mlp}});
+  // Attention's row sums; partial sums of norms, biases and flat sums (kernels cut rows into at most 512 blocks); the
+  // tokens in the order in which the embedding's gradient takes them.
+  const uint64_t attention = rows * model.heads * sizeof(float);
+  const uint64_t partials = 512 * 2 * widest * sizeof(float);
+  const uint64_t flat = ceil_div(model.parameters() + (uint64_t{1} << 16), kSumBlock) * sizeof(double);
+  const uint64_t tokens = (rows + 2 * uint64_t{model.vocab} + 4) * sizeof(int32_t);
+  return kProductWorkspace + ceil_div(std::max({attention, partials, flat, tokens}), 1 << 20) * (1 << 20);
+}
+
+Result<MemoryPlan> memory_plan(const PlanRequest& request) {
+  PITCREW_ASSIGN(const ModelConfig part, tensor_part(request.model, request.grid.tensor));
+  PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(request.sequences, request.micro, request.grid.data_ranks()));
+  const bool mixed = request.numbers == Numbers::kMixed;
+  const uint64_t shards = request.grid.shards;
+  const Elements elements = elements_of(part);
+  const uint64_t own = ceil_div(elements.all, shards);
+
+  MemoryPlan plan;
+  plan.parameters = part.parameters();
+  const auto line = [&](const std::string& what, uint64_t bytes) {
+    if (bytes > 0) plan.lines.push_back({what, bytes});
+  };
+  // The rank with most lanes needs most buffers.
+  for (uint32_t rank = 0; rank < lanes.ranks(); ++rank) {
+    plan.gradient_buffers =
+        std::max(plan.gradient_buffers, static_cast<uint32_t>(LaneEngine::gradient_buffers(lanes, rank)));
+  }
+  line(mixed ? "masters" : "weights", own * sizeof(float));
+  line("moments", 2 * own * sizeof(float));
+  if (mixed) line("weights", own * sizeof(BF16));
+  line("gradients, " + std::to_string(plan.gradient_buffers) + " x", plan.gradient_buffers * own * sizeof(float));
+  if (shards > 1) {
+    // A block is gathered while the one before computes, and its gradient is dealt out while the next computes.
+    line("gathered weights", (2 * elements.block + elements.embedding) * (mixed ? sizeof(BF16) : sizeof(float)));
+    line("gradients not dealt out yet", (2 * elements.block + elements.embedding) * sizeof(float));
+  }
+  const ArenaLayout layout = mixed ? activations<BF16>(request, part) : activations<float>(request, part);
+  uint64_t blocks = 0, logits = 0;
+  for (const Slice& slice : layout.slices()) {
+    if (slice.name.starts_with("layers.")) blocks += slice.bytes();
+    if (slice.name == "logits") logits += slice.bytes();
+  }
+  plan.block_bytes = blocks;
+  line("activations of blocks", blocks);
+  line("logits", logits);
+  line("other activations", layout.bytes() - blocks - logits);
+  const uint64_t lane_count = std::max(1u, lanes.micro_steps());
+  line("tokens and digests",
+       lane_count * (request.micro * (request.tokens + uint64_t{1}) * sizeof(int32_t) + sizeof(double)) +
+           ceil_div(own * sizeof(float), Digest{}.chunk) * sizeof(uint64_t) + 64);
+  if (mixed) {
+    line("kernels' workspace", kernel_workspace_bytes(part, {request.micro, request.tokens}));
+    line("context and libraries (assumed)", kContext);
+  }
+  return plan;
+}
+
+Status check_fits(const PlanRequest& request, uint64_t available) {
+  PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));
+  if (plan.bytes() <= available) return {};
+  std::string remedy;
+  // The cheapest change first: what is computed again costs less than smaller products.
+  std::vector<std::pair<std::string, PlanRequest>> knobs;
+  const auto knob = [&](const std::string& name, auto change) {
+    PlanRequest changed = request;
+    change(changed);
+    knobs.emplace_back(name, changed);
+  };
+  if (!request.recompute.block) {
+    knob("recompute: [norms, activation]", [](PlanRequest& r) { r.recompute = {.norms = true, .activation = true}; });
+    knob("recompute: [block]",
+         [](PlanRequest& r) { r.recompute = {.norms = true, .activation = true, .block = true}; });
+  }
+  for (uint32_t micro = request.micro / 2; micro > 0; micro /= 2) {
+    if (request.sequences % micro != 0) continue;
+    knob("recompute: [block] and batch.micro: " + std::to_string(micro), [&](PlanRequest& r) {
+      r.recompute = {.norms = true, .activation = true, .block = true};
+      r.micro = micro;
+    });
+  }
+  for (uint32_t shards = 2 * request.grid.shards; shards <= request.grid.data_ranks(); shards *= 2) {
+    if (request.grid.data_ranks() % shards != 0) continue;
+    knob("recompute: [block] and " + std::to_string(shards) + " shards", [&](PlanRequest& r) {
+      r.recompute = {.norms = true, .activation = true, .block = true};
+      r.grid.replicas = request.grid.data_ranks() / shards;
+      r.grid.shards = shards;
+    });
+  }
+  for (const auto& [name, changed] : knobs) {
+    const auto changed_plan = memory_plan(changed);
+    if (!changed_plan || changed_plan->bytes() > available) continue;
+    remedy = name + " brings it to " + megabytes(changed_plan->bytes());
+    break;
+  }
+  if (remedy.empty())
+    remedy = "no setting of recompute, batch.micro or shards is enough: it takes more GPUs or a smaller model";
+  return Error(Code::kResourceExhausted, "the model does not fit: a rank needs " + megabytes(plan.bytes()) + ", " +
+                                             megabytes(plan.bytes() - available) + " more than the " +
+                                             megabytes(available) + " there are; " + remedy);
+}
+
+}  // namespace pitcrew::trainer

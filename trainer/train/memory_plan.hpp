@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lib/base/result.hpp"
+#include "trainer/model/config.hpp"
+#include "trainer/model/model.hpp"
+#include "trainer/parallel/lanes.hpp"
+
+namespace pitcrew::trainer {
+
+// How ranks divide the work: replicas hold the same parameters, shards a part of each, tensor ranks a part of every
+// layer's width.
+struct Grid {
+  uint32_t replicas = 1;
+  uint32_t shards = 1;
+  uint32_t tensor = 1;
+  uint32_t ranks() const { return replicas * shards * tensor; }
+  // Ranks that see different lanes.
+  uint32_t data_ranks() const { return replicas * shards; }
+  bool operator==(const Grid&) const = default;
+};
+// "8", "8x8" (replicas, shards) or "2x4x8" (and tensor).
+Result<Grid> parse_grid(const std::string& text);
+
+enum class Numbers {
+  kFloat,  // a CPU's: everything is float
+  kMixed,  // a GPU's: weights and activations BF16; masters, moments and gradients float
+};
+
+struct PlanRequest {
+  ModelConfig model;
+  uint32_t sequences = 0, micro = 1, tokens = 0;  // of the batch
+  Grid grid;
+  Numbers numbers = Numbers::kFloat;
+  Recompute recompute;
+};
+
+// What one rank (the one with most) keeps in the device's memory while it trains, by kind.
+struct MemoryPlan {
+  struct Line {
+    std::string what;
+    uint64_t bytes = 0;
+  };
+  std::vector<Line> lines;
+  uint64_t parameters = 0;   // of this rank's tensor part, all shards together
+  uint64_t block_bytes = 0;  // the most that a block's activations take
+  uint32_t gradient_buffers = 0;
+  uint64_t bytes() const;
+};
+
+// What kernels need beside tensors: partial sums of norms and biases, attention's row sums, matrix products' own.
+uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane);
+
+// Pure arithmetic on the layouts that are allocated later; where shards and tensor are 1 it is these to the byte.
+// kInvalidArgument where the grid does not divide the model or the batch.
+Result<MemoryPlan> memory_plan(const PlanRequest& request);
+
+// Nothing where the plan fits into `available` bytes; else what to change first so that it does, and by how much it is
+// too large.
+Status check_fits(const PlanRequest& request, uint64_t available);
+
+}  // namespace pitcrew::trainer

@@ -1,0 +1,138 @@
+#include "trainer/train/memory_plan.hpp"
+
+#include <gtest/gtest.h>
+
+#include "trainer/device/cpu_device.hpp"
+#include "trainer/kernels/cpu_kernels.hpp"
+#include "trainer/train/lane_engine.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+ModelConfig tiny() {
+  return {.layers = 3, .width = 32, .heads = 4, .kv_heads = 2, .mlp = 80, .vocab = 300, .context = 64};
+}
+
+// Qwen 2.5 32B, from its config.json.
+ModelConfig qwen_32b() {
+  ModelConfig model{.layers = 64,
+                    .width = 5120,
+                    .heads = 40,
+                    .kv_heads = 8,
+                    .mlp = 27648,
+                    .vocab = 152064,
+                    .context = 4096,
+                    .rope_theta = 1e6,
+                    .norm_eps = 1e-6};
+  model.qkv_bias = true;
+  return model;
+}
+
+// Counts what is allocated on it.
+class CountingDevice : public CpuDevice {
+ public:
+  explicit CountingDevice(uint64_t& bytes) : CpuDevice({.threads = 1}), bytes_(bytes) {}
+  Result<Buffer> allocate(std::string_view name, size_t bytes) override {
+    bytes_ += bytes;
+    return CpuDevice::allocate(name, bytes);
+  }
+  Result<Buffer> allocate_host(std::string_view name, size_t bytes) override {
+    return CpuDevice::allocate(name, bytes);
+  }
+
+ private:
+  uint64_t& bytes_;
+};
+
+template <typename T>
+uint64_t allocated(const PlanRequest& request) {
+  uint64_t bytes = 0;
+  auto device = std::make_unique<CountingDevice>(bytes);
+  auto kernels = create_cpu_kernels<T>(*device);
+  const LanePlan lanes = *LanePlan::make(request.sequences, request.micro, request.grid.ranks());
+  const auto engine = LaneEngine::create<T>({request.model, request.tokens, lanes, 0, request.recompute},
+                                            std::move(device), std::move(kernels));
+  EXPECT_TRUE(engine.ok());
+  return bytes;
+}
+
+uint64_t without_assumptions(const MemoryPlan& plan) {
+  uint64_t bytes = 0;
+  for (const auto& line : plan.lines) {
+    if (line.what != "kernels' workspace" && line.what != "context and libraries (assumed)") bytes += line.bytes;
+  }
+  return bytes;
+}
+
+TEST(MemoryPlan, says_what_is_allocated_within_a_thousandth) {
+  for (const Recompute recompute :
+       {Recompute{}, Recompute{.norms = true}, Recompute{.activation = true, .block = true}}) {
+    PlanRequest request{tiny(), 8, 2, 64, {.replicas = 2}, Numbers::kFloat, recompute};
+    const auto plain = static_cast<double>(allocated<float>(request));
+    EXPECT_NEAR(static_cast<double>(memory_plan(request)->bytes()), plain, plain / 1000);
+    request.numbers = Numbers::kMixed;
+    const auto mixed = static_cast<double>(allocated<BF16>(request));
+    EXPECT_NEAR(static_cast<double>(without_assumptions(*memory_plan(request))), mixed, mixed / 1000);
+  }
+}
+
+TEST(MemoryPlan, a_32b_model_on_8_by_8_is_added_up_as_by_hand) {
+  EXPECT_EQ(qwen_32b().parameters(), 32'763'876'352u);  // as its model card counts: 32.8 B
+  const PlanRequest request{qwen_32b(), 64, 1, 4096, {.replicas = 8, .shards = 8}, Numbers::kMixed, {.block = true}};
+  const MemoryPlan plan = *memory_plan(request);
+  const auto bytes = [&](const std::string& what) {
+    for (const auto& line : plan.lines) {
+      if (line.what.starts_with(what)) return static_cast<double>(line.bytes);
+    }
+    return 0.0;
+  };
+  const double parameters = 32'763'876'352.0, block = 487.6e6, embedding = 152064.0 * 5120;
+  EXPECT_NEAR(bytes("masters"), 4 * parameters / 8, 1e6);
+  EXPECT_NEAR(bytes("moments"), 8 * parameters / 8, 1e6);
+  EXPECT_NEAR(bytes("weights"), 2 * parameters / 8, 1e6);
+  EXPECT_NEAR(bytes("gradients, 1 x"), 4 * parameters / 8, 1e6);
+  EXPECT_NEAR(bytes("gathered weights"), 2 * (2 * block + embedding), 2e6);
+  EXPECT_NEAR(bytes("gradients not dealt"), 4 * (2 * block + embedding), 4e6);
+  // Every block keeps its input; one block keeps all: in, two norms, middle, qkv, attention, up and hidden.
+  const double rows = 4096, kept = 64 * rows * 5120 * 2, once = rows * 2 * (3 * 5120 + 7168 + 5120 + 3 * 27648);
+  EXPECT_NEAR(bytes("activations of blocks"), kept + once, 2e6);
+  EXPECT_TRUE(check_fits(request, 141'000'000'000).ok());
+}
+
+TEST(MemoryPlan, tensor_ranks_divide_heads_mlp_and_vocabulary) {
+  PlanRequest request{qwen_32b(), 64, 1, 4096, {.replicas = 8, .shards = 1, .tensor = 8}, Numbers::kMixed, {}};
+  const uint64_t whole = qwen_32b().parameters(), part = memory_plan(request)->parameters;
+  // Norms (and nothing else) are held by all.
+  EXPECT_NEAR(static_cast<double>(part), static_cast<double>(whole) / 8, 1e6);
+  request.grid.tensor = 16;
+  const auto refused = memory_plan(request);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("model.heads 40 can't be dealt evenly to 16 tensor ranks"), std::string::npos);
+}
+
+TEST(MemoryPlan, what_does_not_fit_says_by_how_much_and_what_helps) {
+  PlanRequest request{qwen_32b(), 64, 1, 4096, {.replicas = 8, .shards = 8}, Numbers::kMixed, {}};
+  const MemoryPlan plan = *memory_plan(request);
+  const Status status = check_fits(request, 100'000'000'000);
+  ASSERT_FALSE(status.ok());
+  EXPECT_GT(plan.bytes(), 100'000'000'000u);
+  EXPECT_NE(status.error().message.find("recompute: [block] brings it to"), std::string::npos)
+      << status.error().message;
+  const Status hopeless = check_fits(request, 10'000'000'000);
+  ASSERT_FALSE(hopeless.ok());
+  EXPECT_NE(hopeless.error().message.find("more GPUs or a smaller model"), std::string::npos);
+  request.grid = {.replicas = 64};
+  const Status sharded = check_fits(request, 141'000'000'000);
+  ASSERT_FALSE(sharded.ok());
+  EXPECT_NE(sharded.error().message.find("shards"), std::string::npos) << sharded.error().message;
+}
+
+TEST(Grid, is_read_from_one_to_three_numbers) {
+  EXPECT_EQ(*parse_grid("8"), (Grid{8, 1, 1}));
+  EXPECT_EQ(*parse_grid("8x4"), (Grid{8, 4, 1}));
+  EXPECT_EQ(*parse_grid("2x4x8"), (Grid{2, 4, 8}));
+  for (const char* bad : {"", "0", "8x", "8x0", "x8", "1x1x1x1", "8y8"}) EXPECT_FALSE(parse_grid(bad).ok()) << bad;
+}
+
+}  // namespace
+}  // namespace pitcrew::trainer
