@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "agent/probe/observation_tools.hpp"
+
 namespace pitcrew::agent::efa {
 namespace {
 
@@ -22,15 +24,6 @@ bool is_name(std::string_view name) {
   });
 }
 
-Observation reading(const char* kind, std::string device, Instant now) {
-  Observation observation;
-  observation.kind = kind;
-  observation.device = std::move(device);
-  observation.reading = true;
-  observation.time = now;
-  return observation;
-}
-
 void read_counters(const Folder& folder, Observation& port, Observation& admin) {
   size_t taken = 0;
   for (const std::string& name : folder.entries()) {
@@ -45,8 +38,8 @@ void read_counters(const Folder& folder, Observation& port, Observation& admin) 
 }
 
 void look_at_device(const Folder& device, const std::string& name, Instant now, std::vector<Observation>& out) {
-  Observation port = reading("efa.port", name, now);
-  Observation admin = reading("efa.admin", name, now);
+  Observation port = make_reading("efa.port", name, now);
+  Observation admin = make_reading("efa.admin", name, now);
   for (const char* counters : {"ports/1/counters", "ports/1/hw_counters", "hw_counters"}) {
     if (const auto folder = device.folder(counters)) read_counters(*folder, port, admin);
   }
@@ -92,7 +85,7 @@ Result<std::vector<Observation>> EfaProbe::look(Instant now) {
     }
   }
   if (count == 0 && expected_ == 0) return out;
-  Observation counted = reading("efa.count", "", now);
+  Observation counted = make_reading("efa.count", "", now);
   counted.values["count"] = count;
   if (expected_ > 0) counted.values["expected"] = static_cast<double>(expected_);
   if (count < expected_) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/probe/exec/exec.hpp"
 #include "agent/probe/host.hpp"
 #include "agent/probe/instance_types.hpp"
 #include "agent/probe/probe.hpp"
@@ -17,6 +18,7 @@ struct ProbeSettings {
   HostPaths paths;
   InstanceType machine;  // what should be there; all 0 where its type is not known
   std::string nvml = "libnvidia-ml.so.1";
+  std::vector<exec::Program> programs;  // valid ones
 };
 
 // One probe's row: a class, how often it looks, and how long that may take.

@@ -45,6 +45,16 @@ TEST(ProbeTable, an_empty_machine_has_no_broken_probe_and_nothing_that_is_bad) {
   EXPECT_EQ(reports, probe_tasks({}).size());
 }
 
+TEST(ProbeTable, runs_configured_programs_as_probes) {
+  const FakeHost host;
+  const TempFolder folder;
+  const std::string path = folder.write_program("check", "#!/bin/sh\nexit 1\n");
+  const auto seen = look_once({.paths = host.paths(),
+                               .nvml = "libpitcrew-has-no-such-library.so.1",
+                               .programs = {{"ours", {path}, minutes(5), minutes(1)}}});
+  EXPECT_EQ(values_of(seen, "exec.ours"), "problem=1");
+}
+
 TEST(ProbeTable, gpus_that_should_be_there_without_a_library_are_broken_probes_and_no_missing_gpus) {
   const FakeHost host;
   ProbeSettings settings{.paths = host.paths(), .nvml = "libpitcrew-has-no-such-library.so.1"};
