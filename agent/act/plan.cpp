@@ -12,6 +12,7 @@ using api::NodeHealth;
 using api::NodeHealthStatus;
 
 constexpr char kController[] = "pitcrew.dev/agent";
+constexpr char kByToken[] = " (token)";
 constexpr size_t kMaxNote = 1024;         // bytes (the API's limit)
 constexpr Duration kEventAge = hours(1);  // the cluster keeps events no longer: older ones are news to nobody
 constexpr size_t kMaxEventsAtOnce = 20;   // of a plan; of more the newest
@@ -103,7 +104,7 @@ class Planner {
         change.taint = true;
         if (!node_.unschedulable) {
           change.cordon = true;
-          change.annotation = to_string(CordonNote{now_, fault_->rule});
+          change.annotation = to_string(CordonNote{now_, fault_->rule, fault_->certain});
         }
       }
     }
@@ -167,13 +168,9 @@ class Planner {
 
   void count_certain_cordon() {
     const auto cordoned = note();
-    if (!cordoned || standing_.cordon_counted == cordoned->time) return;
+    if (!cordoned || !cordoned->certain || standing_.cordon_counted == cordoned->time) return;
     const Duration window = standing_.budget ? standing_.budget->spec.window : api::CordonBudgetSpec{}.window;
-    if (now_ - cordoned->time >= window) return;
-    const bool by_token = standing_.budget && standing_.budget->cordons.contains(node_.metadata.name) &&
-                          standing_.budget->cordons.at(node_.metadata.name).node_uid == node_.metadata.uid &&
-                          cordoned->time - standing_.budget->cordons.at(node_.metadata.name).time < window;
-    if (!by_token) plan_.count_cordon = entry(cordoned->time, cordoned->rule, true);
+    if (now_ - cordoned->time < window) plan_.count_cordon = entry(cordoned->time, cordoned->rule, true);
   }
 
   void take_back() {
@@ -304,13 +301,18 @@ Plan plan(const Findings& findings, const Standing& standing, const ActSettings&
   return Planner(findings, standing, settings, now).make();
 }
 
-std::string to_string(const CordonNote& note) { return to_rfc3339(note.time, 3) + " " + note.rule; }
+std::string to_string(const CordonNote& note) {
+  return to_rfc3339(note.time, 3) + " " + note.rule + (note.certain ? "" : kByToken);
+}
 
 std::optional<CordonNote> parse_cordon_note(const std::string& text) {
   const size_t space = text.find(' ');
   const auto time = parse_rfc3339(std::string_view(text).substr(0, space));
   if (!time) return std::nullopt;
-  return CordonNote{*time, space == std::string::npos ? "" : text.substr(space + 1)};
+  CordonNote note{*time, space == std::string::npos ? "" : text.substr(space + 1)};
+  note.certain = !note.rule.ends_with(kByToken);
+  if (!note.certain) note.rule.resize(note.rule.size() - (sizeof kByToken - 1));
+  return note;
 }
 
 bool held(const kube::Node& node) {

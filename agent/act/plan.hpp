@@ -78,10 +78,11 @@ struct Plan {
 // the order of Plan's members, and planned anew after each write.
 Plan plan(const Findings& findings, const Standing& standing, const ActSettings& settings, Instant now);
 
-// What of an annotation kCordoned: "2026-03-01T02:14:07.250Z xid-79".
+// The annotation kCordoned: "2026-03-01T02:14:07.250Z xid-79", or "… xid-95 (token)" where the fault was not certain.
 struct CordonNote {
   Instant time;
   std::string rule;
+  bool certain = true;
 };
 std::string to_string(const CordonNote& note);
 std::optional<CordonNote> parse_cordon_note(const std::string& text);

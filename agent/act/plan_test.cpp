@@ -65,8 +65,8 @@ class Case {
     return *this;
   }
   Case& label(const std::string& value) { return standing_.node.metadata.labels[names::kUnhealthy] = value, *this; }
-  Case& noted(Instant time) {
-    standing_.node.metadata.annotations[names::kCordoned] = to_string({time, "xid-79"});
+  Case& noted(Instant time, bool certain = true) {
+    standing_.node.metadata.annotations[names::kCordoned] = to_string({time, "xid-79", certain});
     return *this;
   }
   Case& unschedulable() { return standing_.node.unschedulable = true, *this; }
@@ -177,7 +177,7 @@ const Row kRows[] = {
     {"a_certain_cordon_counts_in_the_budget",
      Case().fault("xid-79").label("xid-79").tainted().noted(kNow - seconds(1)).unschedulable(), "count"},
     {"a_cordon_by_token_is_counted_already",
-     Case().fault("xid-95", false).token().label("xid-95").tainted().noted(kNow).unschedulable(), ""},
+     Case().fault("xid-95", false).label("xid-95").tainted().noted(kNow, false).unschedulable(), ""},
     {"all_is_taken_back", Case().label("xid-79").tainted().noted(kNow - hours(1)).unschedulable(),
      "-label -taint -note uncordon"},
     {"the_taint_is_taken_back_where_the_cordon_is_not_ours", Case().label("x").tainted().unschedulable(),
@@ -199,6 +199,20 @@ TEST(Plan, a_refused_cordon_is_asked_for_again_after_half_a_minute) {
   ASSERT_EQ(refused.make().events.size(), 1u);
   EXPECT_EQ(refused.make().events[0].reason, "CordonRefused");
   EXPECT_EQ(refused.quarantine(seconds(30)), "+label read-budget refused");
+}
+
+TEST(Plan, the_note_of_a_cordon_says_when_for_what_and_by_which_right) {
+  const CordonNote certain{kNow, "xid-79", true}, token{kNow, "gpu-missing", false};
+  EXPECT_EQ(to_string(certain), "2023-11-14T22:13:20.000Z xid-79");
+  EXPECT_EQ(to_string(token), "2023-11-14T22:13:20.000Z gpu-missing (token)");
+  for (const CordonNote& note : {certain, token}) {
+    const auto parsed = parse_cordon_note(to_string(note));
+    ASSERT_TRUE(parsed);
+    EXPECT_EQ(parsed->time, note.time);
+    EXPECT_EQ(parsed->rule, note.rule);
+    EXPECT_EQ(parsed->certain, note.certain);
+  }
+  EXPECT_FALSE(parse_cordon_note("because I can"));
 }
 
 TEST(Plan, the_condition_flips_once_and_keeps_its_time_while_words_change) {
