@@ -13,7 +13,7 @@ constexpr Duration kFaultsEnd = minutes(42);
 constexpr Duration kLength = minutes(60);
 constexpr Duration kQuietCheck = minutes(5);
 // A herd of thousands of pods is tens of thousands of tasks: what needs more at one instant never ends.
-constexpr uint64_t kMostTasksAtOnce = 2'000'000;
+constexpr uint64_t kMostTasksAtOnce = 300'000;
 
 const ResourceType& node_type() { return kube::Node::type(); }
 
