@@ -66,7 +66,8 @@ Schema test() {
 Schema match() {
   Schema code = Schema::integer_or_text("A code, or a range like \"144-150\".", kMaxText);
   // No rules, which on values of either type cost too much in lists. That 150-144 is no range only lib/api says.
-  code = std::move(code).set("pattern", "^[0-9]{1,6}(-[0-9]{1,6})?$").set("minimum", 0).set("maximum", 1000000);
+  code =
+      std::move(code).set("pattern", "^[0-9]{1,6}(-([0-9]{1,6}|1000000))?$").set("minimum", 0).set("maximum", 1000000);
   Schema alone =
       short_duration("No other XID or SXID of the same GPU came from this long before until this long after.");
   alone.rule({.cel = "!" + cel::is_duration("self") + " || " + cel::seconds_of("self") + " <= 300.0",

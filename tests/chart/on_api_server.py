@@ -2,43 +2,13 @@
 """What on_api_server.sh runs: KUBECONFIG leads to an API server without controllers; kubectl and helm are on PATH."""
 
 import json
-import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts" / "pitcrew"
-NAMESPACE = "pitcrew-system"
-ACCOUNT = f"system:serviceaccount:{NAMESPACE}:pitcrew-operator"
-WORK = Path(tempfile.mkdtemp(prefix="pitcrew-chart-"))
-os.environ["HOME"] = str(WORK)  # kubectl's and helm's caches
+sys.dont_write_bytecode = True
 
-
-def run(*command, text=None):
-    """(exit code, output and errors together)"""
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
-
-
-def good(*command, text=None):
-    code, output = run(*command, text=text)
-    assert code == 0, f"{' '.join(command)}: exit code {code}: {output}"
-    return output
-
-
-def refused(*command, text=None, saying):
-    code, output = run(*command, text=text)
-    assert code != 0, f"{' '.join(command)}: accepted: {output}"
-    for words in saying:
-        assert words in output, f"{' '.join(command)}: nothing says '{words}' in: {output}"
-
-
-def kubectl(*arguments, text=None):
-    return good("kubectl", *arguments, text=text)
+from shared import ACCOUNT, CASES, CHART, NAMESPACE, ROOT, case, good, kubectl, refused, run  # noqa: E402
 
 
 def job(name="demo", **spec):
@@ -68,14 +38,6 @@ def job(name="demo", **spec):
             },
         }
     )
-
-
-CASES = []
-
-
-def case(function):
-    CASES.append(function)
-    return function
 
 
 @case
@@ -281,6 +243,9 @@ def the_operator_may_do_its_work_and_nothing_more():
         for verb, resource, namespace in questions:
             assert can(verb, resource, namespace) == wanted, f"{verb} {resource} in {namespace}: wanted {wanted}"
     print(f"  {len(ALLOWED)} rights held, {len(FORBIDDEN)} not")
+
+
+import agents  # noqa: E402, F401  its cases come here
 
 
 @case

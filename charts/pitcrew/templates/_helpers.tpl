@@ -10,6 +10,20 @@
 {{- with .Values.operator.serviceAccount }}{{ .name | default (ternary (include "pitcrew.operator" $) "default" .create) }}{{ end }}
 {{- end }}
 
+{{- define "pitcrew.agent" -}}
+{{ include "pitcrew.name" . }}-agent
+{{- end }}
+
+{{- define "pitcrew.agent.serviceAccount" -}}
+{{- with .Values.agent.serviceAccount }}{{ .name | default (ternary (include "pitcrew.agent" $) "default" .create) }}{{ end }}
+{{- end }}
+
+{{- define "pitcrew.agent.selector" -}}
+app.kubernetes.io/name: pitcrew
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: agent
+{{- end }}
+
 {{- define "pitcrew.labels" -}}
 app.kubernetes.io/name: pitcrew
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -62,4 +76,20 @@ app.kubernetes.io/component: operator
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+
+{{/* What may not change of two maps but for some keys: (list new old keys) */}}
+{{- define "pitcrew.same" -}}
+{{- $new := index . 0 }}{{ $old := index . 1 }}{{ $but := index . 2 -}}
+{{ $new }}.all(k, k in {{ $but }} || (k in {{ $old }} && {{ $new }}[k] == {{ $old }}[k])) && {{ $old }}.all(k, k in {{ $but }} || k in {{ $new }})
+{{- end }}
+
+{{/* The node that an agent's token is of: variables of an admission policy. */}}
+{{- define "pitcrew.claims" -}}
+- name: subresource
+  expression: "has(request.subResource) ? request.subResource : ''"
+- name: node
+  expression: "has(request.userInfo.extra) && 'authentication.kubernetes.io/node-name' in request.userInfo.extra ? request.userInfo.extra['authentication.kubernetes.io/node-name'][0] : ''"
+- name: nodeUID
+  expression: "has(request.userInfo.extra) && 'authentication.kubernetes.io/node-uid' in request.userInfo.extra ? request.userInfo.extra['authentication.kubernetes.io/node-uid'][0] : ''"
 {{- end }}
