@@ -1,6 +1,7 @@
 #include "operator/decide/timeline.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace pitcrew::control {
 namespace {
@@ -88,6 +89,13 @@ void follow_checkpoints(Situation& situation, const LauncherView& view) {
   }
 }
 
+// Five digits: what a column of kubectl has room for. The bits are in the step log.
+double for_people(double loss) {
+  if (loss == 0 || !std::isfinite(loss)) return loss;
+  const double scale = std::pow(10, 4 - std::floor(std::log10(std::abs(loss))));
+  return std::round(loss * scale) / scale;
+}
+
 void follow_progress(Situation& situation, const LauncherView& view) {
   const auto& told = view.progress->message;
   api::ProgressStatus& progress = situation.status.progress;
@@ -96,7 +104,7 @@ void follow_progress(Situation& situation, const LauncherView& view) {
   progress.step = told.step;
   progress.samples = told.samples;
   progress.tokens_per_second = told.tokens_per_second;
-  progress.loss = told.loss;
+  progress.loss = told.loss ? std::optional(for_people(*told.loss)) : std::nullopt;
   if (told.total_steps > 0) progress.total_steps = told.total_steps;
   progress.updated = view.progress->at;
   const double trained = situation.status.goodput.training;

@@ -90,6 +90,7 @@ void Client::send(Attempts::iterator attempt) {
 void Client::answered(Attempts::iterator attempt, Result<Response> response) {
   const int tries = (*attempt)->tries;
   std::optional<Duration> wait;
+  if (response && response->status == 429) limiter_.too_much(loop_.now());
   if (response) {
     if (asks_to_wait(*response) && tries < settings_.attempts) wait = *response->retry_after;
   } else if (reads((*attempt)->request.verb) && response.error().retryable() && tries < settings_.read_attempts) {

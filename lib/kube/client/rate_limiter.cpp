@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace pitcrew::kube {
+namespace {
+
+constexpr double kSmallestPart = 0.05;  // of the rate: what is left at worst, and what grows back in a second
+constexpr Duration kBetweenHalvings = seconds(1);
+
+}  // namespace
 
 void RateLimiter::refill(Instant now) {
   if (!started_) {
@@ -10,14 +16,15 @@ void RateLimiter::refill(Instant now) {
     last_ = now;
   }
   if (now <= last_) return;
-  tokens_ = std::min(burst_, tokens_ + to_seconds(now - last_) * rate_);
+  tokens_ = std::min(burst_, tokens_ + to_seconds(now - last_) * current_);
+  current_ = std::min(rate_, current_ + to_seconds(now - last_) * rate_ * kSmallestPart);
   last_ = now;
 }
 
 Duration RateLimiter::reserve(Instant now) {
   refill(now);
   tokens_ -= 1;
-  return tokens_ >= 0 ? Duration(0) : from_seconds(-tokens_ / rate_);
+  return tokens_ >= 0 ? Duration(0) : from_seconds(-tokens_ / current_);
 }
 
 bool RateLimiter::try_take(Instant now) {
@@ -25,6 +32,14 @@ bool RateLimiter::try_take(Instant now) {
   if (tokens_ < 1) return false;
   tokens_ -= 1;
   return true;
+}
+
+void RateLimiter::too_much(Instant now) {
+  refill(now);
+  tokens_ = std::min(tokens_, 0.0);
+  if (halved_ && now - *halved_ < kBetweenHalvings) return;
+  halved_ = now;
+  current_ = std::max(rate_ * kSmallestPart, current_ / 2);
 }
 
 }  // namespace pitcrew::kube
