@@ -9,9 +9,10 @@
 namespace pitcrew::agent {
 
 struct ProbeRunner::Worker {
-  explicit Worker(ProbeTask t) : task(std::move(t)) {}
+  Worker(ProbeTask t, std::function<void()> e) : task(std::move(t)), ended(std::move(e)) {}
 
   const ProbeTask task;
+  const std::function<void()> ended;
   std::thread thread;
 
   // Of the runner's thread alone.
@@ -40,6 +41,10 @@ struct ProbeRunner::Worker {
       self->result = std::move(result);
       self->busy = false;
       self->changed.notify_all();
+      if (!self->ended || self->stop) continue;
+      lock.unlock();
+      self->ended();
+      lock.lock();
     }
   }
 };
@@ -57,9 +62,9 @@ Observation report(const ProbeTask& task, bool ok, const std::string& text, Dura
 
 }  // namespace
 
-ProbeRunner::ProbeRunner(std::vector<ProbeTask> tasks) {
+ProbeRunner::ProbeRunner(std::vector<ProbeTask> tasks, std::function<void()> ended) {
   for (ProbeTask& task : tasks) {
-    auto worker = std::make_shared<Worker>(std::move(task));
+    auto worker = std::make_shared<Worker>(std::move(task), ended);
     worker->thread = std::thread([worker] { Worker::work(worker); });
     workers_.push_back(std::move(worker));
   }
@@ -124,8 +129,13 @@ Instant ProbeRunner::next(Instant now) const {
   Instant next = now + hours(1);
   for (const auto& worker : workers_) {
     const std::lock_guard lock(worker->mutex);
-    // A look that is under way is asked about soon, so that its result does not lie around.
-    next = std::min(next, worker->busy ? now + milliseconds(100) : worker->due);
+    if (worker->busy && worker->ended) {
+      // Its end is told; until then there is only its limit to look after.
+      if (!worker->late) next = std::min(next, worker->started + worker->task.limit + milliseconds(1));
+    } else {
+      // A look that is under way is asked about soon, so that its result does not lie around.
+      next = std::min(next, worker->busy ? now + milliseconds(100) : worker->due);
+    }
   }
   return std::max(next, now);
 }

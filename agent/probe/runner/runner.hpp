@@ -27,7 +27,8 @@ struct ProbeTask {
 // behind with its own copy of the task and ends when the call returns or the process does.
 class ProbeRunner {
  public:
-  explicit ProbeRunner(std::vector<ProbeTask> tasks);
+  // `ended` is called whenever a look has ended, on the probe's thread: poll() has something to give then.
+  explicit ProbeRunner(std::vector<ProbeTask> tasks, std::function<void()> ended = {});
   ~ProbeRunner();
   ProbeRunner(const ProbeRunner&) = delete;
   ProbeRunner& operator=(const ProbeRunner&) = delete;

@@ -51,6 +51,16 @@ TEST(ProbeRunner, says_that_a_probe_failed_and_nothing_about_devices) {
   EXPECT_EQ(seen[0].text, "ecc: no driver");
 }
 
+TEST(ProbeRunner, tells_the_end_of_a_look_so_that_nobody_has_to_ask) {
+  std::promise<void> ended;
+  ProbeRunner runner({task("count", one_reading)}, [&ended] { ended.set_value(); });
+  runner.poll(kNow);
+
+  ASSERT_EQ(ended.get_future().wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  EXPECT_EQ(words(runner.poll(kNow + seconds(1))), "gpu.count probe(count 1)");
+  EXPECT_EQ(runner.next(kNow + seconds(1)), kNow + seconds(30));
+}
+
 TEST(ProbeRunner, a_probe_that_hangs_blocks_no_other) {
   std::promise<void> release;
   std::shared_future<void> released = release.get_future().share();

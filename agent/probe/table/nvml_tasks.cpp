@@ -4,6 +4,7 @@
 
 #include "agent/probe/nvml/connection.hpp"
 #include "agent/probe/nvml/gpm.hpp"
+#include "agent/probe/nvml/identity.hpp"
 #include "agent/probe/nvml/probes.hpp"
 #include "agent/probe/nvml/xid_events.hpp"
 
@@ -47,6 +48,9 @@ std::vector<ProbeTask> nvml_tasks(const ProbeSettings& settings) {
                      const uint64_t before = std::exchange(*opened, connection->opened());
                      if (before != 0 && before != *opened) seen.insert(seen.begin(), driver_start(now));
                      return seen;
+                   })});
+  tasks.push_back({"gpu.identity", minutes(1), seconds(5), with(connection, [](const LibraryPtr& library, Instant now) {
+                     return nvml::look_at_identities(*library, now);
                    })});
   tasks.push_back(
       {"gpu.xid", seconds(1), seconds(5),
