@@ -108,6 +108,11 @@ bool LocalCluster::up() const {
   });
 }
 
+bool LocalCluster::alive(const std::string& name) const {
+  const Node* node = find(name);
+  return node != nullptr && node->kubelet->up();
+}
+
 void LocalCluster::stop() {
   for (const auto& node : nodes_) {
     node->off.reset();

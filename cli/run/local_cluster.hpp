@@ -39,6 +39,8 @@ class LocalCluster {
   void start();
   // Every node is up: what a job should find, or its pods would crowd on the first.
   bool up() const;
+  // Whether pods on the node can still end: it is neither off nor standing still.
+  bool alive(const std::string& node) const;
   // Ends them, in no hurry for anybody.
   void stop();
 

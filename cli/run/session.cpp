@@ -289,7 +289,7 @@ void Session::wind_down() {
             bool running = false;
             cluster_->server().for_each(kube::Pod::type(), [&](const kube::Payload& payload) {
               const auto pod = payload.as<kube::Pod>();
-              running = running || (pod && !(*pod)->ended());
+              running = running || (pod && !(*pod)->ended() && cluster_->alive((*pod)->node_name));
             });
             return !running;
           },
