@@ -93,3 +93,20 @@ def kubelets_restart(world):
         node.wait_ready()
     undisturbed(world, job)
     world.check(not any(job.container_restarts().values()), f"containers restarted: {job.container_restarts()}")
+
+
+@scenario()
+def an_operator_whose_calls_go_by_cpprestsdk_recovers_alike(world):
+    world.upgrade(world.cluster, "operator.config.apiCalls=cpprestsdk")
+    try:
+        job = training(world, "cpprestsdk")
+        begin = job.mark()
+        world.send(job.pod_of_slot(1), "pitcrew-train", signal.SIGKILL)
+        seconds, _ = job.wait_next_step(begin)
+        world.measure("rank killed, calls by cpprestsdk: to the next step", seconds, 10)
+        job.wait_succeeded()
+        world.same_losses(job)
+        job.delete()
+        until("the job's objects to be gone", lambda: not [o for o in world.objects() if "cpprestsdk" in o], 60)
+    finally:
+        world.upgrade(world.cluster)
