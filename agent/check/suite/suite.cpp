@@ -91,7 +91,9 @@ Status Settings::validate() const {
 
 bool reaches(CheckTest& test, std::string name, std::string unit, double value, std::optional<double> least) {
   const bool enough = !least || value >= *least;
-  if (!enough) fail(test, name + " is " + number(value) + " " + unit + ", expected at least " + number(*least));
+  if (!enough)
+    fail(test,
+         name + " is " + number(value) + (unit.empty() ? "" : " " + unit) + ", expected at least " + number(*least));
   test.figures.push_back({std::move(name), std::move(unit), value, least});
   return enough;
 }

@@ -13,6 +13,8 @@ struct Program {
   std::vector<std::string> command;  // the first is a path from the root
   Duration every = minutes(1);
   Duration timeout = seconds(10);
+  std::vector<std::string> environment;  // NAME=value, beside a PATH; all that it gets
+  size_t most_output = 4096;             // bytes that are kept
   bool operator==(const Program&) const = default;
 
   Status validate() const;
@@ -22,7 +24,7 @@ struct Program {
 struct Outcome {
   int code = 0;        // of its exit; 128 and the signal's number where one ended it
   bool late = false;   // it was ended because its time was up
-  std::string output;  // the first 4096 bytes of its standard output
+  std::string output;  // its standard output, as far as it is kept
 };
 // Runs it to its end or its time-out, then ends whatever it has started in its process group. Blocks that long.
 Result<Outcome> run(const Program& program);

@@ -16,7 +16,6 @@ namespace pitcrew::agent::exec {
 namespace {
 
 using Steady = std::chrono::steady_clock;
-constexpr size_t kMaxOutput = 4096;
 
 Error failed(const Program& program, const std::string& what, int error) {
   return Error(Code::kUnavailable, what + " " + program.command[0] + ": " + std::strerror(error));
@@ -54,9 +53,11 @@ Result<pid_t> start(const Program& program, Pipe& out) {
   arguments.push_back(nullptr);
   // Nothing of the agent's environment is the program's business.
   char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  char* environment[] = {path, nullptr};
+  std::vector<char*> environment{path};
+  for (const std::string& variable : program.environment) environment.push_back(const_cast<char*>(variable.c_str()));
+  environment.push_back(nullptr);
   pid_t pid = 0;
-  const int error = posix_spawn(&pid, arguments[0], &actions, &attributes, arguments.data(), environment);
+  const int error = posix_spawn(&pid, arguments[0], &actions, &attributes, arguments.data(), environment.data());
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return failed(program, "start", error);
@@ -64,7 +65,7 @@ Result<pid_t> start(const Program& program, Pipe& out) {
 }
 
 // Reads until the other end is closed or the time is up; false: it is up.
-bool drain(int fd, Steady::time_point until, std::string& output) {
+bool drain(int fd, Steady::time_point until, size_t most, std::string& output) {
   char buffer[1024];
   while (true) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - Steady::now()).count();
@@ -76,7 +77,7 @@ bool drain(int fd, Steady::time_point until, std::string& output) {
     const ssize_t got = ::read(fd, buffer, sizeof buffer);
     if (got == 0 || (got < 0 && errno != EINTR)) return true;
     // What is too much is read and forgotten, so that the program does not wait for us.
-    if (got > 0) output.append(buffer, std::min(static_cast<size_t>(got), kMaxOutput - output.size()));
+    if (got > 0) output.append(buffer, std::min(static_cast<size_t>(got), most - output.size()));
   }
 }
 
@@ -119,7 +120,7 @@ Result<Outcome> run(const Program& program) {
   PITCREW_ASSIGN(const pid_t pid, start(program, out));
   out.close_end(1);
   Outcome outcome;
-  const bool drained = drain(out.ends[0], until, outcome.output);
+  const bool drained = drain(out.ends[0], until, program.most_output, outcome.output);
   outcome.late = !drained || !ended(pid, until);
   ::kill(-pid, SIGKILL);  // and whatever it has started
   constexpr auto kGrace = std::chrono::seconds(2);
