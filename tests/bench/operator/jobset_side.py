@@ -78,7 +78,7 @@ class JobSet:
         for namespace in (SYSTEM, NAMESPACE):
             lab.namespace(namespace)
         lab.kubectl("apply", "--server-side", "-f", self.built / "config" / "components" / "crd" / "bases")
-        lab.kubectl("wait", "--for=condition=Established", "crd/jobsets.jobset.x-k8s.io", "--timeout=60s")
+        lab.crd("jobsets.jobset.x-k8s.io")
         self._kubeconfig = lab.service_account(SYSTEM, ACCOUNT, cluster_admin=True)
         self._webhook, self._health = free_ports(2)
         self._certificate()
@@ -152,17 +152,14 @@ class JobSet:
         """JobSet's own configurations, with its address in place of its Service."""
         bundle = base64.b64encode(Path(self.lab.control.pki.path("ca.crt")).read_bytes()).decode()
         rendered = self.lab.kubectl("kustomize", self.built / "config" / "components" / "webhook")
-        objects = json.loads(self.lab.kubectl("create", "--dry-run=client", "--output=json", "--filename=-", text=_only_webhooks(rendered)))
-        for one in objects["items"]:
+        for document in rendered.split("\n---\n"):
+            if "WebhookConfiguration" not in document:
+                continue
+            one = json.loads(self.lab.kubectl("create", "--dry-run=client", "--output=json", "--filename=-", text=document))
             for webhook in one["webhooks"]:
                 service = webhook["clientConfig"].pop("service")
                 webhook["clientConfig"] = {"url": f"https://127.0.0.1:{self._webhook}{service['path']}", "caBundle": bundle}
-        self.lab.kubectl("apply", "--filename=-", text=json.dumps(objects))
-
-
-def _only_webhooks(text):
-    """Those documents of a rendered YAML stream that are webhook configurations."""
-    return "\n---\n".join(part for part in text.split("\n---\n") if "WebhookConfiguration" in part)
+            self.lab.kubectl("apply", "--filename=-", text=json.dumps(one))
 
 
 def manifest(pods, backoff_limit):

@@ -80,6 +80,14 @@ class Lab:
             self.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
         until(f"the service account of namespace {name}", lambda: self.api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default"), 60)
 
+    def crd(self, name):
+        """Waits until the API server serves a CustomResourceDefinition."""
+        def served():
+            found = self.api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}") or {}
+            return any(c["type"] == "Established" and c["status"] == "True" for c in found.get("status", {}).get("conditions") or [])
+
+        until(f"the type {name}", served, 60)
+
     def service_account(self, ns, name, cluster_admin=False):
         """A kubeconfig for a service account: what a controller in a pod has, so that the API server treats it as one."""
         path = f"/api/v1/namespaces/{ns}/serviceaccounts"

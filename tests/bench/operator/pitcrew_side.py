@@ -38,7 +38,7 @@ class Pitcrew:
         chart = lab.tool("helm", "template", "pitcrew", ROOT / "charts" / "pitcrew", "--namespace", SYSTEM, "--set", "image.registry=bench.invalid",
                          *(word for part in ("crds", "operator-rbac", "operator-service") for word in ("--show-only", f"templates/{part}.yaml")))
         lab.kubectl("apply", "--server-side", "-f", "-", text=chart)
-        lab.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.pitcrew.dev", "--timeout=60s")
+        lab.crd("trainingjobs.pitcrew.dev")
         self._kubeconfig = lab.service_account(SYSTEM, ACCOUNT)
         lab.count_requests_of("pitcrew", SYSTEM, ACCOUNT, "workload-low")
 

@@ -39,6 +39,7 @@ Swarm::Swarm(net::AsioLoop& loop, kube::Transport& transport, SwarmSettings sett
              log_,
              [this](const kube::Pod& pod) { ask_token(pod); },
              [this](const std::string&) { return leader_; },
+             [this](const std::string& job_uid, const api::channel::Epoch& epoch) { return gang(job_uid, epoch); },
              [this] { changed(); },
              [this](const std::string& uid, bool success) {
                const auto found = members_.find(uid);
@@ -115,6 +116,17 @@ void Swarm::ask_token(const kube::Pod& pod) {
         }
         launcher.take_token((*json)->at(path).get<std::string>());
       });
+}
+
+std::shared_ptr<Gang> Swarm::gang(const std::string& job_uid, const api::channel::Epoch& epoch) {
+  std::weak_ptr<Gang>& known = gangs_[{job_uid, epoch.id}];
+  auto gang = known.lock();
+  if (!gang) {
+    gang = std::make_shared<Gang>(epoch.table.size());
+    known = gang;
+    std::erase_if(gangs_, [](const auto& entry) { return entry.second.expired(); });
+  }
+  return gang;
 }
 
 void Swarm::end_pod(const kube::Pod& pod, const char* how) {

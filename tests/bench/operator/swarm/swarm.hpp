@@ -70,6 +70,7 @@ class Swarm {
   void pod_gone(const kube::Pod& pod);
   void slices_changed();
   void ask_token(const kube::Pod& pod);
+  std::shared_ptr<Gang> gang(const std::string& job_uid, const api::channel::Epoch& epoch);
   void end_pod(const kube::Pod& pod, const char* how);
   void changed();
 
@@ -83,7 +84,8 @@ class Swarm {
   kube::Informer<kube::Pod> pods_;
   kube::Informer<EndpointSlice> slices_;
   std::optional<net::Address> leader_;
-  std::map<std::string, Member> members_;  // by pod UID
+  std::map<std::pair<std::string, EpochId>, std::weak_ptr<Gang>> gangs_;  // by job UID and epoch
+  std::map<std::string, Member> members_;                                 // by pod UID
   size_t seen_ = 0;
   size_t ended_ = 0;
   Loop::TimerPtr report_timer_;

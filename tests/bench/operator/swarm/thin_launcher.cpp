@@ -18,12 +18,28 @@ constexpr int kSegmentationFault = 11;
 
 }  // namespace
 
+void Gang::join(ThinLauncher& launcher) {
+  members_.insert(&launcher);
+  if (whole_ || members_.size() < size_) return;
+  whole_ = true;
+  for (ThinLauncher* member : members_) member->begin_training();
+}
+
+void Gang::leave(ThinLauncher& launcher) { members_.erase(&launcher); }
+
 ThinLauncher::ThinLauncher(Surroundings& world, std::shared_ptr<const kube::Pod> pod)
     : world_(world), pod_(std::move(pod)), delayed_(world.loop) {
   if (const OwnerReference* owner = pod_->metadata.controller()) job_uid_ = owner->uid;
   boot_ = "swarm-" + std::to_string(world.random());
   update(pod_);
   ask_for_token();
+}
+
+ThinLauncher::~ThinLauncher() { leave_gang(); }
+
+void ThinLauncher::leave_gang() {
+  if (gang_) gang_->leave(*this);
+  gang_.reset();
 }
 
 void ThinLauncher::update(std::shared_ptr<const kube::Pod> pod) {
@@ -130,6 +146,7 @@ void ThinLauncher::received(const std::string& text) {
 
 void ThinLauncher::take(const Epoch& epoch) {
   if (epoch.id <= seen_) return;
+  leave_gang();
   seen_ = epoch.id;
   slot_ = epoch.slot;
   exits_.clear();
@@ -144,7 +161,8 @@ void ThinLauncher::take(const Epoch& epoch) {
     resumed_.reset();
     if (epoch.resume) resumed_ = epoch.resume->step;
     step_ = resumed_.value_or(Step(0));
-    delayed_.after(world_.rank_start, [this] { begin_training(); });
+    gang_ = world_.gang(job_uid_, epoch);
+    delayed_.after(world_.rank_start, [this] { gang_->join(*this); });
   }
   world_.changed();
 }
@@ -156,7 +174,7 @@ void ThinLauncher::begin_training() {
 }
 
 void ThinLauncher::beat() {
-  step_ = Step(step_.value + 1);
+  if (gang_->steps()) step_ = Step(step_.value + 1);
   progress();
   beat_timer_ = world_.loop.after(kBeat, [this] { beat(); });
 }
@@ -175,6 +193,7 @@ void ThinLauncher::progress() {
 
 void ThinLauncher::take(const Stop& stop) {
   if (stop.epoch < seen_ || !running_) return;
+  leave_gang();
   running_ = training_ = false;
   delayed_.clear();
   beat_timer_.reset();
@@ -199,6 +218,7 @@ void ThinLauncher::crash() {
   exit.reason = "killed by SIGSEGV";
   exit.step = step_;
   exits_.push_back(exit);
+  leave_gang();
   running_ = training_ = false;
   beat_timer_.reset();
   say(exit);

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,23 @@
 
 namespace pitcrew::swarm {
 
+class ThinLauncher;
+
+// The ranks of one epoch: no step is done before all of them are there, and none after one has left. One for all
+// launchers of the epoch; ends with the last of them.
+class Gang {
+ public:
+  explicit Gang(size_t size) : size_(size) {}
+  void join(ThinLauncher& launcher);
+  void leave(ThinLauncher& launcher);
+  bool steps() const { return whole_ && members_.size() == size_; }
+
+ private:
+  size_t size_;
+  bool whole_ = false;  // it was
+  std::set<ThinLauncher*> members_;
+};
+
 // What a thin launcher needs of the world around its pod; one for all of a swarm.
 struct Surroundings {
   net::AsioLoop& loop;
@@ -24,6 +42,8 @@ struct Surroundings {
   std::function<void(const kube::Pod& pod)> ask_token;
   // Where an advertised address ends now, as a node's proxy knows; nothing: nowhere.
   std::function<std::optional<net::Address>(const std::string& advertised)> route;
+  // The ranks of that epoch of the job, made by whoever comes first.
+  std::function<std::shared_ptr<Gang>(const std::string& job_uid, const api::channel::Epoch& epoch)> gang;
   // Something that is counted has changed.
   std::function<void()> changed;
   // The operator said finish: the pod ends.
@@ -37,6 +57,7 @@ struct Surroundings {
 class ThinLauncher {
  public:
   ThinLauncher(Surroundings& world, std::shared_ptr<const kube::Pod> pod);
+  ~ThinLauncher();
   ThinLauncher(const ThinLauncher&) = delete;
 
   // The pod's object has changed: channel.json may be another one.
@@ -50,8 +71,10 @@ class ThinLauncher {
   bool connected() const { return client_ && client_->connected(); }
   EpochId seen() const { return seen_; }
   std::optional<Slot> slot() const { return slot_; }
-  // Ranks of `seen` are beyond their first step.
-  bool training() const { return training_; }
+  // Ranks of `seen` do steps.
+  bool training() const { return training_ && gang_ && gang_->steps(); }
+  // Told by the gang: all ranks are there.
+  void begin_training();
 
  private:
   void ask_for_token();
@@ -61,7 +84,7 @@ class ThinLauncher {
   void received(const std::string& text);
   void take(const api::channel::Epoch& epoch);
   void take(const api::channel::Stop& stop);
-  void begin_training();
+  void leave_gang();
   void beat();
   void progress();
   void say(const api::channel::FromLauncher& message);
@@ -78,6 +101,7 @@ class ThinLauncher {
   Rank first_rank_;
   bool running_ = false;
   bool training_ = false;
+  std::shared_ptr<Gang> gang_;
   Step step_;
   std::optional<Step> resumed_;
   std::vector<api::channel::Exited> exits_;  // of the epoch, told again after a reconnect
