@@ -66,6 +66,11 @@ class Actor::Impl : public std::enable_shared_from_this<Actor::Impl> {
     step_soon();
   }
 
+  void read_health_again() {
+    standing_.health_read.clear();
+    step_soon();
+  }
+
   void finish(Duration limit, std::function<void()> done) {
     finished_ = std::move(done);
     finish_limit_ = loop_.after(limit, [this] { tell_finished(); });
@@ -293,9 +298,24 @@ class Actor::Impl : public std::enable_shared_from_this<Actor::Impl> {
                       if (!answer && answer.error().code != Code::kNotFound)
                         return failed(Errand::kReadBudget, answer.error());
                       standing_.budget.reset();
+                      if (!answer && settings_.budget) return make_budget();
                       if (answer) took_budget(*answer);
                       count_agents();
                     }));
+  }
+
+  // By whom it is made first is all the same: what it says is the chart's.
+  void make_budget() {
+    api::CordonBudget budget;
+    budget.metadata.name = kBudget.name;
+    budget.spec = *settings_.budget;
+    client_.create_raw(api::CordonBudget::type(), budget.encode(),
+                       then<kube::Payload>(Errand::kReadBudget, [this](auto answer) {
+                         if (!answer) return failed(Errand::kReadBudget, answer.error());
+                         log_.info("CordonBudget default was absent and has been made");
+                         took_budget(*answer);
+                         count_agents();
+                       }));
   }
 
   void took_budget(const kube::Payload& payload) {
@@ -469,6 +489,7 @@ Actor::~Actor() { impl_->stop(); }
 
 void Actor::start() { impl_->start(); }
 void Actor::found(Findings findings) { impl_->found(std::move(findings)); }
+void Actor::read_health_again() { impl_->read_health_again(); }
 void Actor::finish(Duration limit, std::function<void()> done) { impl_->finish(limit, std::move(done)); }
 std::string Actor::not_ready() const { return impl_->not_ready(); }
 ActorNumbers Actor::numbers() const { return impl_->numbers(); }

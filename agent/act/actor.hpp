@@ -19,6 +19,7 @@ struct ActorSettings {
   std::string node;           // the name of the node that this agent is on
   std::string daemon_set_ns;  // of the agent's own DaemonSet, whose size is the number of agents; empty: not known
   std::string daemon_set;
+  std::optional<api::CordonBudgetSpec> budget;  // is made so where there is none; nothing: nobody makes one here
   ActSettings act;
   double requests_per_second = 5;
   double request_burst = 20;
@@ -70,6 +71,8 @@ class Actor {
   void start();
   // What judgement says now, in the place of what it said before.
   void found(Findings findings);
+  // Its NodeHealth is read again: somebody else may have written into it.
+  void read_health_again();
   // Tells `done` once all that can be done is done, or `limit` has passed.
   void finish(Duration limit, std::function<void()> done);
 

@@ -48,6 +48,7 @@ class ActorTest : public testing::Test {
       settings.daemon_set_ns = "pitcrew-system";
       settings.daemon_set = "pitcrew-agent";
       settings.act = act;
+      settings.budget = api::CordonBudgetSpec{.max_nodes = 5};
       ActorHooks hooks;
       hooks.cordoned = [this](const Verdict&, Duration after) { cordoned_after.push_back(after); };
       actor.emplace(test.loop_, transport, ++test.seed_, settings, hooks, Logger());
@@ -209,6 +210,17 @@ TEST_F(ActorTest, another_fault_takes_a_token_and_cordons_within_a_second) {
   EXPECT_LE(a->cordoned_after.at(0), milliseconds(100));
   EXPECT_EQ(budget()["status"]["cordons"]["a"]["certain"], false);
   EXPECT_EQ(budget()["status"]["cordons"]["a"]["providerID"], "aws:///us-east-2b/i-a");
+}
+
+TEST_F(ActorTest, a_budget_that_is_absent_is_made) {
+  kube::Request request{.verb = Verb::kDelete, .type = api::CordonBudget::type(), .key = {"", "default"}};
+  ASSERT_EQ(server_.handle(request).status, 200);
+  const auto a = agent("a");
+  loop_.run_for(seconds(10));
+  a->raise(fault("xid-95", false, loop_.now()));
+  loop_.run_for(seconds(1));
+  EXPECT_EQ(state("a"), kBad);
+  EXPECT_EQ(budget()["spec"]["maxNodes"], 5);
 }
 
 TEST_F(ActorTest, of_a_fleet_with_the_same_uncertain_fault_three_are_cordoned_and_of_a_certain_one_all) {

@@ -2,7 +2,6 @@
 
 #include <map>
 
-#include <prometheus/counter.h>
 #include <prometheus/registry.h>
 
 #include "agent/metrics/description.hpp"
@@ -51,15 +50,10 @@ class Page {
 
 }  // namespace
 
-// The registry of the requests' counter, which makes the rest when it is collected.
+// A registry that makes everything when it is collected.
 class AgentMetrics::Collected final : public prometheus::Registry {
  public:
-  explicit Collected(const Clock& clock)
-      : clock_(clock),
-        requests(prometheus::BuildCounter()
-                     .Name("rest_client_requests_total")
-                     .Help("Requests to the API server, by method and status")
-                     .Register(*this)) {}
+  explicit Collected(const Clock& clock) : clock_(clock) {}
 
   std::vector<MetricFamily> Collect() const override {
     std::vector<MetricFamily> families = prometheus::Registry::Collect();
@@ -127,7 +121,6 @@ class AgentMetrics::Collected final : public prometheus::Registry {
   uint64_t lines = 0;
   size_t policy_problems = 0;
   const Clock& clock_;
-  prometheus::Family<prometheus::Counter>& requests;
 
  private:
   void readings_on(Page& page) const {
@@ -242,9 +235,6 @@ void AgentMetrics::judged(const std::vector<Match>& matches, const std::vector<V
 void AgentMetrics::cordoned(Duration after) { collected_->cordoned = after; }
 void AgentMetrics::kernel_log_lines(uint64_t total) { collected_->lines = total; }
 void AgentMetrics::policy_problems(size_t count) { collected_->policy_problems = count; }
-void AgentMetrics::request(std::string_view method, const std::string& code) {
-  collected_->requests.Add({{"method", std::string(method)}, {"code", code}}).Increment();
-}
 void AgentMetrics::set_actor(std::function<ActorNumbers()> numbers) { collected_->actor = std::move(numbers); }
 
 std::shared_ptr<prometheus::Registry> AgentMetrics::registry() const { return collected_; }

@@ -41,7 +41,6 @@ class AgentMetrics {
   void cordoned(Duration after);
   void kernel_log_lines(uint64_t total);
   void policy_problems(size_t count);
-  void request(std::string_view method, const std::string& code);
   // Asked at each collection; unset it before what it asks goes.
   void set_actor(std::function<ActorNumbers()> numbers);
 

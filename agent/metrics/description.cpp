@@ -270,9 +270,8 @@ std::string metrics_page() {
       "EFA exporter, or\n"
       "runs beside them. A reading that is older than five minutes is left out, so a GPU that is gone shows nothing "
       "stale; that it is\n"
-      "gone is in `pitcrew_gpu_missing` and `pitcrew_gpu_lost`. Beside these there are the process's own `process_*` "
-      "and\n"
-      "`rest_client_requests_total`.\n";
+      "gone is in `pitcrew_gpu_missing` and `pitcrew_gpu_lost`.\n"
+      "Beside these there are the process's own `process_*`.\n";
   for (const MetricRow& row : kRows) {
     const auto section = std::find_if(std::begin(kSections), std::end(kSections),
                                       [&](const Section& s) { return s.begins == row.name; });

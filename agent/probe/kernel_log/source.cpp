@@ -11,7 +11,9 @@ namespace pitcrew::agent::kernel_log {
 namespace {
 
 constexpr int kReadAll = 3;      // SYSLOG_ACTION_READ_ALL
+constexpr int kSizeUnread = 9;   // SYSLOG_ACTION_SIZE_UNREAD
 constexpr int kSizeBuffer = 10;  // SYSLOG_ACTION_SIZE_BUFFER
+constexpr int kReadAnyway = 20;  // calls that may find the size unchanged before all is read nonetheless
 constexpr size_t kMaxLine = 16 * 1024;
 
 // "[    1.234567] text" → time and text. The kernel may add the task ("[ 1.234567][ T42] text").
@@ -37,6 +39,11 @@ class SyslogSource final : public Source {
       if (size < 0) return failed(errno);
       buffer_.resize(static_cast<size_t>(size));
     }
+    // How much of the log nobody has taken out is cheap to ask, and changes with nearly every line.
+    const int unread = klogctl(kSizeUnread, nullptr, 0);
+    if (unread >= 0 && unread == unread_ && ++unchanged_ < kReadAnyway) return std::vector<Record>();
+    unread_ = unread;
+    unchanged_ = 0;
     const int length = klogctl(kReadAll, buffer_.data(), static_cast<int>(buffer_.size()));
     if (length < 0) return failed(errno);
     return split_syslog(std::string_view(buffer_.data(), static_cast<size_t>(length)));
@@ -50,6 +57,8 @@ class SyslogSource final : public Source {
   }
 
   std::string buffer_;
+  int unread_ = -1;
+  int unchanged_ = 0;
 };
 
 class DescriptorSource final : public Source {
