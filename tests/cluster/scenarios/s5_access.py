@@ -53,7 +53,7 @@ def the_channels_root_is_rotated_under_a_running_job(world):
     """Three steps, each an overlap after the one before; then a leader whose certificate the new root signed."""
     world.upgrade(world.cluster, "operator.config.channelCa.overlap=2m")
     try:
-        job = world.job("rotated", steps=6000).apply()
+        job = world.job("rotated", steps=60000).apply()  # longer than the rotation takes; deleted then
         job.wait_step(20)
         before = roots_of(job)[0]
         world.cluster.kubectl("annotate", "secret", "-n", SYSTEM, "pitcrew-channel", f"pitcrew.dev/request-rotate=test-{int(time.time())}")
