@@ -1,5 +1,6 @@
-// A libnvidia-ml.so.1 for tests. It plays the machine of the capture that PITCREW_NVML_CAPTURE names, and reads faults
-// from the file that PITCREW_NVML_FAULTS names whenever that has changed:
+// A libnvidia-ml.so.1 for tests. It plays the machine of the capture that PITCREW_NVML_CAPTURE names (else capture.yaml
+// beside the library), and reads faults from the file that PITCREW_NVML_FAULTS names (else faults.yaml there) whenever
+// that has changed:
 //
 //   driver: gone                      nothing answers (driver not loaded); or: mismatch
 //   missing: [7]                      the GPU is not listed any more
@@ -22,6 +23,7 @@
 #include <tuple>
 #include <vector>
 
+#include <dlfcn.h>
 #include <sys/stat.h>
 
 #include "agent/probe/nvml/abi.hpp"
@@ -55,9 +57,18 @@ struct EventSet {
   std::set<unsigned> told;
 };
 
-Json load(const char* variable) {
-  const char* path = std::getenv(variable);
-  if (path == nullptr) return nullptr;
+// The file that the variable names, else the one of that name beside this library.
+std::string path_of(const char* variable, const char* file) {
+  if (const char* path = std::getenv(variable)) return path;
+  Dl_info library{};
+  if (dladdr(reinterpret_cast<const void*>(&path_of), &library) == 0) return file;
+  const std::string self = library.dli_fname;
+  return self.substr(0, self.rfind('/') + 1) + file;
+}
+std::string capture_path() { return path_of("PITCREW_NVML_CAPTURE", "capture.yaml"); }
+std::string faults_path() { return path_of("PITCREW_NVML_FAULTS", "faults.yaml"); }
+
+Json load(const std::string& path) {
   const auto text = read_file(posix_file_system(), path, 1 << 20);
   if (!text) return nullptr;
   const auto documents = parse_yaml(*text);
@@ -97,7 +108,7 @@ class Machine {
  public:
   void start() {
     const std::lock_guard lock(mutex_);
-    const Json json = load("PITCREW_NVML_CAPTURE");
+    const Json json = load(capture_path());
     cards_.clear();
     values_.clear();
     if (!json.is_object()) return;
@@ -172,13 +183,13 @@ class Machine {
   }
 
   void refresh() {
-    const char* path = std::getenv("PITCREW_NVML_FAULTS");
+    const std::string path = faults_path();
     struct stat state {};
-    if (path == nullptr || ::stat(path, &state) != 0) return;
+    if (::stat(path.c_str(), &state) != 0) return;
     const auto stamp = std::tuple(state.st_ino, state.st_mtim.tv_sec, state.st_mtim.tv_nsec, state.st_size);
     if (stamp == stamp_) return;
     stamp_ = stamp;
-    faults_ = read_faults(load("PITCREW_NVML_FAULTS"));
+    faults_ = read_faults(load(path));
   }
 
   std::mutex mutex_;
