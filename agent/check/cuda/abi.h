@@ -20,7 +20,7 @@ enum {
 
 struct PitcrewCheckDevice {
   char uuid[48];
-  char model[96];
+  char model[256];
   uint64_t memory;
 };
 
