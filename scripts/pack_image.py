@@ -11,7 +11,8 @@ import oci
 
 ROOT = Path(__file__).resolve().parents[1]
 NONROOT = 65532
-TITLES = {"operator": "Pitcrew's operator", "launcher": "Pitcrew's launcher, copied into training containers", "trainer": "Pitcrew's trainer, CPU"}
+TITLES = {"operator": "Pitcrew's operator", "launcher": "Pitcrew's launcher, copied into training containers",
+          "agent": "Pitcrew's node agent", "trainer": "Pitcrew's trainer, CPU"}
 # What every dynamically linked image has in common, in a layer of its own so that registries and nodes keep it once.
 COMMON = re.compile(r"/(ld-linux|libc\.so|libm\.so|libgcc_s|libstdc\+\+|libdl\.|libpthread\.|librt\.)")
 
@@ -85,7 +86,7 @@ def image_of(kind, program):
     for path in libraries(program):
         add_library(common if COMMON.search(path) else others, path, packages)
     # The trainer's manifests name the command, so it has no entry point of its own.
-    return oci.Image([common, others, own], entrypoint=[f"/usr/bin/{program.name}"] if kind == "operator" else [])
+    return oci.Image([common, others, own], entrypoint=[f"/usr/bin/{program.name}"] if kind in ("operator", "agent") else [])
 
 
 def main():

@@ -43,7 +43,7 @@ class World:
         with tempfile.TemporaryDirectory() as folder:
             say("building images")
             quiet(ROOT / "scripts" / "images", "--programs", PROGRAMS, "--out", folder)
-            for name in ("operator", "launcher", "trainer"):
+            for name in ("operator", "launcher", "agent", "trainer"):
                 # A tag of its own for each content: nodes keep what they have under a name.
                 tag = hashlib.sha256(Path(f"{folder}/{name}.tar").read_bytes()).hexdigest()[:12]
                 cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
@@ -63,11 +63,14 @@ class World:
         return cls.images[name]
 
     @classmethod
-    def upgrade(cls, cluster, *settings):
-        tags = (f"{name}.image.tag={cls.images[name].rpartition(':')[2]}" for name in ("operator", "launcher"))
+    def upgrade(cls, cluster, *settings, values=None):
+        """The chart with these settings over its defaults, and no others."""
+        tags = (f"{name}.image.tag={cls.images[name].rpartition(':')[2]}" for name in ("operator", "launcher", "agent"))
+        file = cluster.state / "values.json"
+        file.write_text(json.dumps(values or {"agent": {"enabled": False}}))
         words = [word for setting in (f"image.registry={cluster.registry}/pitcrew", *tags, *settings) for word in ("--set-string", setting)]
-        cluster.helm("upgrade", "--install", RELEASE, ROOT / "charts" / "pitcrew", "--namespace", SYSTEM, "--create-namespace", *words,
-                     "--wait", "--timeout", "150s")
+        cluster.helm("upgrade", "--install", RELEASE, ROOT / "charts" / "pitcrew", "--namespace", SYSTEM, "--create-namespace", "--values", file,
+                     *words, "--wait", "--timeout", "150s")
 
     # For each scenario.
 
@@ -180,6 +183,20 @@ class World:
     def check(self, holds, what):
         if not holds:
             raise Failed(what)
+
+    # The agents.
+
+    def agents(self):
+        """Node → its agent's pod."""
+        return {pod["spec"]["nodeName"]: pod for pod in self.pods("app.kubernetes.io/component=agent", SYSTEM)}
+
+    def node(self, name):
+        return self.cluster.control.object(f"/api/v1/nodes/{name}") or {"metadata": {}, "spec": {}, "status": {}}
+
+    def node_healths(self):
+        """Node → its NodeHealth."""
+        listed = self.cluster.control.object("/apis/pitcrew.dev/v1alpha1/nodehealths") or {"items": []}
+        return {item["spec"]["nodeName"]: item for item in listed["items"]}
 
     # The operator.
 

@@ -1,0 +1,149 @@
+"""Bad GPUs on real nodes: seen within a second, kept from pods, and taken back when they are good again."""
+
+import signal
+import time
+
+from harness.gpus import Gpus, values
+from harness.process import say, until
+from harness.scenario import scenario
+from harness.world import SYSTEM
+
+
+class Agents:
+    """The DaemonSet on all nodes of a scenario, each with eight played GPUs; gone afterwards, and their nodes as before."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def __enter__(self):
+        world = self.world
+        self.gpus = {node.name: Gpus(node) for node in world.cluster.nodes()}
+        for gpus in self.gpus.values():
+            gpus.plug()
+        world.cluster.kubectl("label", "nodes", "--all", "--overwrite", "pitcrew.dev/gpus=8")
+        world.upgrade(world.cluster, values=values())
+        world.cluster.kubectl("rollout", "status", "daemonset", "-n", SYSTEM, "--timeout=120s", seconds=130)
+        until("the agents' first words", lambda: all(condition(world, name)["status"] == "True" for name in self.gpus), 60, 0.2)
+        return self
+
+    def __exit__(self, *_):
+        world = self.world
+        world.upgrade(world.cluster)
+        world.cluster.kubectl("label", "nodes", "--all", "pitcrew.dev/gpus-", "pitcrew.dev/unhealthy-", "pitcrew.dev/hold-")
+        world.cluster.kubectl("annotate", "nodes", "--all", "pitcrew.dev/cordoned-")
+        for name in self.gpus:
+            world.cluster.kubectl("taint", "nodes", name, "pitcrew.dev/unhealthy-", check=False)
+            world.cluster.kubectl("uncordon", name)
+        world.cluster.kubectl("delete", "nodehealths,cordonbudgets", "--all")
+
+
+def condition(world, node):
+    found = [c for c in world.node(node)["status"].get("conditions", []) if c["type"] == "PitcrewHealthy"]
+    return found[0] if found else {"status": "", "reason": "", "message": ""}
+
+
+def cordoned(world, node):
+    return world.node(node)["spec"].get("unschedulable", False)
+
+
+def tainted(world, node):
+    return any(taint["key"] == "pitcrew.dev/unhealthy" for taint in world.node(node)["spec"].get("taints", []))
+
+
+def events(world, node, reason):
+    listed = world.cluster.control.object("/apis/events.k8s.io/v1/events") or {"items": []}
+    return [e for e in listed["items"] if e["regarding"]["name"] == node and e["reason"] == reason]
+
+
+@scenario(seconds=900)
+def a_gpu_off_the_bus_cordons_its_node_and_the_spare_trains_on(world):
+    with Agents(world) as agents:
+        job = world.job("xid-79", steps=2000).apply()
+        job.wait_step(60)
+        node = job.node_of_slot(1).name
+        begin = job.mark()
+        written = agents.gpus[node].xid(79, words="pid='<unknown>', name=<unknown>, GPU has fallen off the bus.")
+        until("the cordon", lambda: cordoned(world, node) and tainted(world, node), 30, 0.02)
+        world.measure("XID 79: from the kernel's line to the cordon", time.monotonic() - written, 2)
+        seconds, _ = job.wait_next_step(begin)
+        world.measure("XID 79: from the kernel's line to the next step on the spare", seconds, 15)
+        world.check(job.node_of_slot(1).name != node, f"slot 1 is still on {node}")
+        said = condition(world, node)
+        world.check(said["status"] == "False" and "xid-79" in said["reason"] + said["message"], f"the condition is {said}")
+        verdicts = world.node_healths()[node]["status"]["verdicts"]
+        world.check([v["rule"] for v in verdicts] == ["xid-79"], f"the verdicts are {verdicts}")
+        say(f"  {said['reason']}: {said['message']}")
+        # The rule clears it after a while; what the agent did is taken back by it.
+        until("the node to be good again", lambda: not cordoned(world, node) and not tainted(world, node), 120, 0.5)
+        world.check(condition(world, node)["status"] == "True", f"the condition is {condition(world, node)}")
+        job.wait_succeeded()
+        world.same_losses(job)
+        world.check(len(job.recoveries()) == 1, f"the recoveries were {job.recoveries()}")
+
+
+@scenario(seconds=600)
+def a_contained_error_restarts_the_job_and_a_remapped_row_does_nothing(world):
+    with Agents(world) as agents:
+        job = world.job("xid-94", steps=2000).apply()
+        job.wait_step(60)
+        node = job.node_of_slot(1).name
+        agents.gpus[node].xid(63, words="Row Remapper: New row marked for remapping, reset gpu to activate.")
+        job.wait_step(job.last()["step"] + 60)
+        world.check(not job.recoveries(), f"XID 63 disturbed training: {job.recoveries()}")
+        world.check(condition(world, node)["status"] == "True" and not cordoned(world, node), "XID 63 made the node unhealthy")
+        begin = job.mark()
+        agents.gpus[node].xid(94, words="pid=4711, name=pitcrew-train, Contained: SM (0x1).")
+        seconds, _ = job.wait_next_step(begin)
+        say(f"  XID 94: {seconds:.1f} s to the next step")
+        world.check(job.node_of_slot(1).name == node and not cordoned(world, node), "XID 94 moved the job or cordoned the node")
+        world.check(len(job.recoveries()) == 1, f"the recoveries were {job.recoveries()}")
+        job.delete()
+
+
+@scenario(seconds=600)
+def a_missing_gpu_takes_a_token_and_a_persons_cordon_stays(world):
+    with Agents(world) as agents:
+        names = sorted(agents.gpus)
+        world.cluster.kubectl("cordon", names[1])
+        for name in names[:2]:
+            agents.gpus[name].faults({"missing": [7]})
+        until("the quarantine of both", lambda: all(tainted(world, name) and cordoned(world, name) for name in names[:2]), 120, 0.2)
+        budget = world.cluster.control.object("/apis/pitcrew.dev/v1alpha1/cordonbudgets/default")
+        world.check(names[0] in str(budget), f"no token was taken: {budget}")
+        for name in names[:2]:
+            agents.gpus[name].faults({})
+        until("the quarantine's end", lambda: not any(tainted(world, name) for name in names[:2]), 180, 0.5)
+        until("the agent's cordon to be undone", lambda: not cordoned(world, names[0]), 30, 0.2)
+        world.check(cordoned(world, names[1]), "a person's cordon was undone")
+
+
+@scenario(seconds=600)
+def an_agent_killed_in_the_middle_of_a_verdict_comes_to_the_same_result_once(world):
+    with Agents(world) as agents:
+        node = sorted(agents.gpus)[0]
+        agents.gpus[node].xid(79, words="GPU has fallen off the bus.")
+        for _ in range(3):
+            world.send(world.agents()[node], "pitcrew-agent", signal.SIGKILL)
+            time.sleep(1.5)
+        until("the cordon", lambda: cordoned(world, node) and tainted(world, node), 60, 0.1)
+        until("the NodeHealth", lambda: node in world.node_healths() and world.node_healths()[node].get("status", {}).get("verdicts"), 60, 0.2)
+        verdicts = world.node_healths()[node]["status"]["verdicts"]
+        world.check(len(verdicts) == 1, f"the verdicts are {verdicts}")
+        world.check(verdicts[0].get("count", 1) == 1, f"one XID was counted {verdicts[0]} times")
+
+
+@scenario(seconds=900)
+def with_the_api_away_nothing_is_cordoned_and_afterwards_it_is(world):
+    with Agents(world) as agents:
+        node = sorted(agents.gpus)[0]
+        world.cluster.stop_apiserver()
+        try:
+            # Longer than its lease on anything; the rule of this scenario keeps the fault until it is told.
+            time.sleep(5)
+            agents.gpus[node].xid(79, words="GPU has fallen off the bus.")
+            time.sleep(10)
+        finally:
+            world.cluster.start_apiserver()
+        world.check(not cordoned(world, node), "the node was cordoned while the API server was away")
+        until("the cordon", lambda: cordoned(world, node) and tainted(world, node), 60, 0.2)
+        world.check(len(world.node_healths()[node]["status"]["verdicts"]) == 1, "the verdict is not there once")
