@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -153,6 +153,65 @@ __global__ void fill_matrix(__nv_bfloat16* values, size_t count, uint64_t seed) 
   }
 }
 
+// One square product of BF16 matrices on the tensor cores, planned once: what cuBLASLt chooses depends on the GPU's model and
+// the library alone, so GPUs of one machine do the same sums in the same order.
+class Product {
+ public:
+  ~Product() {
+    if (layout_ != nullptr) cublasLtMatrixLayoutDestroy(layout_);
+    if (operation_ != nullptr) cublasLtMatmulDescDestroy(operation_);
+    if (handle_ != nullptr) cublasLtDestroy(handle_);
+  }
+  Product() = default;
+  Product(const Product&) = delete;
+  Product& operator=(const Product&) = delete;
+
+  int plan(int side, const Words& words) {
+    cublasStatus_t status = cublasLtCreate(&handle_);
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    }
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+    }
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = cublasLtMatrixLayoutCreate(&layout_, CUDA_R_16BF, static_cast<uint64_t>(side), static_cast<uint64_t>(side), side);
+    }
+    cublasLtMatmulPreference_t preference = nullptr;
+    if (status == CUBLAS_STATUS_SUCCESS) status = cublasLtMatmulPreferenceCreate(&preference);
+    const size_t most = kWorkspace;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most);
+    }
+    int found = 0;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = cublasLtMatmulAlgoGetHeuristic(handle_, operation_, layout_, layout_, layout_, layout_, preference, 1, &chosen_,
+                                              &found);
+    }
+    if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
+    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+      return words.say(PITCREW_CHECK_UNAVAILABLE, "cuBLASLt plans no BF16 product (%d)", static_cast<int>(status));
+    }
+    if (const cudaError_t error = take(workspace_, kWorkspace); error != cudaSuccess) return words.cuda(error, "take a workspace");
+    return 0;
+  }
+
+  cublasStatus_t run(const void* a, const void* b, void* c) {
+    const float one = 1, zero = 0;
+    return cublasLtMatmul(handle_, operation_, &one, a, layout_, b, layout_, &zero, c, layout_, c, layout_, &chosen_.algo,
+                          workspace_.get(), kWorkspace, nullptr);
+  }
+
+ private:
+  static constexpr size_t kWorkspace = size_t{32} << 20;
+  cublasLtHandle_t handle_ = nullptr;
+  cublasLtMatmulDesc_t operation_ = nullptr;
+  cublasLtMatrixLayout_t layout_ = nullptr;
+  cublasLtMatmulHeuristicResult_t chosen_{};
+  OnDevice<char> workspace_;
+};
+
 // A sum of mixed words and places: whole numbers, so that the order in which threads add does not matter.
 __global__ void digest(const uint64_t* words, size_t count, unsigned long long* out) {
   const size_t stride = static_cast<size_t>(gridDim.x) * blockDim.x;
@@ -274,10 +333,8 @@ int pitcrew_check_burn(int device, double seconds, uint64_t seed, uint64_t* dige
   fill_matrix<<<kBlocks, kThreads>>>(a.get(), kElements, seed);
   fill_matrix<<<kBlocks, kThreads>>>(b.get(), kElements, seed + 1);
   CHECK_CUDA(cudaGetLastError());
-  cublasHandle_t handle = nullptr;
-  if (cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS) return words.say(PITCREW_CHECK_UNAVAILABLE, "cublasCreate failed");
-  const std::unique_ptr<cublasContext, void (*)(cublasContext*)> owner(handle, [](cublasContext* it) { cublasDestroy(it); });
-  const float one = 1, zero = 0;
+  Product product;
+  if (const int code = product.plan(kSide, words); code != 0) return code;
   Stopwatch watch;
   double multiplying = 0;
   size_t timed = 0;
@@ -289,12 +346,10 @@ int pitcrew_check_burn(int device, double seconds, uint64_t seed, uint64_t* dige
     CHECK_CUDA(cudaMemsetAsync(c.get(), 0xff, kElements * sizeof(__nv_bfloat16)));
     CHECK_CUDA(cudaMemsetAsync(sum.get(), 0, sizeof(unsigned long long)));
     watch.start();
-    const cublasStatus_t status =
-        cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, kSide, kSide, kSide, &one, a.get(), CUDA_R_16BF, kSide, b.get(),
-                     CUDA_R_16BF, kSide, &zero, c.get(), CUDA_R_16BF, kSide, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    const cublasStatus_t status = product.run(a.get(), b.get(), c.get());
     if (status != CUBLAS_STATUS_SUCCESS) {
       return words.say(status == CUBLAS_STATUS_EXECUTION_FAILED ? PITCREW_CHECK_BROKEN : PITCREW_CHECK_UNAVAILABLE,
-                       "cublasGemmEx failed with %d", static_cast<int>(status));
+                       "cublasLtMatmul failed with %d", static_cast<int>(status));
     }
     double took = 0;
     CHECK_CUDA(watch.stop(took));

@@ -4,8 +4,8 @@
 
 namespace pitcrew::check {
 
-// The part of NCCL's binary interface that an all-reduce within one process needs, loaded where NCCL is: the rest of the
-// check works without it. Names are NCCL's without their prefix; codes, types and operations are its numbers.
+// The part of NCCL's binary interface that an all-reduce within one process needs, loaded where NCCL is: the rest of
+// the check works without it. Names are NCCL's without their prefix; codes, types and operations are its numbers.
 using NcclComm = void*;
 struct NcclTable {
   int (*init_all)(NcclComm* comms, int count, const int* devices) = nullptr;
