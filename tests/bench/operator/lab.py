@@ -35,7 +35,8 @@ class Lab:
     def __enter__(self):
         try:
             self.control.create()
-            self.control.start()
+            # kwok renews a node's lease too seldom for the default of 50 s, and no node fails here.
+            self.control.start(manager=["--node-monitor-grace-period=1h"])
             self.api = Api(self.control)
             self._make_nodes()
         except BaseException:

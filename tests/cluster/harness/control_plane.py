@@ -59,11 +59,12 @@ class ControlPlane:
         """The kubeconfig of a program that runs in the cluster's own network."""
         return self.state / f"{user}.kubeconfig"
 
-    def start(self, all_programs=True):
+    def start(self, all_programs=True, manager=()):
+        """manager: more flags for the controller-manager."""
         self.start_etcd()
         self.start_apiserver(alone=not all_programs)
         if all_programs:
-            self.start_controllers()
+            self.start_controllers(manager)
 
     def start_etcd(self):
         client = f"http://127.0.0.1:{self.ports.etcd}"
@@ -92,13 +93,13 @@ class ControlPlane:
         if wait:
             self.daemons.ready(self.daemon("kube-apiserver"), "the API server", self.answers, 120)
 
-    def start_controllers(self):
+    def start_controllers(self, manager=()):
         # Nobody asks for their own ports, which several control planes on one machine would have to share out.
         quick = ["--leader-elect=false", "--secure-port=0", "--kube-api-qps=1000", "--kube-api-burst=1000"]
         self._start("kube-controller-manager", [
             program("kube-controller-manager"), f"--kubeconfig={self.inner_kubeconfig('kube-controller-manager')}",
             f"--service-account-private-key-file={self.pki.token_keys()[-1]}", f"--root-ca-file={self.pki.path('ca.crt')}",
-            "--use-service-account-credentials=true", *quick,
+            "--use-service-account-credentials=true", *quick, *manager,
         ])
         self._start("kube-scheduler", [
             program("kube-scheduler"), f"--kubeconfig={self.inner_kubeconfig('kube-scheduler')}", *quick,
