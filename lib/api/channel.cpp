@@ -1,5 +1,7 @@
 #include "lib/api/channel.hpp"
 
+#include <algorithm>
+
 namespace pitcrew::api::channel {
 namespace {
 
@@ -250,7 +252,6 @@ Json write(const Epoch& m) {
             {"id", write(m.id)},
             {"job", to_json(m.job)},
             {"worldSize", m.world_size},
-            {"table", Json::array()},
             {"masterAddress", m.master_address},
             {"masterPort", m.master_port},
             {"key", m.key},
@@ -258,15 +259,6 @@ Json write(const Epoch& m) {
             {"startWithinMs", m.start_within / milliseconds(1)},
             {"slowBelow", m.slow_below}};
   put(json, "slot", m.slot);
-  for (const TableEntry& entry : m.table) {
-    json["table"].push_back({{"slot", entry.slot.value},
-                             {"pod", entry.pod_name},
-                             {"node", entry.node},
-                             {"address", entry.address},
-                             {"peerPort", entry.peer_port},
-                             {"firstRank", entry.first_rank.value},
-                             {"ranks", entry.ranks}});
-  }
   if (m.resume) json["resume"] = to_json(*m.resume);
   put(json, "resumeHint", m.resume_hint);
   if (m.stall_after) json["stallAfterMs"] = *m.stall_after / milliseconds(1);
@@ -289,7 +281,7 @@ Epoch read_epoch(ObjectReader& r) {
   r.each("table", [&](const Json& value, const std::string& path) {
     if (m.table.size() >= kMaxTable) return;
     ObjectReader row(value, path, r.problems());
-    TableEntry& entry = m.table.emplace_back();
+    TableEntry entry;
     row.read("slot", entry.slot);
     row.read("pod", entry.pod_name);
     row.read("node", entry.node);
@@ -297,6 +289,7 @@ Epoch read_epoch(ObjectReader& r) {
     row.read("peerPort", entry.peer_port);
     row.read("firstRank", entry.first_rank);
     row.read("ranks", entry.ranks);
+    m.table.push_back(std::move(entry));
   });
   r.read("masterAddress", m.master_address);
   r.read("masterPort", m.master_port);
@@ -363,6 +356,35 @@ Finish read_finish(ObjectReader& r) {
   return m;
 }
 
+void append_text(std::string& out, const std::string& text) {
+  const bool plain =
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
+  out += plain ? '"' + text + '"' : Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// Straight into text: a gang of hundreds is told to each of its hundreds of launchers, and a tree of nodes for every
+// row of every one of these messages takes seconds.
+void append_table(std::string& out, const Table& table) {
+  constexpr size_t kRow = 160;
+  out.reserve(out.size() + table.size() * kRow);
+  out += "\"table\":[";
+  const char* separator = "";
+  for (const TableEntry& entry : table) {
+    out += separator;
+    out += "{\"slot\":" + std::to_string(entry.slot.value) + ",\"pod\":";
+    append_text(out, entry.pod_name);
+    out += ",\"node\":";
+    append_text(out, entry.node);
+    out += ",\"address\":";
+    append_text(out, entry.address);
+    out += ",\"peerPort\":" + std::to_string(entry.peer_port) +
+           ",\"firstRank\":" + std::to_string(entry.first_rank.value) + ",\"ranks\":" + std::to_string(entry.ranks) +
+           '}';
+    separator = ",";
+  }
+  out += ']';
+}
+
 template <typename Message>
 std::string encode_any(const Message& message) {
   // Output of a training program may hold anything; what isn't UTF-8 is replaced.
@@ -398,7 +420,29 @@ std::string_view to_string(ExitKind kind) {
 }
 
 std::string encode(const FromLauncher& message) { return encode_any(message); }
-std::string encode(const ToLauncher& message) { return encode_any(message); }
+std::string encode(const ToLauncher& message) {
+  std::string text = encode_any(message);
+  if (const auto* epoch = std::get_if<Epoch>(&message)) {
+    text.back() = ',';  // in the place of the object's closing brace
+    append_table(text, epoch->table);
+    text += '}';
+  }
+  return text;
+}
+
+const Table::Rows& Table::rows() const {
+  static const Rows kNone;
+  return rows_ ? *rows_ : kNone;
+}
+
+Table::Rows& Table::own() {
+  if (!rows_) {
+    rows_ = std::make_shared<Rows>();
+  } else if (rows_.use_count() > 1) {
+    rows_ = std::make_shared<Rows>(*rows_);
+  }
+  return *rows_;
+}
 
 Result<FromLauncher> decode_from_launcher(std::string_view text) {
   return decode_any<FromLauncher>(text, kMaxFromLauncher,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -157,6 +159,31 @@ struct TableEntry {
   uint32_t ranks = 1;
 };
 
+// The rows of an epoch. They are the same for all of its launchers, so copies share them until one is changed.
+class Table {
+ public:
+  using Rows = std::vector<TableEntry>;
+  Table() = default;
+  Table(Rows rows) : rows_(std::make_shared<Rows>(std::move(rows))) {}
+  Table(std::initializer_list<TableEntry> rows) : Table(Rows(rows)) {}
+
+  const Rows& rows() const;
+  operator const Rows&() const { return rows(); }
+  Rows::const_iterator begin() const { return rows().begin(); }
+  Rows::const_iterator end() const { return rows().end(); }
+  size_t size() const { return rows().size(); }
+  bool empty() const { return rows().empty(); }
+  const TableEntry& front() const { return rows().front(); }
+  const TableEntry& operator[](size_t index) const { return rows()[index]; }
+
+  TableEntry& operator[](size_t index) { return own()[index]; }
+  void push_back(TableEntry row) { own().push_back(std::move(row)); }
+
+ private:
+  Rows& own();
+  std::shared_ptr<Rows> rows_;  // null: none
+};
+
 // The table of an epoch: abort what runs of an older one, then start these ranks. A spare gets it too (`slot` unset),
 // so that it knows its peers and warms up.
 struct Epoch {
@@ -164,7 +191,7 @@ struct Epoch {
   JobIdentity job;
   std::optional<Slot> slot;  // the receiver's
   uint32_t world_size = 0;
-  std::vector<TableEntry> table;
+  Table table;
   std::string master_address;
   uint32_t master_port = 0;
   std::string key;  // base64 of 32 bytes: what launchers of this epoch prove to one another

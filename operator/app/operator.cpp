@@ -163,7 +163,7 @@ class Operator::Impl {
     callbacks.changed = [this](const std::string& job_uid, bool urgent) {
       const auto key = keys_.find(job_uid);
       if (reconciler_ && key != keys_.end()) {
-        reconciler_->enqueue(key->second, urgent ? kube::priority::kUrgent : kube::priority::kNormal);
+        reconciler_->enqueue_event(key->second, urgent ? kube::priority::kUrgent : kube::priority::kNormal);
       }
     };
     callbacks.message = [this](const std::string& job_uid, const api::channel::FromLauncher& message) {

@@ -12,6 +12,10 @@ namespace {
 // limit to one that would never come to rest.
 constexpr double kWritesBurst = 40;
 constexpr double kWritesPerSecond = 2;
+// Between reconciles that events started, for each pod of the gang: when 512 launchers say hello one decision for each
+// would cost more than all else. A gang of eight never notices.
+constexpr Duration kPausePerPod = std::chrono::microseconds(100);
+constexpr Duration kLongestPause = milliseconds(100);
 
 kube::ControllerSettings controller_settings(const OperatorSettings& settings) {
   kube::ControllerSettings made;
@@ -96,6 +100,16 @@ void Reconciler::enqueue_all(int priority) {
   world_.jobs.store().for_each([&](const JobPtr& job) { controller_.enqueue(job->metadata.key(), priority); });
 }
 
+void Reconciler::enqueue_event(const ObjectKey& key, int priority) {
+  const auto began = began_.find(key);
+  const JobPtr job = world_.jobs.store().get(key);
+  if (began == began_.end() || !job) return controller_.enqueue(key, priority);
+  const Duration pause = std::min<Duration>(kLongestPause, kPausePerPod * job->spec.replicas);
+  const Duration passed = world_.loop.now() - began->second;
+  if (passed >= pause) return controller_.enqueue(key, priority);
+  controller_.enqueue_after(key, pause - passed, priority);
+}
+
 void Reconciler::enqueue_waiting() {
   for (const ObjectKey& key : waiting_) controller_.enqueue(key);
 }
@@ -103,7 +117,7 @@ void Reconciler::enqueue_waiting() {
 void Reconciler::pod_seen(const ObjectKey& job, const kube::Pod& pod, bool gone) {
   expectations_.observed(job, pod.metadata.name);
   if (gone || pod.deleting()) expectations_.observed(job, pod.metadata.uid);
-  controller_.enqueue(job, gone || pod.ended() || pod.deleting() ? kube::priority::kUrgent : kube::priority::kNormal);
+  enqueue_event(job, gone || pod.ended() || pod.deleting() ? kube::priority::kUrgent : kube::priority::kNormal);
 }
 
 void Reconciler::budget_seen(const ObjectKey& job, const kube::DisruptionBudget& budget) {
@@ -120,6 +134,7 @@ void Reconciler::job_gone(const api::TrainingJob& job) {
   expectations_.forget(key);
   written_.erase(key);
   writes_.erase(key);
+  began_.erase(key);
   waiting_.erase(key);
   controller_.enqueue(key);
 }
@@ -177,9 +192,11 @@ Reconciler::JobPtr Reconciler::newest(const ObjectKey& key) {
 void Reconciler::reconcile(const ObjectKey& key, Done done) {
   if (!may_act_()) return done(kube::Reconciled::done());
   count("pitcrew_reconciles_total");
+  began_[key] = world_.loop.now();
   const JobPtr job = newest(key);
   if (!job || job->metadata.deletion_time) {
     waiting_.erase(key);
+    began_.erase(key);
     return done(kube::Reconciled::done());
   }
   if (wait_for_caches(key, job, done)) return;

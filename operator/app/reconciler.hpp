@@ -58,6 +58,9 @@ class Reconciler {
 
   void enqueue(const ObjectKey& job, int priority = kube::priority::kNormal) { controller_.enqueue(job, priority); }
   // Jobs that wait for room or for a node to come back.
+  // One of many events of a job, a launcher's or a pod's: those of a large gang that come within a moment are one
+  // reconcile. The first is not kept waiting.
+  void enqueue_event(const ObjectKey& job, int priority);
   void enqueue_waiting();
   void enqueue_all(int priority);
   void pod_seen(const ObjectKey& job, const kube::Pod& pod, bool gone);
@@ -101,6 +104,7 @@ class Reconciler {
   Executor executor_;
   kube::RateLimiter quiet_writes_;
   std::map<ObjectKey, JobPtr> written_;            // answers of status writes that the cache may not show yet
+  std::map<ObjectKey, Instant> began_;             // the last reconcile
   std::map<ObjectKey, kube::RateLimiter> writes_;  // of one job: a decision that never comes to rest is slowed down
   std::set<ObjectKey> waiting_;
   std::set<std::string> patched_;  // pod UIDs whose channel.json is being written

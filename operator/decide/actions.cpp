@@ -1,6 +1,6 @@
 #include "operator/decide/actions.hpp"
 
-#include <algorithm>
+#include <unordered_set>
 
 #include "operator/decide/epoch.hpp"
 #include "operator/decide/planned_stop.hpp"
@@ -11,13 +11,13 @@ namespace {
 using namespace api::channel;
 
 void create_and_delete(const Situation& situation, Plan& plan) {
+  std::unordered_set<Serial> reserved;
   for (const api::PodRecord& record : situation.stored.pods) {
+    reserved.insert(record.serial);
     if (situation.pod(record.serial) == nullptr) plan.creates.push_back({record.serial, record.slot, record.node});
   }
   for (const PodView& view : situation.in.pods) {
-    const bool reserved = std::any_of(situation.stored.pods.begin(), situation.stored.pods.end(),
-                                      [&](const api::PodRecord& record) { return record.serial == view.serial; });
-    if (reserved || view.pod->deleting()) continue;
+    if (reserved.contains(view.serial) || view.pod->deleting()) continue;
     const kube::Node* node = situation.node(view.pod->node_name);
     DeletePod gone{view.pod->metadata.name, view.pod->metadata.uid, "its serial is not reserved", false};
     if (situation.stored.phase == api::Phase::kSuspended) gone.reason = "the job is suspended";
@@ -36,10 +36,13 @@ void tell_epoch(const Situation& situation, Plan& plan) {
     if (!member || !member->connected() || member->pod->metadata.uid != row.pod_uid) return;
   }
   const EpochId id = situation.epoch();
+  std::optional<Epoch> message;  // the same for all but for the slot
   for (const api::PodRecord& record : situation.stored.pods) {
     const Member member = situation.member(record);
     if (!member.connected() || member.launcher->seen >= id || member.launcher->sent_epoch >= id) continue;
-    plan.messages.push_back({member.pod->metadata.name, member.pod->metadata.uid, epoch_message(situation, member)});
+    if (!message) message = epoch_message(situation);
+    message->slot = record.slot;
+    plan.messages.push_back({member.pod->metadata.name, member.pod->metadata.uid, *message});
   }
 }
 

@@ -61,13 +61,12 @@ void commit_epoch(Situation& situation) {
   }
 }
 
-api::channel::Epoch epoch_message(const Situation& situation, const Member& member) {
+api::channel::Epoch epoch_message(const Situation& situation) {
   const api::TrainingJobStatus& status = situation.stored;
   const api::TrainingJobSpec& spec = situation.spec;
   api::channel::Epoch message;
   message.id = {status.epoch.term, status.epoch.number};
   message.job = {situation.job.metadata.uid, situation.job.metadata.ns, situation.job.metadata.name, status.epoch.term};
-  message.slot = member.record->slot;
   message.world_size = spec.replicas * situation.in.shape.processes;
   for (const api::SlotStatus& slot : status.slots) {
     api::channel::TableEntry entry;

@@ -17,6 +17,10 @@ Situation::Situation(const Snapshot& snapshot, Instant at)
     nodes_.reserve(snapshot.nodes->size());
     for (const NodeView& view : *snapshot.nodes) nodes_.emplace(view.node->metadata.name, &view);
   }
+  launchers_.reserve(snapshot.launchers.size());
+  for (const LauncherView& view : snapshot.launchers) launchers_.emplace(view.pod_uid, &view);
+  pods_.reserve(snapshot.pods.size());
+  for (const PodView& view : snapshot.pods) pods_.emplace(view.serial, view.pod.get());
 }
 
 void Situation::wake_at(Instant time) {
@@ -38,17 +42,13 @@ const kube::Node* Situation::node(const std::string& name) const {
 }
 
 const kube::Pod* Situation::pod(Serial serial) const {
-  for (const PodView& view : in.pods) {
-    if (view.serial == serial) return view.pod.get();
-  }
-  return nullptr;
+  const auto found = pods_.find(serial);
+  return found == pods_.end() ? nullptr : found->second;
 }
 
 const LauncherView* Situation::launcher(const std::string& pod_uid) const {
-  for (const LauncherView& view : in.launchers) {
-    if (view.pod_uid == pod_uid) return &view;
-  }
-  return nullptr;
+  const auto found = launchers_.find(pod_uid);
+  return found == launchers_.end() ? nullptr : found->second;
 }
 
 Member Situation::member(const api::PodRecord& record) const {
@@ -61,8 +61,13 @@ Member Situation::member(const api::PodRecord& record) const {
 }
 
 std::optional<Member> Situation::member_of(Slot slot) const {
-  for (const api::PodRecord& record : status.pods) {
-    if (record.slot == slot) return member(record);
+  if (slot.value >= found_at_.size()) found_at_.resize(slot.value + 1);
+  size_t& at = found_at_[slot.value];
+  if (at < status.pods.size() && status.pods[at].slot == slot) return member(status.pods[at]);
+  for (size_t i = 0; i < status.pods.size(); ++i) {
+    if (status.pods[i].slot != slot) continue;
+    at = i;
+    return member(status.pods[i]);
   }
   return std::nullopt;
 }

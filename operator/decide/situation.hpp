@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -83,7 +84,12 @@ class Situation {
 
  private:
   std::optional<Instant> wake_;
-  std::unordered_map<std::string, const NodeView*> nodes_;
+  // Into the snapshot; a gang of hundreds is looked up in many times over.
+  std::unordered_map<std::string_view, const NodeView*> nodes_;
+  std::unordered_map<std::string_view, const LauncherView*> launchers_;  // by pod UID
+  std::unordered_map<Serial, const kube::Pod*> pods_;
+  // Where in status.pods a slot was last found: policies change that list, so each is looked at before it counts.
+  mutable std::vector<size_t> found_at_;
 };
 
 // "<n> of <m>", lists and plurals for messages.
