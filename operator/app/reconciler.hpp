@@ -57,10 +57,10 @@ class Reconciler {
   void stop(std::function<void()> done);
 
   void enqueue(const ObjectKey& job, int priority = kube::priority::kNormal) { controller_.enqueue(job, priority); }
-  // Jobs that wait for room or for a node to come back.
   // One of many events of a job, a launcher's or a pod's: those of a large gang that come within a moment are one
   // reconcile. The first is not kept waiting.
   void enqueue_event(const ObjectKey& job, int priority);
+  // Jobs that wait for room or for a node to come back.
   void enqueue_waiting();
   void enqueue_all(int priority);
   void pod_seen(const ObjectKey& job, const kube::Pod& pod, bool gone);
