@@ -2,15 +2,10 @@
 
 #include <set>
 
-#include "lib/base/yaml.hpp"
+#include "lib/base/config_file.hpp"
 
 namespace pitcrew::agent {
 namespace {
-
-const std::vector<std::pair<std::string_view, LogLevel>> kLevels{{"debug", LogLevel::kDebug},
-                                                                 {"info", LogLevel::kInfo},
-                                                                 {"warning", LogLevel::kWarning},
-                                                                 {"error", LogLevel::kError}};
 
 void check(const AgentConfig& config, Problems& problems) {
   const auto require = [&](bool good, const std::string& path, const std::string& message) {
@@ -68,64 +63,42 @@ void read_policy(ObjectReader& reader, api::HealthPolicy& policy, Problems& prob
 
 }  // namespace
 
-Result<LogLevel> parse_log_level(const std::string& word) {
-  for (const auto& [name, level] : kLevels) {
-    if (name == word) return level;
-  }
-  return Error(Code::kInvalidArgument, "log level '" + word + "' is none of: debug, info, warning, error");
-}
-
 Result<AgentConfig> parse_config(const std::string& text, const std::string& file) {
-  auto documents = parse_yaml(text);
-  if (!documents) return documents.error().with_context(file);
-  if (documents->size() != 1) {
-    return Error(Code::kInvalidArgument,
-                 file + ": must be one YAML document, has " + std::to_string(documents->size()));
-  }
-  const YamlDocument& document = documents->front();
   AgentConfig config;
-  Problems problems;
-  ObjectReader reader(document.json, "", problems);
-  reader.read("daemonSet", config.daemon_set);
-  reader.read("host", config.host);
-  reader.read("state", config.state);
-  reader.read("shadow", config.shadow);
-  reader.read("instanceType", config.instance_type);
-  reader.read("kernelLog", config.kernel_log);
-  reader.read("nvml", config.nvml);
-  if (auto budget = reader.object("cordonBudget")) {
-    budget->read("maxNodes", config.cordon_budget.max_nodes);
-    budget->read("maxFraction", config.cordon_budget.max_fraction);
-    budget->read("window", config.cordon_budget.window);
-    budget->finish();
-  }
-  read_policy(reader, config.policy, problems);
-  reader.each("programs", [&](const Json& json, const std::string& path) {
-    ObjectReader one(json, path, problems);
-    exec::Program& program = config.programs.emplace_back();
-    one.read("name", program.name);
-    one.read("command", program.command);
-    one.read("every", program.every);
-    one.read("timeout", program.timeout);
-    one.finish();
-  });
-  reader.read("heartbeat", config.heartbeat);
-  reader.read("policyEvery", config.policy_every);
-  reader.read("requestsPerSecond", config.requests_per_second);
-  reader.read("requestBurst", config.request_burst);
-  reader.read("metricsPort", config.metrics_port);
-  reader.read("healthPort", config.health_port);
-  reader.read_enum("logLevel", config.log_level, kLevels);
-  reader.read_enum("logFormat", config.log_format, {{"json", LogFormat::kJson}, {"plain", LogFormat::kPlain}});
-  reader.finish();
-  check(config, problems);
-  if (problems.empty()) return config;
-  std::string message;
-  for (const Problem& problem : problems) {
-    message += (message.empty() ? "" : "\n") + file + ":" + std::to_string(document.line_of(problem.path)) + ": " +
-               (problem.path.empty() ? "" : problem.path + ": ") + problem.message;
-  }
-  return Error(Code::kInvalidArgument, message);
+  PITCREW_TRY(read_config(text, file, [&config](ObjectReader& reader, Problems& problems) {
+    reader.read("daemonSet", config.daemon_set);
+    reader.read("host", config.host);
+    reader.read("state", config.state);
+    reader.read("shadow", config.shadow);
+    reader.read("instanceType", config.instance_type);
+    reader.read("kernelLog", config.kernel_log);
+    reader.read("nvml", config.nvml);
+    if (auto budget = reader.object("cordonBudget")) {
+      budget->read("maxNodes", config.cordon_budget.max_nodes);
+      budget->read("maxFraction", config.cordon_budget.max_fraction);
+      budget->read("window", config.cordon_budget.window);
+      budget->finish();
+    }
+    read_policy(reader, config.policy, problems);
+    reader.each("programs", [&](const Json& json, const std::string& path) {
+      ObjectReader one(json, path, problems);
+      exec::Program& program = config.programs.emplace_back();
+      one.read("name", program.name);
+      one.read("command", program.command);
+      one.read("every", program.every);
+      one.read("timeout", program.timeout);
+      one.finish();
+    });
+    reader.read("heartbeat", config.heartbeat);
+    reader.read("policyEvery", config.policy_every);
+    reader.read("requestsPerSecond", config.requests_per_second);
+    reader.read("requestBurst", config.request_burst);
+    reader.read("metricsPort", config.metrics_port);
+    reader.read("healthPort", config.health_port);
+    read_log_keys(reader, config.log_level, config.log_format);
+    check(config, problems);
+  }));
+  return config;
 }
 
 Status validate(const AgentConfig& config) {

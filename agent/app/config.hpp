@@ -37,6 +37,5 @@ struct AgentConfig {
 Result<AgentConfig> parse_config(const std::string& text, const std::string& file);
 // What can't be right, whatever way it came.
 Status validate(const AgentConfig& config);
-Result<LogLevel> parse_log_level(const std::string& word);
 
 }  // namespace pitcrew::agent

@@ -7,6 +7,7 @@
 
 #include "agent/app/agent.hpp"
 #include "agent/app/once.hpp"
+#include "lib/base/config_file.hpp"
 #include "lib/base/file.hpp"
 #include "lib/base/version.hpp"
 #include "lib/kube/http/http_transport.hpp"
@@ -42,7 +43,7 @@ Result<agent::AgentConfig> read_config(const Flags& flags) {
   }
   if (!flags.kernel_log.empty()) config.kernel_log = flags.kernel_log;
   if (!flags.log_level.empty()) {
-    PITCREW_ASSIGN(config.log_level, agent::parse_log_level(flags.log_level));
+    PITCREW_ASSIGN(config.log_level, parse_log_level(flags.log_level));
   }
   PITCREW_TRY(agent::validate(config));
   return config;

@@ -1,15 +1,10 @@
 #include "operator/app/config.hpp"
 
-#include "lib/base/yaml.hpp"
+#include "lib/base/config_file.hpp"
 #include "lib/net/address.hpp"
 
 namespace pitcrew::control {
 namespace {
-
-const std::vector<std::pair<std::string_view, LogLevel>> kLevels{{"debug", LogLevel::kDebug},
-                                                                 {"info", LogLevel::kInfo},
-                                                                 {"warning", LogLevel::kWarning},
-                                                                 {"error", LogLevel::kError}};
 
 bool is_ip(const std::string& text) {
   return net::Address::parse(text.find(':') == std::string::npos ? text + ":1" : "[" + text + "]:1").ok();
@@ -53,62 +48,40 @@ void check(const OperatorConfig& config, Problems& problems) {
 
 }  // namespace
 
-Result<LogLevel> parse_log_level(const std::string& word) {
-  for (const auto& [name, level] : kLevels) {
-    if (name == word) return level;
-  }
-  return Error(Code::kInvalidArgument, "log level '" + word + "' is none of: debug, info, warning, error");
-}
-
 Result<OperatorConfig> parse_config(const std::string& text, const std::string& file) {
-  auto documents = parse_yaml(text);
-  if (!documents) return documents.error().with_context(file);
-  if (documents->size() != 1) {
-    return Error(Code::kInvalidArgument,
-                 file + ": must be one YAML document, has " + std::to_string(documents->size()));
-  }
-  const YamlDocument& document = documents->front();
   OperatorConfig config;
-  Problems problems;
-  ObjectReader reader(document.json, "", problems);
-  reader.read("launcherImage", config.launcher_image);
-  reader.read("watchNamespace", config.watch_namespace);
-  reader.read("leaseName", config.lease_name);
-  reader.read("leaseDuration", config.lease_duration);
-  reader.read("renewDeadline", config.renew_deadline);
-  reader.read("retryPeriod", config.retry_period);
-  reader.read("channelPort", config.channel_port);
-  reader.read("advertiseAddress", config.advertise_address);
-  reader.read("channelService", config.channel_service);
-  reader.read("channelSecret", config.channel_secret);
-  reader.read("epochSecret", config.epoch_secret);
-  if (auto ca = reader.object("channelCa")) {
-    ca->read("rootLifetime", config.channel_ca.root_lifetime);
-    ca->read("overlap", config.channel_ca.overlap);
-    ca->read("certificateLifetime", config.channel_ca.certificate_lifetime);
-    ca->finish();
-  }
-  reader.read("metricsPort", config.metrics_port);
-  reader.read("healthPort", config.health_port);
-  reader.read_enum("logLevel", config.log_level, kLevels);
-  reader.read_enum("logFormat", config.log_format, {{"json", LogFormat::kJson}, {"plain", LogFormat::kPlain}});
-  reader.read_enum("apiCalls", config.api_calls,
-                   {{"beast", OperatorConfig::Calls::kBeast}, {"cpprestsdk", OperatorConfig::Calls::kCpprestsdk}});
-  reader.read("workers", config.workers);
-  reader.read("createBatchLimit", config.create_batch_limit);
-  reader.read("requestsPerSecond", config.requests_per_second);
-  reader.read("requestBurst", config.request_burst);
-  reader.read("tokenReviewsPerSecond", config.token_reviews_per_second);
-  reader.read("progressWritesPerSecond", config.progress_writes_per_second);
-  reader.finish();
-  check(config, problems);
-  if (problems.empty()) return config;
-  std::string message;
-  for (const Problem& problem : problems) {
-    message += (message.empty() ? "" : "\n") + file + ":" + std::to_string(document.line_of(problem.path)) + ": " +
-               (problem.path.empty() ? "" : problem.path + ": ") + problem.message;
-  }
-  return Error(Code::kInvalidArgument, message);
+  PITCREW_TRY(read_config(text, file, [&config](ObjectReader& reader, Problems& problems) {
+    reader.read("launcherImage", config.launcher_image);
+    reader.read("watchNamespace", config.watch_namespace);
+    reader.read("leaseName", config.lease_name);
+    reader.read("leaseDuration", config.lease_duration);
+    reader.read("renewDeadline", config.renew_deadline);
+    reader.read("retryPeriod", config.retry_period);
+    reader.read("channelPort", config.channel_port);
+    reader.read("advertiseAddress", config.advertise_address);
+    reader.read("channelService", config.channel_service);
+    reader.read("channelSecret", config.channel_secret);
+    reader.read("epochSecret", config.epoch_secret);
+    if (auto ca = reader.object("channelCa")) {
+      ca->read("rootLifetime", config.channel_ca.root_lifetime);
+      ca->read("overlap", config.channel_ca.overlap);
+      ca->read("certificateLifetime", config.channel_ca.certificate_lifetime);
+      ca->finish();
+    }
+    reader.read("metricsPort", config.metrics_port);
+    reader.read("healthPort", config.health_port);
+    read_log_keys(reader, config.log_level, config.log_format);
+    reader.read_enum("apiCalls", config.api_calls,
+                     {{"beast", OperatorConfig::Calls::kBeast}, {"cpprestsdk", OperatorConfig::Calls::kCpprestsdk}});
+    reader.read("workers", config.workers);
+    reader.read("createBatchLimit", config.create_batch_limit);
+    reader.read("requestsPerSecond", config.requests_per_second);
+    reader.read("requestBurst", config.request_burst);
+    reader.read("tokenReviewsPerSecond", config.token_reviews_per_second);
+    reader.read("progressWritesPerSecond", config.progress_writes_per_second);
+    check(config, problems);
+  }));
+  return config;
 }
 
 Status validate(const OperatorConfig& config) {

@@ -53,7 +53,6 @@ struct OperatorPlace {
 Result<OperatorConfig> parse_config(const std::string& text, const std::string& file);
 // What can't be right, whatever way it came.
 Status validate(const OperatorConfig& config);
-Result<LogLevel> parse_log_level(const std::string& word);
 
 OperatorSettings operator_settings(const OperatorConfig& config, const OperatorPlace& place);
 

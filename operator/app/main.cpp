@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "lib/base/config_file.hpp"
 #include "lib/base/file.hpp"
 #include "lib/base/version.hpp"
 #include "lib/kube/cpprest/cpprest_transport.hpp"
@@ -34,7 +35,7 @@ Result<control::OperatorConfig> read_config(const Flags& flags) {
   PITCREW_ASSIGN(const std::string text, read_file(posix_file_system(), flags.config, kConfigLimit));
   PITCREW_ASSIGN(auto config, control::parse_config(text, flags.config));
   if (!flags.log_level.empty()) {
-    PITCREW_ASSIGN(config.log_level, control::parse_log_level(flags.log_level));
+    PITCREW_ASSIGN(config.log_level, parse_log_level(flags.log_level));
   }
   return config;
 }
