@@ -141,10 +141,16 @@ class Actor::Impl : public std::enable_shared_from_this<Actor::Impl> {
 
   void step() {
     if (busy_) return;
-    if (!findings_ || !has_node_) return tell_finished();
+    if (!has_node_) return tell_finished();
     const Instant now = loop_.now();
-    Plan made = plan(*findings_, standing_, settings_.act, now);
-    note_refusal(made.refused);
+    Plan made;
+    if (findings_) {
+      made = plan(*findings_, standing_, settings_.act, now);
+      note_refusal(made.refused);
+    } else {
+      // Judgement waits for what was judged before.
+      made.read_health = standing_.health_read != api::node_health_name(spec());
+    }
     Instant next = made.wake.value_or(now + hours(1));
     const auto may = [&](Errand errand, bool wanted) {
       if (!wanted) return false;

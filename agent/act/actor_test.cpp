@@ -174,6 +174,20 @@ TEST_F(ActorTest, a_healthy_node_costs_one_watch_and_a_write_in_five_minutes) {
   EXPECT_EQ(server_.watches(), 1u);
 }
 
+TEST_F(ActorTest, what_was_judged_before_is_read_before_anything_is_found) {
+  create(kube::Node::type(), {{"metadata", {{"name", "n1"}}}, {"spec", {{"providerID", "aws:///us-east-2b/i-n1"}}}});
+  local::MemoryTransport transport(loop_, server_);
+  int read = 0;
+  ActorHooks hooks;
+  hooks.health = [&read](const api::NodeHealth* before) { read += before == nullptr ? 1 : 100; };
+  ActorSettings settings;
+  settings.node = "n1";
+  Actor actor(loop_, transport, 1, settings, hooks, Logger());
+  actor.start();
+  loop_.run_for(minutes(1));
+  EXPECT_EQ(read, 1);
+}
+
 TEST_F(ActorTest, a_certain_fault_cordons_within_a_tenth_of_a_second_and_is_taken_back) {
   const auto a = agent("a");
   loop_.run_for(seconds(10));
