@@ -39,7 +39,9 @@ Swarm::Swarm(net::AsioLoop& loop, kube::Transport& transport, SwarmSettings sett
              log_,
              [this](const kube::Pod& pod) { ask_token(pod); },
              [this](const std::string&) { return leader_; },
-             [this](const std::string& job_uid, const api::channel::Epoch& epoch) { return gang(job_uid, epoch); },
+             [this](const std::string& job_uid, EpochId epoch, const std::string& message) {
+               return gang(job_uid, epoch, message);
+             },
              [this] { changed(); },
              [this](const std::string& uid, bool success) {
                const auto found = members_.find(uid);
@@ -118,14 +120,15 @@ void Swarm::ask_token(const kube::Pod& pod) {
       });
 }
 
-std::shared_ptr<Gang> Swarm::gang(const std::string& job_uid, const api::channel::Epoch& epoch) {
-  std::weak_ptr<Gang>& known = gangs_[{job_uid, epoch.id}];
+std::shared_ptr<Gang> Swarm::gang(const std::string& job_uid, EpochId epoch, const std::string& message) {
+  std::weak_ptr<Gang>& known = gangs_[{job_uid, epoch}];
   auto gang = known.lock();
-  if (!gang) {
-    gang = std::make_shared<Gang>(epoch.table.size());
-    known = gang;
-    std::erase_if(gangs_, [](const auto& entry) { return entry.second.expired(); });
-  }
+  if (gang) return gang;
+  const auto decoded = api::channel::decode_to_launcher(message);
+  if (!decoded) log_.error("an epoch can't be read", {{"error", decoded.error().message}});
+  gang = std::make_shared<Gang>(decoded ? std::get<api::channel::Epoch>(*decoded).table : api::channel::Table());
+  known = gang;
+  std::erase_if(gangs_, [](const auto& entry) { return entry.second.expired(); });
   return gang;
 }
 

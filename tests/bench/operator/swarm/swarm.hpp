@@ -70,7 +70,7 @@ class Swarm {
   void pod_gone(const kube::Pod& pod);
   void slices_changed();
   void ask_token(const kube::Pod& pod);
-  std::shared_ptr<Gang> gang(const std::string& job_uid, const api::channel::Epoch& epoch);
+  std::shared_ptr<Gang> gang(const std::string& job_uid, EpochId epoch, const std::string& message);
   void end_pod(const kube::Pod& pod, const char* how);
   void changed();
 

@@ -16,11 +16,19 @@ constexpr size_t kMostQueued = 64 * 1024;
 constexpr uint32_t kPeerPort = 7000;  // nobody calls: there are no copies to hold
 constexpr int kSegmentationFault = 11;
 
+// An epoch's message without its rows, which are the same for all launchers and come last: hundreds of launchers in
+// one process would be busy with reading nothing else, where each real one has a node to itself.
+std::string without_rows(const std::string& message) {
+  static constexpr std::string_view kRows = ",\"table\":[{";
+  const size_t rows = message.find(kRows);
+  return rows == std::string::npos ? message : message.substr(0, rows) + ",\"table\":[]}";
+}
+
 }  // namespace
 
 void Gang::join(ThinLauncher& launcher) {
   members_.insert(&launcher);
-  if (whole_ || members_.size() < size_) return;
+  if (whole_ || members_.size() < rows_.size()) return;
   whole_ = true;
   for (ThinLauncher* member : members_) member->begin_training();
 }
@@ -131,9 +139,9 @@ void ThinLauncher::say(const FromLauncher& message) {
 }
 
 void ThinLauncher::received(const std::string& text) {
-  const auto message = decode_to_launcher(text);
+  const auto message = decode_to_launcher(without_rows(text));
   if (!message) return world_.log.error("a message can't be read", {{"error", message.error().message}});
-  if (const auto* epoch = std::get_if<Epoch>(&*message)) return take(*epoch);
+  if (const auto* epoch = std::get_if<Epoch>(&*message)) return take(*epoch, text);
   if (const auto* stop = std::get_if<Stop>(&*message)) return take(*stop);
   if (const auto* save = std::get_if<Save>(&*message)) {
     say(Saved{seen_, step_, true, "/checkpoints/step-" + std::to_string(step_.value) + "-c1", 1, save->request});
@@ -144,7 +152,7 @@ void ThinLauncher::received(const std::string& text) {
   }
 }
 
-void ThinLauncher::take(const Epoch& epoch) {
+void ThinLauncher::take(const Epoch& epoch, const std::string& message) {
   if (epoch.id <= seen_) return;
   leave_gang();
   seen_ = epoch.id;
@@ -155,13 +163,11 @@ void ThinLauncher::take(const Epoch& epoch) {
   delayed_.clear();
   beat_timer_.reset();
   if (running_) {
-    for (const TableEntry& entry : epoch.table) {
-      if (entry.slot == *slot_) first_rank_ = entry.first_rank;
-    }
     resumed_.reset();
     if (epoch.resume) resumed_ = epoch.resume->step;
     step_ = resumed_.value_or(Step(0));
-    gang_ = world_.gang(job_uid_, epoch);
+    gang_ = world_.gang(job_uid_, epoch.id, message);
+    if (slot_->value < gang_->rows().size()) first_rank_ = gang_->rows()[slot_->value].first_rank;
     delayed_.after(world_.rank_start, [this] { gang_->join(*this); });
   }
   world_.changed();

@@ -22,13 +22,14 @@ class ThinLauncher;
 // launchers of the epoch; ends with the last of them.
 class Gang {
  public:
-  explicit Gang(size_t size) : size_(size) {}
+  explicit Gang(api::channel::Table rows) : rows_(std::move(rows)) {}
+  const api::channel::Table& rows() const { return rows_; }
   void join(ThinLauncher& launcher);
   void leave(ThinLauncher& launcher);
-  bool steps() const { return whole_ && members_.size() == size_; }
+  bool steps() const { return whole_ && members_.size() == rows_.size(); }
 
  private:
-  size_t size_;
+  api::channel::Table rows_;
   bool whole_ = false;  // it was
   std::set<ThinLauncher*> members_;
 };
@@ -42,8 +43,8 @@ struct Surroundings {
   std::function<void(const kube::Pod& pod)> ask_token;
   // Where an advertised address ends now, as a node's proxy knows; nothing: nowhere.
   std::function<std::optional<net::Address>(const std::string& advertised)> route;
-  // The ranks of that epoch of the job, made by whoever comes first.
-  std::function<std::shared_ptr<Gang>(const std::string& job_uid, const api::channel::Epoch& epoch)> gang;
+  // The ranks of that epoch of the job, made by whoever comes first, from the whole message.
+  std::function<std::shared_ptr<Gang>(const std::string& job_uid, EpochId epoch, const std::string& message)> gang;
   // Something that is counted has changed.
   std::function<void()> changed;
   // The operator said finish: the pod ends.
@@ -82,7 +83,7 @@ class ThinLauncher {
   net::ReconnectSettings settings() const;
   void hello();
   void received(const std::string& text);
-  void take(const api::channel::Epoch& epoch);
+  void take(const api::channel::Epoch& epoch, const std::string& message);
   void take(const api::channel::Stop& stop);
   void leave_gang();
   void beat();
