@@ -22,7 +22,7 @@ constexpr std::array<std::string_view, 7> kLibraryFolders = {
     "/usr/local/cuda/lib64",     "/usr/local/cuda/lib",        "/opt/nccl/build/lib"};
 
 void put(Versions& versions, const std::string& component, std::string_view version) {
-  if (version.empty() || version.front() < '0' || version.front() > '9') return;
+  if (version.empty() || version.front() < '0' || version.front() > '9' || !parse_version(version)) return;
   versions.try_emplace(component, printable(version, 48));
 }
 

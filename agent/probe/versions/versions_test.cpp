@@ -15,6 +15,8 @@ TEST(Version, is_compared_by_its_numbers) {
   EXPECT_GT(*parse_version("580.65.06"), *parse_version("580"));
   EXPECT_FALSE(parse_version(""));
   EXPECT_FALSE(parse_version("latest"));
+  EXPECT_FALSE(parse_version("267440737029551615")) << "no such number of a version";
+  EXPECT_TRUE(parse_installed_packages("libfabric-aws-267440737029551615-1").empty());
 }
 
 TEST(Versions, are_read_where_the_machine_shows_them) {
