@@ -117,8 +117,8 @@ constexpr MetricRow kRows[] = {
      "persistence"},
     // ---- EFA -------------------------------------------------------------------------------------------------------
     {"pitcrew_efa_count", kGauge, "EFA devices that are there", "efa.count", "count"},
-    {"pitcrew_efa_missing", kGauge, "EFA devices that the instance type has and that are not there", "efa.count",
-     "count, expected", 1, missing},
+    {"pitcrew_efa_missing", kGauge, "EFA devices that were there, or are on the PCI bus, and have no driver now",
+     "efa.count", "count, expected", 1, missing},
     {"pitcrew_efa_tx_bytes_total", kCounter, "Bytes sent", "efa.port", "tx_bytes"},
     {"pitcrew_efa_rx_bytes_total", kCounter, "Bytes received", "efa.port", "rx_bytes"},
     {"pitcrew_efa_tx_packets_total", kCounter, "Packets sent", "efa.port", "tx_pkts"},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "agent/probe/observation_tools.hpp"
 
@@ -71,7 +72,7 @@ bool is_efa(const Folder& pci_function) {
 
 Result<std::vector<Observation>> EfaProbe::look(Instant now) {
   std::vector<Observation> out;
-  double count = 0;
+  size_t count = 0;
   const auto devices = Folder::open(paths_.sys + "/class/infiniband");
   if (!devices && devices.error().code != Code::kNotFound) return devices.error();
   if (devices) {
@@ -80,19 +81,24 @@ Result<std::vector<Observation>> EfaProbe::look(Instant now) {
       if (!device) continue;  // it has just gone
       const auto function = device->folder("device");
       if (!function || !is_efa(*function)) continue;
-      if (++count > static_cast<double>(kMaxDevices)) break;
+      if (++count > kMaxDevices) break;
       look_at_device(*device, printable(name, 64), now, out);
     }
   }
-  if (count == 0 && expected_ == 0) return out;
+  most_ = std::max(most_, count);
+  // The bus is walked only where it can say something new.
+  const bool ask_bus = std::exchange(first_, false) || count < most_;
+  const size_t on_pci = ask_bus ? functions_on_pci(paths_) : count;
+  most_ = std::max(most_, on_pci);
+  if (most_ == 0 && type_ == 0) return out;
   Observation counted = make_reading("efa.count", "", now);
-  counted.values["count"] = count;
-  if (expected_ > 0) counted.values["expected"] = static_cast<double>(expected_);
-  if (count < expected_) {
-    const size_t on_pci = functions_on_pci(paths_);
+  counted.values["count"] = static_cast<double>(count);
+  counted.values["expected"] = static_cast<double>(most_);
+  if (type_ > 0) counted.values["type"] = static_cast<double>(type_);
+  if (count < most_) {
     counted.values["on_pci"] = static_cast<double>(on_pci);
-    counted.text = std::to_string(static_cast<int>(count)) + " of " + std::to_string(expected_) + " EFA devices, " +
-                   std::to_string(on_pci) + " on the PCI bus";
+    counted.text = std::to_string(count) + " of " + std::to_string(most_) + " EFA devices, " + std::to_string(on_pci) +
+                   " on the PCI bus";
   }
   out.push_back(std::move(counted));
   return out;

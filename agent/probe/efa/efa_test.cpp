@@ -28,7 +28,7 @@ TEST(Efa, reads_count_port_and_command_queue_of_each_device) {
   host.efa_admin("rdmap16s29", "completed_cmds", 10);
   host.efa_admin("rdmap16s29", "no_completion_cmds", 1);
   const auto seen = EfaProbe(host.paths(), 2).look(kNow);
-  EXPECT_EQ(values_of(seen, "efa.count"), "count=2 expected=2");
+  EXPECT_EQ(values_of(seen, "efa.count"), "count=2 expected=2 type=2");
   EXPECT_EQ(values_of(seen, "efa.port", "rdmap0s29"),
             "impaired_remote_conn_events=0 rdma_read_bytes=0 rdma_read_wr_err=0 rdma_write_bytes=0 rdma_write_wr_err=0 "
             "retrans_bytes=0 retrans_pkts=5 retrans_timeout_events=0 rx_bytes=0 rx_drops=0 tx_bytes=123456789012 "
@@ -41,7 +41,7 @@ TEST(Efa, is_not_any_other_rdma_device) {
   const FakeHost host;
   host.file("sys/class/infiniband/mlx5_0/device/vendor", "0x15b3");
   host.file("sys/class/infiniband/mlx5_0/device/device", "0x101e");
-  EXPECT_EQ(values_of(EfaProbe(host.paths(), 1).look(kNow), "efa.count"), "count=0 expected=1 on_pci=0");
+  EXPECT_EQ(values_of(EfaProbe(host.paths(), 1).look(kNow), "efa.count"), "count=0 expected=0 type=1");
 }
 
 TEST(Efa, an_old_driver_has_the_command_queue_among_the_ports_counters) {
@@ -72,7 +72,19 @@ TEST(Efa, a_device_without_a_driver_is_missing_and_still_on_the_bus) {
     host.file(std::string("sys/bus/pci/devices/") + address + "/device", "0xefa2");
   }
   const auto seen = EfaProbe(host.paths(), 2).look(kNow);
-  EXPECT_EQ(values_of(seen, "efa.count"), "count=1 expected=2 on_pci=2");
+  EXPECT_EQ(values_of(seen, "efa.count"), "count=1 expected=2 on_pci=2 type=2");
+}
+
+TEST(Efa, a_device_that_vanishes_is_missing_and_one_that_was_never_asked_for_is_not) {
+  const FakeHost host;
+  host.efa_device("rdmap0s29");
+  host.efa_device("rdmap16s29");
+  EfaProbe probe(host.paths(), 32);
+  EXPECT_EQ(values_of(probe.look(kNow), "efa.count"), "count=2 expected=2 type=32");
+  host.remove("sys/class/infiniband/rdmap16s29");
+  EXPECT_EQ(values_of(probe.look(kNow), "efa.count"), "count=1 expected=2 on_pci=0 type=32");
+  host.efa_device("rdmap16s29");
+  EXPECT_EQ(values_of(probe.look(kNow), "efa.count"), "count=2 expected=2 type=32");
 }
 
 TEST(Efa, a_silent_firmware_becomes_a_fault_and_an_old_counter_does_not) {
