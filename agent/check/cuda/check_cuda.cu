@@ -1,6 +1,6 @@
-// The check's work on GPUs, behind the plain C of abi.h. Every function sets its own device, takes and frees its own memory,
-// and may run beside the same function of other devices. One file, since all of it is one job: give a GPU work whose result
-// is known, and compare.
+// The check's work on GPUs, behind the plain C of abi.h. Every function sets its own device, takes and frees its own
+// memory, and may run beside the same function of other devices. One file, since all of it is one job: give a GPU work
+// whose result is known, and compare.
 #include <algorithm>
 #include <chrono>
 #include <cstdarg>
@@ -56,8 +56,8 @@ struct Words {
   }
 };
 
-#define CHECK_CUDA(expression)                                                                     \
-  do {                                                                                             \
+#define CHECK_CUDA(expression)                                                                                  \
+  do {                                                                                                          \
     if (const cudaError_t error_ = (expression); error_ != cudaSuccess) return words.cuda(error_, #expression); \
   } while (false)
 
@@ -153,8 +153,8 @@ __global__ void fill_matrix(__nv_bfloat16* values, size_t count, uint64_t seed) 
   }
 }
 
-// One square product of BF16 matrices on the tensor cores, planned once: what cuBLASLt chooses depends on the GPU's model and
-// the library alone, so GPUs of one machine do the same sums in the same order.
+// One square product of BF16 matrices on the tensor cores, planned once: what cuBLASLt chooses depends on the GPU's
+// model and the library alone, so GPUs of one machine do the same sums in the same order.
 class Product {
  public:
   ~Product() {
@@ -176,31 +176,34 @@ class Product {
       status = cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
     }
     if (status == CUBLAS_STATUS_SUCCESS) {
-      status = cublasLtMatrixLayoutCreate(&layout_, CUDA_R_16BF, static_cast<uint64_t>(side), static_cast<uint64_t>(side), side);
+      status = cublasLtMatrixLayoutCreate(&layout_, CUDA_R_16BF, static_cast<uint64_t>(side),
+                                          static_cast<uint64_t>(side), side);
     }
     cublasLtMatmulPreference_t preference = nullptr;
     if (status == CUBLAS_STATUS_SUCCESS) status = cublasLtMatmulPreferenceCreate(&preference);
     const size_t most = kWorkspace;
     if (status == CUBLAS_STATUS_SUCCESS) {
-      status = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most);
+      status = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most,
+                                                    sizeof most);
     }
     int found = 0;
     if (status == CUBLAS_STATUS_SUCCESS) {
-      status = cublasLtMatmulAlgoGetHeuristic(handle_, operation_, layout_, layout_, layout_, layout_, preference, 1, &chosen_,
-                                              &found);
+      status = cublasLtMatmulAlgoGetHeuristic(handle_, operation_, layout_, layout_, layout_, layout_, preference, 1,
+                                              &chosen_, &found);
     }
     if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
       return words.say(PITCREW_CHECK_UNAVAILABLE, "cuBLASLt plans no BF16 product (%d)", static_cast<int>(status));
     }
-    if (const cudaError_t error = take(workspace_, kWorkspace); error != cudaSuccess) return words.cuda(error, "take a workspace");
+    if (const cudaError_t error = take(workspace_, kWorkspace); error != cudaSuccess)
+      return words.cuda(error, "take a workspace");
     return 0;
   }
 
   cublasStatus_t run(const void* a, const void* b, void* c) {
     const float one = 1, zero = 0;
-    return cublasLtMatmul(handle_, operation_, &one, a, layout_, b, layout_, &zero, c, layout_, c, layout_, &chosen_.algo,
-                          workspace_.get(), kWorkspace, nullptr);
+    return cublasLtMatmul(handle_, operation_, &one, a, layout_, b, layout_, &zero, c, layout_, c, layout_,
+                          &chosen_.algo, workspace_.get(), kWorkspace, nullptr);
   }
 
  private:
@@ -262,8 +265,9 @@ int pitcrew_check_device(int device, PitcrewCheckDevice* out, char* error, size_
   cudaDeviceProp properties{};
   CHECK_CUDA(cudaGetDeviceProperties(&properties, device));
   const auto* id = reinterpret_cast<const unsigned char*>(properties.uuid.bytes);
-  std::snprintf(out->uuid, sizeof out->uuid, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0],
-                id[1], id[2], id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13], id[14], id[15]);
+  std::snprintf(out->uuid, sizeof out->uuid, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12], id[13],
+                id[14], id[15]);
   std::snprintf(out->model, sizeof out->model, "%s", properties.name);
   out->memory = properties.totalGlobalMem;
   return 0;
@@ -318,8 +322,8 @@ int pitcrew_check_memory(int device, double share, double seconds, uint64_t seed
   return 0;
 }
 
-int pitcrew_check_burn(int device, double seconds, uint64_t seed, uint64_t* digests, size_t most, size_t* count, double* flops,
-                       char* error, size_t length) {
+int pitcrew_check_burn(int device, double seconds, uint64_t seed, uint64_t* digests, size_t most, size_t* count,
+                       double* flops, char* error, size_t length) {
   const Words words{error, length};
   constexpr int kSide = 8192;
   constexpr size_t kElements = static_cast<size_t>(kSide) * kSide;
@@ -354,7 +358,8 @@ int pitcrew_check_burn(int device, double seconds, uint64_t seed, uint64_t* dige
     double took = 0;
     CHECK_CUDA(watch.stop(took));
     if (repetition > 0) multiplying += took, ++timed;
-    digest<<<kBlocks, kThreads>>>(reinterpret_cast<const uint64_t*>(c.get()), kElements * sizeof(__nv_bfloat16) / 8, sum.get());
+    digest<<<kBlocks, kThreads>>>(reinterpret_cast<const uint64_t*>(c.get()), kElements * sizeof(__nv_bfloat16) / 8,
+                                  sum.get());
     CHECK_CUDA(cudaGetLastError());
     unsigned long long value = 0;
     CHECK_CUDA(cudaMemcpy(&value, sum.get(), sizeof value, cudaMemcpyDeviceToHost));
@@ -436,7 +441,8 @@ int pitcrew_check_all_reduce(int devices, double seconds, uint64_t seed, Pitcrew
                      nccl->error_string(code), code);
   };
   std::vector<pitcrew::check::NcclComm> comms(ranks.size());
-  if (const int code = nccl->init_all(comms.data(), devices, nullptr); code != 0) return failed(code, "ncclCommInitAll");
+  if (const int code = nccl->init_all(comms.data(), devices, nullptr); code != 0)
+    return failed(code, "ncclCommInitAll");
   for (size_t i = 0; i < ranks.size(); ++i) {
     ranks[i].comm = comms[i];
     CHECK_CUDA(cudaSetDevice(static_cast<int>(i)));
@@ -451,8 +457,8 @@ int pitcrew_check_all_reduce(int devices, double seconds, uint64_t seed, Pitcrew
   for (int round = 0; round < 2 || seconds_since(begin) < seconds; ++round) {
     for (size_t i = 0; i < ranks.size(); ++i) {
       CHECK_CUDA(cudaSetDevice(static_cast<int>(i)));
-      fill_addends<<<kBlocks, kThreads, 0, ranks[i].stream>>>(ranks[i].values.get(), kCount, seed + static_cast<uint64_t>(round),
-                                                              static_cast<int>(i));
+      fill_addends<<<kBlocks, kThreads, 0, ranks[i].stream>>>(ranks[i].values.get(), kCount,
+                                                              seed + static_cast<uint64_t>(round), static_cast<int>(i));
       CHECK_CUDA(cudaGetLastError());
       CHECK_CUDA(cudaStreamSynchronize(ranks[i].stream));
     }
@@ -460,7 +466,8 @@ int pitcrew_check_all_reduce(int devices, double seconds, uint64_t seed, Pitcrew
     if (const int code = nccl->group_start(); code != 0) return failed(code, "ncclGroupStart");
     for (Rank& rank : ranks) {
       constexpr int kFloat32 = 7, kSum = 0;
-      const int code = nccl->all_reduce(rank.values.get(), rank.values.get(), kCount, kFloat32, kSum, rank.comm, rank.stream);
+      const int code =
+          nccl->all_reduce(rank.values.get(), rank.values.get(), kCount, kFloat32, kSum, rank.comm, rank.stream);
       if (code != 0) return failed(code, "ncclAllReduce");
     }
     if (const int code = nccl->group_end(); code != 0) return failed(code, "ncclGroupEnd");
@@ -472,8 +479,8 @@ int pitcrew_check_all_reduce(int devices, double seconds, uint64_t seed, Pitcrew
     if (round > 0) reducing += seconds_since(start), ++rounds;
     for (size_t i = 0; i < ranks.size(); ++i) {
       CHECK_CUDA(cudaSetDevice(static_cast<int>(i)));
-      compare_sums<<<kBlocks, kThreads, 0, ranks[i].stream>>>(ranks[i].values.get(), kCount, seed + static_cast<uint64_t>(round),
-                                                              devices, ranks[i].wrong.get());
+      compare_sums<<<kBlocks, kThreads, 0, ranks[i].stream>>>(
+          ranks[i].values.get(), kCount, seed + static_cast<uint64_t>(round), devices, ranks[i].wrong.get());
       CHECK_CUDA(cudaGetLastError());
     }
   }
