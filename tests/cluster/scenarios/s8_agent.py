@@ -56,6 +56,10 @@ def events(world, node, reason):
     return [e for e in listed["items"] if e["regarding"]["name"] == node and e["reason"] == reason]
 
 
+def verdicts(world, node):
+    return world.node_healths().get(node, {}).get("status", {}).get("verdicts", [])
+
+
 @scenario(seconds=900)
 def a_gpu_off_the_bus_cordons_its_node_and_the_spare_trains_on(world):
     with Agents(world) as agents:
@@ -71,8 +75,8 @@ def a_gpu_off_the_bus_cordons_its_node_and_the_spare_trains_on(world):
         world.check(job.node_of_slot(1).name != node, f"slot 1 is still on {node}")
         said = condition(world, node)
         world.check(said["status"] == "False" and "xid-79" in said["reason"] + said["message"], f"the condition is {said}")
-        verdicts = world.node_healths()[node]["status"]["verdicts"]
-        world.check([v["rule"] for v in verdicts] == ["xid-79"], f"the verdicts are {verdicts}")
+        rules = until("the verdict", lambda: [verdict["rule"] for verdict in verdicts(world, node)], 10, 0.1)
+        world.check(rules == ["xid-79"], f"the verdicts are {rules}")
         say(f"  {said['reason']}: {said['message']}")
         # The rule clears it after a while; what the agent did is taken back by it.
         until("the node to be good again", lambda: not cordoned(world, node) and not tainted(world, node), 120, 0.5)
@@ -129,10 +133,8 @@ def an_agent_killed_in_the_middle_of_a_verdict_comes_to_the_same_result_once(wor
             until("the agent to run", lambda pod=pod: world.processes(pod, "pitcrew-agent"), 60, 0.05)
             world.send(pod, "pitcrew-agent", signal.SIGKILL)
         until("the cordon", lambda: cordoned(world, node) and tainted(world, node), 60, 0.1)
-        until("the NodeHealth", lambda: node in world.node_healths() and world.node_healths()[node].get("status", {}).get("verdicts"), 60, 0.2)
-        verdicts = world.node_healths()[node]["status"]["verdicts"]
-        world.check(len(verdicts) == 1, f"the verdicts are {verdicts}")
-        world.check(verdicts[0].get("count", 1) == 1, f"one XID was counted {verdicts[0]} times")
+        found = until("the verdict", lambda: verdicts(world, node), 60, 0.2)
+        world.check(len(found) == 1 and found[0].get("count", 1) == 1, f"the verdicts are {found}")
 
 
 @scenario(seconds=900)
@@ -149,4 +151,4 @@ def with_the_api_away_nothing_is_cordoned_and_afterwards_it_is(world):
         until("the cordon", lambda: cordoned(world, node) and tainted(world, node), 60, 0.2)
         when = world.node(node)["metadata"]["annotations"]["pitcrew.dev/cordoned"].split()[0]
         world.check(when[:19] >= back[:19], f"it was cordoned at {when}, the API server came back at {back}")
-        until("the verdict, once", lambda: len(world.node_healths()[node].get("status", {}).get("verdicts", [])) == 1, 30, 0.2)
+        until("the verdict, once", lambda: len(verdicts(world, node)) == 1, 30, 0.2)
