@@ -5,10 +5,7 @@
 namespace pitcrew::agent {
 namespace {
 
-constexpr size_t kMaxRates = 64;
 constexpr size_t kMaxGpus = 64;
-// A rate that goes on is told again when it is another one, not at each reading.
-constexpr double kAnotherRate = 2;
 
 Observation mark(std::string kind, Instant now) {
   Observation observation;
@@ -56,37 +53,6 @@ void Ledger::name(Observation& observation) {
   }
 }
 
-// Before judgement takes the reading, since it compares with the one before.
-void Ledger::watch_rates(const Observation& reading) {
-  const auto last = history_.readings.find({reading.kind, reading.device});
-  for (const api::HealthRule& rule : policy_.rules) {
-    if (rule.match.kind != reading.kind) continue;
-    for (const auto* tests : {&rule.match.all, &rule.match.any}) {
-      for (const api::HealthTest& test : *tests) {
-        if (!test.per_minute) continue;
-        const std::pair key(reading.device, test.value);
-        const auto now = reading.number(test.value);
-        std::optional<double> rate;
-        if (now && last != history_.readings.end() && reading.time > last->second.time) {
-          const auto before = last->second.values.find(test.value);
-          if (before != last->second.values.end() && *now >= before->second)
-            rate = (*now - before->second) / to_seconds(reading.time - last->second.time);
-        }
-        const auto told = rates_.find(key);
-        if (!rate || *rate * 60 <= *test.per_minute) {
-          if (rate && told != rates_.end()) rates_.erase(told), rates_changed_ = true;
-          continue;
-        }
-        const bool same = told != rates_.end() &&
-                          *rate<told->second.per_second * kAnotherRate&& * rate> told->second.per_second / kAnotherRate;
-        if (same || (told == rates_.end() && rates_.size() >= kMaxRates)) continue;
-        rates_[key] = {reading.device, test.value, *rate, reading.time};
-        rates_changed_ = true;
-      }
-    }
-  }
-}
-
 Ledger::Outcome Ledger::judge(const std::vector<Observation>& observations, Instant now) {
   std::vector<Observation> all;
   if (!std::exchange(started_, true)) {
@@ -98,9 +64,9 @@ Ledger::Outcome Ledger::judge(const std::vector<Observation>& observations, Inst
   for (const Observation& one : observations) {
     // What a probe says of itself is no evidence that is kept.
     events = events || (!one.reading && one.kind != kinds::kProbe);
-    if (one.reading) watch_rates(one);
     all.push_back(one);
   }
+  const bool rates_changed = rates_.take(all, policy_, now);
   Judgement judged = agent::judge(all, policy_, std::move(history_), now);
   history_ = std::move(judged.history);
   wake_ = judged.wake;
@@ -115,8 +81,8 @@ Ledger::Outcome Ledger::judge(const std::vector<Observation>& observations, Inst
   verdicts_.clear();
   for (const History::Open& open : history_.open) verdicts_.push_back(open.verdict);
   Outcome outcome{std::move(judged.matches), false};
-  outcome.changed = events || !outcome.matches.empty() || !judged.changes.empty() || gpus_changed_ || rates_changed_;
-  gpus_changed_ = rates_changed_ = false;
+  outcome.changed = events || !outcome.matches.empty() || !judged.changes.empty() || gpus_changed_ || rates_changed;
+  gpus_changed_ = false;
   return outcome;
 }
 
@@ -136,7 +102,7 @@ Findings Ledger::findings() const {
   findings.history = events_;
   findings.boot_id = boot_id_;
   findings.gpus = gpus_;
-  for (const auto& [key, rate] : rates_) findings.rates.push_back(rate);
+  findings.rates = rates_.rates();
   findings.memory = remember(history_);
   return findings;
 }

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/act/plan.hpp"
 #include "agent/judge/judge.hpp"
+#include "agent/judge/rates.hpp"
 
 namespace pitcrew::agent {
 
@@ -38,7 +38,6 @@ class Ledger {
   Findings findings() const;
 
  private:
-  void watch_rates(const Observation& reading);
   void learn(const Observation& identity);
 
   api::HealthPolicy policy_;
@@ -50,8 +49,7 @@ class Ledger {
   std::vector<api::HealthEvent> events_;
   std::vector<api::GpuIdentity> gpus_;
   bool gpus_changed_ = false;
-  std::map<std::pair<std::string, std::string>, api::DeviceRate> rates_;  // above a limit, by device and counter
-  bool rates_changed_ = false;
+  RateWatch rates_;
 };
 
 }  // namespace pitcrew::agent

@@ -25,11 +25,11 @@ std::optional<double> limit_of(const api::HealthPolicy& policy, const Observatio
 
 }  // namespace
 
-void RateWatch::read(const Observation& observation, const api::HealthPolicy& policy) {
+bool RateWatch::read(const Observation& observation, const api::HealthPolicy& policy) {
+  bool changed = false;
   for (const auto& [name, value] : observation.values) {
     const auto number = observation.number(name);
-    if (!number) continue;
-    const auto limit = limit_of(policy, observation, name);
+    const auto limit = number ? limit_of(policy, observation, name) : std::nullopt;
     if (!limit) continue;
     const Counter counter(observation.device, name);
     const auto [place, first] = last_.try_emplace(counter, Last{*number, observation.time});
@@ -38,45 +38,43 @@ void RateWatch::read(const Observation& observation, const api::HealthPolicy& po
     const double elapsed = to_seconds(observation.time - before.time);
     if (elapsed <= 0 || *number < before.value) continue;
     const double per_second = (*number - before.value) / elapsed;
-    if (per_second * 60 > *limit) {
-      if (over_.size() < kMaxRates || over_.contains(counter)) {
-        over_[counter] = {observation.device, name, per_second, observation.time};
-      }
-    } else {
-      over_.erase(counter);
+    if (per_second * 60 <= *limit) {
+      changed = over_.erase(counter) > 0 || changed;
+      continue;
     }
+    const auto told = over_.find(counter);
+    if (told == over_.end() && over_.size() >= kMaxRates) continue;
+    if (told != over_.end() && per_second < told->second.per_second * kAnother &&
+        per_second > told->second.per_second / kAnother) {
+      continue;
+    }
+    over_[counter] = {observation.device, name, per_second, observation.time};
+    changed = true;
   }
+  return changed;
 }
 
-std::optional<std::vector<api::DeviceRate>> RateWatch::take(std::span<const Observation> observations,
-                                                            const api::HealthPolicy& policy, Instant now) {
+bool RateWatch::take(std::span<const Observation> observations, const api::HealthPolicy& policy, Instant now) {
+  bool changed = false;
   for (const Observation& observation : observations) {
     if (observation.kind == kinds::kAgentStart) last_.clear();
-    if (observation.reading && observation.kind.starts_with("efa.")) read(observation, policy);
+    if (observation.reading && observation.kind.starts_with("efa.")) changed = read(observation, policy) || changed;
   }
   for (auto place = last_.begin(); place != last_.end();) {
     if (now - place->second.time < kForgotten) {
       ++place;
       continue;
     }
-    over_.erase(place->first);
+    changed = over_.erase(place->first) > 0 || changed;
     place = last_.erase(place);
   }
-  std::vector<Counter> names;
-  for (const auto& [counter, rate] : over_) names.push_back(counter);
-  due_ = names != written_;
-  if (!due_ || (written_at_ && now - *written_at_ < kLeast)) return std::nullopt;
-  std::vector<api::DeviceRate> rates;
-  for (const auto& [counter, rate] : over_) rates.push_back(rate);
-  written_ = std::move(names);
-  written_at_ = now;
-  due_ = false;
-  return rates;
+  return changed;
 }
 
-std::optional<Instant> RateWatch::wake() const {
-  if (!due_ || !written_at_) return std::nullopt;
-  return *written_at_ + kLeast;
+std::vector<api::DeviceRate> RateWatch::rates() const {
+  std::vector<api::DeviceRate> rates;
+  for (const auto& [counter, rate] : over_) rates.push_back(rate);
+  return rates;
 }
 
 }  // namespace pitcrew::agent

@@ -12,22 +12,22 @@
 namespace pitcrew::agent {
 
 // Which EFA counters of this node grow faster than a rule of the policy lets them: what NodeHealth.status.rates holds,
-// and what the operator judges over several nodes. A list is due when a counter crosses its limit and when it falls
-// back, and not more often than kLeast apart; in between the rates in it stay as they were, so that a healthy node
-// writes nothing and a bad one little.
+// and what the operator judges over several nodes. The list changes when a counter crosses its limit, when it falls
+// back, and when its rate has become quite another one (twice, or half), so that a healthy node writes nothing and a
+// bad one little.
 //
-// A step function: the same state, observations and time give the same list. As in judgement, a first reading, one
-// after a start of the agent or driver, and a counter that goes backwards only begin anew.
+// A step function: the same observations and times give the same list. As in judgement, a first reading, one after a
+// start of the agent, and a counter that goes backwards only begin anew.
 class RateWatch {
  public:
-  static constexpr Duration kLeast = seconds(10);
   static constexpr Duration kForgotten = minutes(5);  // a device that is not read any more has no rate
+  static constexpr double kAnother = 2;
   static constexpr size_t kMaxRates = 128;
 
-  // The list to write, where one is due. Call it also when wake() says so.
-  std::optional<std::vector<api::DeviceRate>> take(std::span<const Observation> observations,
-                                                   const api::HealthPolicy& policy, Instant now);
-  std::optional<Instant> wake() const;
+  // Takes what was observed until `now`; true where the list has changed.
+  bool take(std::span<const Observation> observations, const api::HealthPolicy& policy, Instant now);
+  // By device and counter.
+  std::vector<api::DeviceRate> rates() const;
 
  private:
   using Counter = std::pair<std::string, std::string>;  // device, counter
@@ -35,13 +35,10 @@ class RateWatch {
     double value = 0;
     Instant time;
   };
-  void read(const Observation& observation, const api::HealthPolicy& policy);
+  bool read(const Observation& observation, const api::HealthPolicy& policy);
 
   std::map<Counter, Last> last_;
-  std::map<Counter, api::DeviceRate> over_;  // now above a limit
-  std::vector<Counter> written_;             // what the last list named
-  std::optional<Instant> written_at_;
-  bool due_ = false;
+  std::map<Counter, api::DeviceRate> over_;  // above a limit
 };
 
 }  // namespace pitcrew::agent
