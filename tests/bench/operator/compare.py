@@ -8,7 +8,6 @@ import datetime
 import json
 import os
 import platform
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -44,10 +43,11 @@ def machine():
     return {"cpus": os.cpu_count(), "model": model, "kernel": platform.release(), "load": [round(one, 2) for one in os.getloadavg()]}
 
 
-def measure(arguments):
+def measure(arguments, result):
+    """Fills `result` as it goes, so that what was measured before a failure is not lost."""
     built = None if arguments.only == "pitcrew" else jobset_side.build(arguments.jobset)
-    result = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "pods": arguments.pods, "nodes": arguments.nodes,
-              "kubernetes": gobuild.KUBERNETES, "machine": machine()}
+    result.update({"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "pods": arguments.pods, "nodes": arguments.nodes,
+                   "kubernetes": gobuild.KUBERNETES, "machine": machine()})
     programs = arguments.programs.resolve()
     with Lab(arguments.nodes, arguments.logs) as lab:
         turns = []
@@ -63,16 +63,15 @@ def measure(arguments):
                 say(f"round {number} of {arguments.rounds}: {side.name} {side.version}")
                 result[side.name]["rounds"].append(turn(lab, side, programs / "pitcrew-swarm").run())
         result["load at the end"] = machine()["load"]
-        result["swarm memory, MB at most"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
         result["summary"] = report.summary({side.name: (side, result[side.name]["rounds"]) for side, _ in turns})
-    return result
 
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = parse()
+    result = {}
     try:
-        result = measure(arguments)
+        measure(arguments, result)
     except NotRun as reason:
         print(f"not run: {reason}", file=sys.stderr)
         return 77
@@ -81,8 +80,9 @@ def main():
         return 1
     except KeyboardInterrupt:
         return 130
-    if arguments.report:
-        arguments.report.write_text(json.dumps(result, indent=1))
+    finally:
+        if arguments.report and result:
+            arguments.report.write_text(json.dumps(result, indent=1))
     print(f"\n{arguments.pods} pods on {arguments.nodes} simulated nodes, Kubernetes {result['kubernetes']}; medians of {arguments.rounds} rounds; "
           + ", ".join(f"{name} {result[name]['version']}" for name in ("Pitcrew", "JobSet") if name in result)
           + f"; {result['machine']['cpus']} processors, load {result['machine']['load'][0]} before and {result['load at the end'][0]} after")

@@ -143,7 +143,10 @@ class Lab:
     def memory(self, name):
         """(now, at most) resident MB of a daemon."""
         pid = self.daemons.pid(name)
-        if not pid:
-            return (0, 0)
-        status = Path(f"/proc/{pid}/status").read_text()
-        return tuple(int(re.search(rf"{key}:\s+(\d+)", status)[1]) / 1024 for key in ("VmRSS", "VmHWM"))
+        return memory_of(pid) if pid else (0, 0)
+
+
+def memory_of(pid):
+    """(now, at most) resident MB of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return tuple(int(re.search(rf"{key}:\s+(\d+)", status)[1]) / 1024 for key in ("VmRSS", "VmHWM"))

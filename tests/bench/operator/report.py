@@ -51,6 +51,8 @@ def summary(sides):
     costs = {name: {step: cost(rounds, side, step) for step in STEPS} for name, (side, rounds) in sides.items()}
     memory = {name: {daemon: [statistics.median(one["memory"][daemon][i] for one in rounds) for i in (0, 1)] for daemon in side.daemons()}
               for name, (side, rounds) in sides.items()}
+    for name, (_, rounds) in sides.items():
+        memory[name][f"pitcrew-swarm ({name}'s pods)"] = [statistics.median(one["swarm memory"][i] for one in rounds) for i in (0, 1)]
     return {"times": rows, "costs": costs, "memory_mb": memory}
 
 
