@@ -6,6 +6,11 @@
 #include "operator/execute/epoch_key.hpp"
 
 namespace pitcrew::control {
+namespace {
+
+Error not_leading() { return Error(Code::kCancelled, "this operator does not lead any more"); }
+
+}  // namespace
 
 struct Executor::Run {
   JobPtr job;
@@ -14,7 +19,9 @@ struct Executor::Run {
   Logger log;
   std::string channel_json;  // the same for all pods of a run
   size_t next_create = 0;
-  size_t batch = 1;
+  size_t creating = 0;         // creates under way
+  size_t creates_allowed = 1;  // at most so many
+  std::optional<Error> create_error;
 
   ObjectKey key() const { return job->metadata.key(); }
 };
@@ -41,7 +48,7 @@ void Executor::execute(JobPtr job, Plan plan, Done done) {
 
 bool Executor::stopped(const RunPtr& run) {
   if (hooks_.may_act()) return false;
-  run->done(Error(Code::kCancelled, "this operator does not lead any more"));
+  run->done(not_leading());
   return true;
 }
 
@@ -73,7 +80,7 @@ void Executor::send_messages(const RunPtr& run) {
 }
 
 void Executor::create_budget(const RunPtr& run) {
-  if (!run->plan.create_budget) return create_batch(run);
+  if (!run->plan.create_budget) return create_more(run);
   if (stopped(run)) return;
   const std::string name = budget_name(*run->job);
   expectations_.expect(run->key(), name);
@@ -86,32 +93,33 @@ void Executor::create_budget(const RunPtr& run) {
                        if (!created && !there) {
                          return run->done(created.error().with_context("creating the PodDisruptionBudget " + name));
                        }
-                       create_batch(run);
+                       create_more(run);
                      });
 }
 
-void Executor::create_batch(const RunPtr& run) {
-  if (run->next_create >= run->plan.creates.size()) return deletes(run);
-  if (stopped(run)) return;
-  if (run->channel_json.empty()) run->channel_json = hooks_.channel_json();
-  const size_t count = std::min(run->batch, run->plan.creates.size() - run->next_create);
-  struct Batch {
-    size_t left = 0;
-    std::optional<Error> error;
-  };
-  auto batch = std::make_shared<Batch>();
-  batch->left = count;
-  const size_t first = run->next_create;
-  run->next_create += count;
-  run->batch = std::min(run->batch * 2, settings_.create_batch_limit);
-  for (size_t i = 0; i < count; ++i) {
-    create(run, run->plan.creates[first + i], [this, run, batch](Status status) {
-      if (!status && !batch->error) batch->error = status.error();
-      if (--batch->left > 0) return;
-      if (batch->error) return run->done(*batch->error);
-      create_batch(run);
+// As many more as are allowed under way. Each that succeeds allows one more, so that they double with every answer's
+// time; nobody waits for the slowest of a batch.
+void Executor::create_more(const RunPtr& run) {
+  while (!run->create_error && run->next_create < run->plan.creates.size() && run->creating < run->creates_allowed) {
+    if (!hooks_.may_act()) {
+      run->create_error = not_leading();
+      break;
+    }
+    if (run->channel_json.empty()) run->channel_json = hooks_.channel_json();
+    ++run->creating;
+    create(run, run->plan.creates[run->next_create++], [this, run](const Status& status) {
+      --run->creating;
+      if (status) {
+        run->creates_allowed = std::min(run->creates_allowed + 1, settings_.create_batch_limit);
+      } else if (!run->create_error) {
+        run->create_error = status.error();
+      }
+      create_more(run);
     });
   }
+  if (run->creating > 0) return;
+  if (run->create_error) return run->done(*run->create_error);
+  deletes(run);
 }
 
 void Executor::create(const RunPtr& run, const CreatePod& create, std::function<void(Status)> done) {

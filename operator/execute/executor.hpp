@@ -17,7 +17,7 @@ namespace pitcrew::control {
 
 struct ExecutorSettings {
   PodBuilderSettings pods;
-  size_t create_batch_limit = 64;  // creates of one job under way; batches grow 1, 2, 4 … up to it
+  size_t create_batch_limit = 64;  // creates of one job under way: one at first, one more for each that succeeds
   std::string epoch_secret;
 };
 
@@ -60,7 +60,7 @@ class Executor {
   void write_status(const RunPtr& run);
   void send_messages(const RunPtr& run);
   void create_budget(const RunPtr& run);
-  void create_batch(const RunPtr& run);
+  void create_more(const RunPtr& run);
   void create(const RunPtr& run, const CreatePod& create, std::function<void(Status)> done);
   void check_existing(const RunPtr& run, const ObjectKey& key, std::function<void(Status)> done);
   void deletes(const RunPtr& run);

@@ -109,7 +109,7 @@ TEST_F(ExecutorTest, a_create_whose_reply_was_lost_is_repeated_and_makes_no_seco
       },
       {});
   EXPECT_FALSE(execute(plan).ok());
-  EXPECT_EQ(pods(), 1u) << "a batch of one goes first";
+  EXPECT_EQ(pods(), 1u) << "one goes first";
   ASSERT_TRUE(execute(plan).ok());
   EXPECT_EQ(pods(), 2u);
   EXPECT_EQ(pod(name(0))->required_node, "n1");
@@ -212,7 +212,7 @@ TEST_F(ExecutorTest, an_epoch_gets_its_key_on_the_way_out) {
   EXPECT_EQ(key.size(), 44u) << "base64 of 32 bytes";
 }
 
-TEST_F(ExecutorTest, creates_go_in_batches_that_double) {
+TEST_F(ExecutorTest, each_create_that_succeeds_allows_one_more_under_way) {
   Plan plan;
   for (uint32_t i = 0; i < 20; ++i) plan.creates.push_back({Serial(i), Slot(i), ""});
   size_t under_way = 0;
@@ -224,7 +224,7 @@ TEST_F(ExecutorTest, creates_go_in_batches_that_double) {
       },
       {});
   EXPECT_FALSE(execute(plan).ok());
-  // 1 and 2 succeeded, the four of the third batch failed, and no more were tried.
+  // Three succeeded, the four that were allowed then failed, and no more were tried.
   EXPECT_EQ(pods(), 3u);
   EXPECT_EQ(under_way, 7u);
 }
