@@ -58,6 +58,7 @@ class CpuBackend final : public Backend {
     const auto words = static_cast<size_t>(static_cast<double>(settings_.memory_bytes) * share / 8);
     std::vector<uint64_t> buffer(std::max<size_t>(words, 2));
     MemoryOutcome outcome;
+    const size_t half = buffer.size() / 2;
     outcome.bytes = buffer.size() * 8;
     const auto begin = Steady::now();
     double copying = 0;
@@ -71,11 +72,11 @@ class CpuBackend final : public Backend {
         outcome.flipped_bits |= flipped;
       }
       const auto copy_begin = Steady::now();
-      std::memcpy(buffer.data(), buffer.data() + buffer.size() / 2, buffer.size() / 2 * 8);
+      std::memcpy(buffer.data(), buffer.data() + half, half * 8);
       copying += seconds_since(copy_begin);
       ++outcome.passes;
     } while (seconds_since(begin) < to_seconds(time));
-    const double copied = static_cast<double>(buffer.size() / 2 * 8) * 2 * static_cast<double>(outcome.passes);
+    const double copied = 2 * 8 * static_cast<double>(half) * static_cast<double>(outcome.passes);
     outcome.copy_bandwidth = copied / std::max(copying, 1e-9);
     return outcome;
   }
