@@ -1,5 +1,6 @@
 #include "lib/kube/transport/transport.hpp"
 
+#include <algorithm>
 #include <cctype>
 
 #include "lib/kube/types/fields.hpp"
@@ -152,7 +153,12 @@ std::string target(const Request& request) {
   }
   append_segment(out, request.type.plural);
   if (!request.key.name.empty()) append_segment(out, request.key.name);
-  if (!request.subresource.empty()) append_segment(out, request.subresource);
+  // "proxy/metrics": what stands behind a proxy has a path of its own.
+  for (std::string_view rest = request.subresource; !rest.empty();) {
+    const size_t end = std::min(rest.find('/'), rest.size());
+    append_segment(out, rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
   char separator = '?';
   for (const auto& [key, value] : request.query) {
     out += separator;

@@ -23,7 +23,7 @@ struct Request {
   Verb verb = Verb::kGet;
   ResourceType type;
   ObjectKey key;            // a list's or a create's has no name; an empty namespace lists all of them
-  std::string subresource;  // status, binding
+  std::string subresource;  // status, binding, log, proxy/metrics
   PatchKind patch = PatchKind::kMerge;
   std::vector<std::pair<std::string, std::string>> query;
   Payload body;

@@ -90,6 +90,14 @@ class HttpApi::Impl : public std::enable_shared_from_this<Impl> {
       return responder->respond(
           net::json_response(200, Json({{"major", "1"}, {"minor", "30"}, {"gitVersion", "v1.30.0-pitcrew"}}).dump()));
     }
+    if (settings.pods) {
+      auto shared = std::make_shared<net::HttpResponderPtr>(std::move(responder));
+      const auto answer = [shared](net::HttpResponse response) {
+        if (const auto once = std::exchange(*shared, nullptr)) once->respond(std::move(response));
+      };
+      if (settings.pods(request, answer)) return;
+      responder = std::move(*shared);
+    }
     auto parsed = parse_request(request);
     if (!parsed) return responder->respond(http_response(answers::refused(parsed.error())));
     if (parsed->verb == kube::Verb::kWatch) return watch(*parsed, std::move(responder));

@@ -11,6 +11,8 @@
 
 namespace pitcrew::local {
 
+using Answer = std::function<void(net::HttpResponse)>;
+
 struct HttpApiSettings {
   net::Address address{"127.0.0.1", 0};
   std::optional<net::TlsServerIdentity> identity;  // set: TLS; with client_ca_pem clients must show a certificate
@@ -20,6 +22,9 @@ struct HttpApiSettings {
   std::function<bool(const std::string& token)> authenticate;
   // Answers in the place of the server, for tests; nothing: the server answers.
   std::function<std::optional<net::HttpResponse>(const net::HttpRequest& request)> intercept;
+  // Answers for pods what only their nodes know (log, proxy), at once or later; false: not its business. Asked after
+  // `authenticate`.
+  std::function<bool(const net::HttpRequest& request, const Answer& answer)> pods;
 };
 
 // An ApiServer behind HTTP, at Kubernetes' paths: what kubectl and every client's transport sees of it. Lives on the
