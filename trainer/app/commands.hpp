@@ -32,4 +32,12 @@ struct PlanOptions {
 // Prints what a configuration comes to: parameters, memory and work per rank. Needs no GPU.
 int run_plan(const PlanOptions& options);
 
+struct CheckpointsOptions {
+  std::string path;     // the folder of checkpoints
+  std::string name;     // of one in it; empty: all, or with `verify` the newest
+  bool verify = false;  // read every byte
+};
+// Prints what a folder of checkpoints holds, as one line of JSON; bad data where one isn't intact.
+int run_checkpoints(const CheckpointsOptions& options);
+
 }  // namespace pitcrew::trainer

@@ -46,12 +46,19 @@ int main(int argc, char** argv) {
   plan->add_option("--memory", plan_options.memory_gb, "GB of a GPU: says whether it fits, and what helps if not")
       ->check(CLI::PositiveNumber);
 
+  auto* checkpoints = app.add_subcommand("checkpoints", "say what a folder of checkpoints holds, as JSON");
+  trainer::CheckpointsOptions look;
+  checkpoints->add_option("path", look.path, "the folder of checkpoints")->required();
+  checkpoints->add_option("--name", look.name, "one of them: step-000000000500-c7");
+  checkpoints->add_flag("--verify", look.verify, "read every byte, of one (default: the newest)");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? exit_code::kDone : exit_code::kBadConfiguration;
   }
   if (sample->parsed()) return trainer::run_sample(options);
+  if (checkpoints->parsed()) return trainer::run_checkpoints(look);
   if (config.empty()) {
     std::fprintf(stderr, "pitcrew-train: which configuration? Give the run's YAML file; --help says more\n");
     return exit_code::kBadConfiguration;
