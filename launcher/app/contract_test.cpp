@@ -105,7 +105,7 @@ TEST(Metrics, escape_what_programs_name) {
   input.ranks[0].line.updates = 1;
   input.ranks[0].line.loss = std::numeric_limits<double>::quiet_NaN();
   input.gauges = {{{"grad\"norm\\", 1.5}}};
-  input.launcher = {{"pitcrew_stalls_total", 2}};
+  input.stalls = 2;
   const std::string text = metrics_text(input);
   EXPECT_NE(text.find("pitcrew_rank_gauge{rank=\"8\",name=\"grad\\\"norm\\\\\"} 1.5\n"), std::string::npos) << text;
   EXPECT_NE(text.find("pitcrew_rank_loss{rank=\"8\"} NaN\n"), std::string::npos);

@@ -491,15 +491,15 @@ struct Launcher::State {
     if (judge)
       input.tokens_per_second = judge->samples_per_second() * static_cast<double>(input.header.tokens_per_sample);
     input.connected = link->connected();
-    input.launcher = {{"pitcrew_output_pauses_total", supervisor->output_pauses()},
-                      {"pitcrew_output_blocked_seconds_total", judge ? to_seconds(judge->output_blocked()) : 0},
-                      {"pitcrew_processes_reaped_total", supervisor->reaped()},
-                      {"pitcrew_stalls_total", stalls},
-                      {"pitcrew_messages_refused_total", refused_messages},
-                      {"pitcrew_channel_attempts_failed_total", link->attempts_failed()},
-                      {"pitcrew_memory_received_bytes_total", memory->counters().bytes_in},
-                      {"pitcrew_memory_sent_bytes_total", memory->counters().bytes_out},
-                      {"pitcrew_memory_requests_refused_total", memory->counters().refused}};
+    input.output_pauses = static_cast<double>(supervisor->output_pauses());
+    input.output_blocked_seconds = judge ? to_seconds(judge->output_blocked()) : 0;
+    input.processes_reaped = static_cast<double>(supervisor->reaped());
+    input.stalls = static_cast<double>(stalls);
+    input.messages_refused = static_cast<double>(refused_messages);
+    input.channel_attempts_failed = static_cast<double>(link->attempts_failed());
+    input.memory_received_bytes = static_cast<double>(memory->counters().bytes_in);
+    input.memory_sent_bytes = static_cast<double>(memory->counters().bytes_out);
+    input.memory_requests_refused = static_cast<double>(memory->counters().refused);
     return metrics_text(input);
   }
 };
@@ -532,7 +532,9 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
 
   if (state->contract.metrics_port != 0) {
     net::HttpServerSettings http;
-    http.address = {"", state->contract.metrics_port};
+    // Simulated nodes share one machine: there each pod has its port on its own address alone.
+    const bool simulated = !state->contract.path_map.empty();
+    http.address = {simulated ? state->contract.pod_ip : "", state->contract.metrics_port};
     http.max_connections = 8;
     auto server = net::HttpServer::listen(
         loop, http,

@@ -30,8 +30,6 @@ std::string escaped(std::string_view value) {
   return out;
 }
 
-std::string name_of(std::string_view sample) { return std::string(sample.substr(0, sample.find('{'))); }
-
 void header(std::string& out, const std::string& name, std::string_view help) {
   out += "# HELP " + name + " " + std::string(help) + "\n# TYPE " + name +
          (name.ends_with("_total") ? " counter\n" : " gauge\n");
@@ -90,11 +88,16 @@ std::string metrics_text(const MetricsInput& input) {
     one("pitcrew_memory_step", "Newest memory checkpoint that counts.",
         static_cast<double>(input.header.memory_step->value));
   one("pitcrew_channel_connected", "1 while the operator is connected.", input.connected ? 1 : 0);
-  for (const auto& [sample, value] : input.launcher) {
-    const std::string name = name_of(sample);
-    header(out, name, "Of the launcher itself.");
-    out += sample + " " + number(value) + "\n";
-  }
+  one("pitcrew_output_pauses_total", "Times that ranks' output waited for its reader.", input.output_pauses);
+  one("pitcrew_output_blocked_seconds_total", "Time in which it did.", input.output_blocked_seconds);
+  one("pitcrew_processes_reaped_total", "Processes that ended below the launcher.", input.processes_reaped);
+  one("pitcrew_stalls_total", "Stalls reported to the operator.", input.stalls);
+  one("pitcrew_messages_refused_total", "Messages of the operator that were passed over.", input.messages_refused);
+  one("pitcrew_channel_attempts_failed_total", "Connections to the operator that failed.",
+      input.channel_attempts_failed);
+  one("pitcrew_memory_received_bytes_total", "Bytes of memory checkpoints from peers.", input.memory_received_bytes);
+  one("pitcrew_memory_sent_bytes_total", "Bytes of memory checkpoints to peers.", input.memory_sent_bytes);
+  one("pitcrew_memory_requests_refused_total", "Peers' requests that were refused.", input.memory_requests_refused);
   return out;
 }
 

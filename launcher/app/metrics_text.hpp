@@ -17,8 +17,16 @@ struct MetricsInput {
   std::vector<std::vector<std::pair<std::string, double>>> gauges;  // of each rank
   double tokens_per_second = 0;
   bool connected = false;
-  // Name (with labels) and value; counters end in _total.
-  std::vector<std::pair<std::string, double>> launcher;
+  // Of the launcher itself.
+  double output_pauses = 0;
+  double output_blocked_seconds = 0;
+  double processes_reaped = 0;
+  double stalls = 0;
+  double messages_refused = 0;
+  double channel_attempts_failed = 0;
+  double memory_received_bytes = 0;
+  double memory_sent_bytes = 0;
+  double memory_requests_refused = 0;
 };
 
 // Prometheus text format 0.0.4.

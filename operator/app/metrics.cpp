@@ -1,12 +1,14 @@
 #include "operator/app/metrics.hpp"
 
 #include <map>
+#include <set>
 
 #include <prometheus/counter.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
 #include "lib/base/version.hpp"
+#include "lib/kube/types/quantity.hpp"
 
 namespace pitcrew::control {
 namespace {
@@ -45,6 +47,50 @@ class Page {
   std::map<std::string_view, size_t> index_;  // names are literals
 };
 
+double unix_seconds(Instant time) { return to_seconds(time.since_epoch()); }
+
+// Of all replicas together, as the template asks for them.
+double gpus_of(const api::TrainingJob& job) {
+  kube::Resources asked;
+  const Json::json_pointer containers("/spec/containers"), limits("/resources/limits");
+  const Json& pod = job.spec.pod_template;
+  if (!pod.contains(containers) || !pod.at(containers).is_array()) return 0;
+  for (const Json& container : pod.at(containers)) {
+    if (!container.is_object() || !container.contains(limits)) continue;
+    kube::Resources of_one;
+    kube::add_quantities(container.at(limits), of_one);
+    if (const auto found = of_one.find("nvidia.com/gpu"); found != of_one.end()) asked[found->first] += found->second;
+  }
+  return asked.empty() ? 0 : static_cast<double>(asked.begin()->second) / 1000 * job.spec.replicas;
+}
+
+void show_goodput(const api::GoodputStatus& goodput, const Labels& labels, Page& page) {
+  const std::pair<const char*, double> parts[] = {{"training", goodput.training},   {"starting", goodput.starting},
+                                                  {"restoring", goodput.restoring}, {"stalled", goodput.stalled},
+                                                  {"redone", goodput.redone},       {"queued", goodput.queued}};
+  for (const auto& [part, seconds] : parts) {
+    Labels with_part = labels;
+    with_part.push_back({"part", part});
+    page.gauge("pitcrew_job_seconds", "Where the job's wall time went, by part", seconds, std::move(with_part));
+  }
+}
+
+// When each of the last recoveries happened: what annotations on dashboards are made of.
+void show_recoveries(const api::TrainingJobStatus& status, const Labels& labels, Page& page) {
+  std::set<uint64_t> told;
+  for (const api::Recovery& recovery : status.recoveries) {
+    const auto when = recovery.happened ? recovery.happened : recovery.detected;
+    if (!when || !told.insert(recovery.epoch).second) continue;
+    Labels one = labels;
+    one.push_back({"epoch", std::to_string(recovery.epoch)});
+    one.push_back({"cause", std::string(api::to_string(recovery.cause))});
+    one.push_back({"rung", std::string(api::to_string(recovery.rung))});
+    one.push_back({"node", recovery.node});
+    page.gauge("pitcrew_job_recovery_time_seconds", "When each of the job's last ten recoveries happened (Unix time)",
+               unix_seconds(*when), std::move(one));
+  }
+}
+
 void show_job(const api::TrainingJob& job, Page& page) {
   const api::TrainingJobStatus& status = job.status;
   const Labels labels{{"namespace", job.metadata.ns}, {"job", job.metadata.name}};
@@ -76,10 +122,21 @@ void show_job(const api::TrainingJob& job, Page& page) {
         goodput.starting + goodput.restoring + goodput.stalled + goodput.redone);
   gauge("pitcrew_job_queued_seconds", "Seconds spent waiting for room", goodput.queued);
   gauge("pitcrew_job_restarts", "Restarts so far, of every rung", status.restarts.total);
+  gauge("pitcrew_job_gpus", "GPUs that its replicas ask for", gpus_of(job));
+  if (status.progress.updated)
+    gauge("pitcrew_job_progress_time_seconds", "When the last step that is known of was done (Unix time)",
+          unix_seconds(*status.progress.updated));
+  if (status.checkpoint.durable_time)
+    gauge("pitcrew_job_checkpoint_durable_time_seconds", "When the newest durable checkpoint was written (Unix time)",
+          unix_seconds(*status.checkpoint.durable_time));
+  if (status.checkpoint.memory_time)
+    gauge("pitcrew_job_checkpoint_memory_time_seconds", "When the newest memory checkpoint was complete (Unix time)",
+          unix_seconds(*status.checkpoint.memory_time));
+  show_goodput(goodput, labels, page);
+  show_recoveries(status, labels, page);
 }
 
-void show_numbers(const Operator& shown, Page& page) {
-  const OperatorNumbers numbers = shown.numbers();
+void show_numbers(const OperatorNumbers& numbers, Page& page) {
   const Labels queue{{"name", kController}, {"controller", kController}};
   page.gauge("workqueue_depth", "Keys that wait to be reconciled", static_cast<double>(numbers.queued), queue);
   page.gauge("workqueue_waiting", "Keys that wait for their time", static_cast<double>(numbers.waiting), queue);
@@ -131,6 +188,21 @@ void show_numbers(const Operator& shown, Page& page) {
                static_cast<double>(numbers.token_reviews));
 }
 
+// What the operator counts by name.
+constexpr std::pair<std::string_view, const char*> kHelp[] = {
+    {"pitcrew_reconciles_total", "Reconciles"},
+    {"pitcrew_reconcile_errors_total", "Reconciles that ended with an error"},
+    {"pitcrew_reconciles_waiting_for_cache_total", "Reconciles put off until the cache shows our own write"},
+    {"pitcrew_progress_writes_held_back_total", "Status writes put off: they would only have said how far a job is"},
+    {"pitcrew_status_writes_held_back_total", "Status writes put off by the limit of all jobs together"},
+};
+std::string help_of(std::string_view name) {
+  for (const auto& [known, help] : kHelp) {
+    if (known == name) return help;
+  }
+  return "Counted by the operator";
+}
+
 }  // namespace
 
 // The registry of what is counted, which looks up the rest when it is collected.
@@ -152,7 +224,20 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
         unfinished(prometheus::BuildCounter()
                        .Name("pitcrew_recoveries_failed_total")
                        .Help("Failures that no recovery followed, by cause")
-                       .Register(*this)) {}
+                       .Register(*this)),
+        phases(prometheus::BuildCounter()
+                   .Name("pitcrew_recovery_phase_seconds_total")
+                   .Help("Where recoveries' time went, by phase (unnoticed, deciding, ready, restoring, first_step) "
+                         "and cause")
+                   .Register(*this)),
+        steps_lost(prometheus::BuildCounter()
+                       .Name("pitcrew_recovery_steps_lost_total")
+                       .Help("Steps that had to be done again, by cause")
+                       .Register(*this)),
+        on_nodes(prometheus::BuildCounter()
+                     .Name("pitcrew_recoveries_by_node_total")
+                     .Help("Recoveries by the node that failed, planned ones apart")
+                     .Register(*this)) {}
 
   std::vector<MetricFamily> Collect() const override {
     std::vector<MetricFamily> families = prometheus::Registry::Collect();
@@ -161,7 +246,7 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
     const bool leads = shown != nullptr && shown->leading();
     page.gauge("leader_election_master_status", "Whether this replica leads", leads ? 1 : 0,
                {{"name", "pitcrew-operator"}});
-    if (shown != nullptr) show_numbers(*shown, page);
+    if (shown != nullptr) show_numbers(shown->numbers(), page);
     if (leads) shown->for_each_job([&](const api::TrainingJob& job) { show_job(job, page); });
     for (MetricFamily& family : std::move(page).take()) families.push_back(std::move(family));
     return families;
@@ -172,6 +257,9 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
   prometheus::Family<prometheus::Histogram>& durations;
   prometheus::Family<prometheus::Histogram>& recoveries;
   prometheus::Family<prometheus::Counter>& unfinished;
+  prometheus::Family<prometheus::Counter>& phases;
+  prometheus::Family<prometheus::Counter>& steps_lost;
+  prometheus::Family<prometheus::Counter>& on_nodes;
   std::map<std::string, prometheus::Family<prometheus::Counter>*, std::less<>> named;
 };
 
@@ -189,22 +277,70 @@ void OperatorMetrics::request(const kube::Request& request, const std::string& c
 
 void OperatorMetrics::recovered(const api::Recovery& recovery) {
   const std::string cause(api::to_string(recovery.cause));
+  if (!recovery.node.empty() && recovery.cause != api::Cause::kPlanned)
+    registry_->on_nodes.Add({{"node", recovery.node}}).Increment();
   if (!recovery.first_step) return registry_->unfinished.Add({{"cause", cause}}).Increment();
   const auto since = recovery.happened ? recovery.happened : recovery.detected;
   if (!since) return;
   registry_->recoveries.Add({{"cause", cause}, {"rung", std::string(api::to_string(recovery.rung))}}, kRecoveryBuckets)
       .Observe(to_seconds(*recovery.first_step - *since));
+  if (recovery.steps_lost)
+    registry_->steps_lost.Add({{"cause", cause}}).Increment(static_cast<double>(*recovery.steps_lost));
+  const std::pair<const char*, std::optional<Instant>> marks[] = {{"unnoticed", recovery.detected},
+                                                                  {"deciding", recovery.decided},
+                                                                  {"ready", recovery.ready},
+                                                                  {"restoring", recovery.restored},
+                                                                  {"first_step", recovery.first_step}};
+  Instant before = *since;
+  for (const auto& [phase, time] : marks) {
+    if (!time || *time < before) continue;
+    registry_->phases.Add({{"phase", phase}, {"cause", cause}}).Increment(to_seconds(*time - before));
+    before = *time;
+  }
 }
 
 void OperatorMetrics::count(std::string_view name, double amount) {
   auto found = registry_->named.find(name);
   if (found == registry_->named.end()) {
-    auto& family = prometheus::BuildCounter().Name(std::string(name)).Help("See docs/operator.md").Register(*registry_);
+    auto& family = prometheus::BuildCounter().Name(std::string(name)).Help(help_of(name)).Register(*registry_);
     found = registry_->named.emplace(std::string(name), &family).first;
   }
   found->second->Add({}).Increment(amount);
 }
 
 std::shared_ptr<prometheus::Registry> OperatorMetrics::registry() const { return registry_; }
+
+std::vector<MetricFamily> OperatorMetrics::everything() {
+  api::TrainingJob job;
+  job.metadata.ns = "team-a";
+  job.metadata.name = "llama";
+  auto& status = job.status;
+  status.progress.step = Step(1);
+  status.progress.total_steps = 1;
+  status.progress.loss = 1;
+  status.checkpoint.durable_step = status.checkpoint.memory_step = Step(1);
+  api::Recovery recovery;
+  recovery.node = "n0";
+  recovery.steps_lost = 1;
+  for (auto* time : {&recovery.happened, &recovery.detected, &recovery.decided, &recovery.ready, &recovery.restored,
+                     &recovery.first_step, &status.progress.updated, &status.checkpoint.durable_time,
+                     &status.checkpoint.memory_time}) {
+    *time = Instant(seconds(1));
+  }
+  status.recoveries = {recovery};
+
+  OperatorMetrics metrics;
+  metrics.recovered(recovery);
+  recovery.first_step.reset();
+  metrics.recovered(recovery);
+  metrics.request({}, "200", Duration(0));
+  for (const auto& [name, help] : kHelp) metrics.count(name, 0);
+  std::vector<MetricFamily> families = metrics.registry_->Collect();
+  Page page;
+  show_numbers({}, page);
+  show_job(job, page);
+  for (MetricFamily& family : std::move(page).take()) families.push_back(std::move(family));
+  return families;
+}
 
 }  // namespace pitcrew::control

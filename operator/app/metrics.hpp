@@ -2,14 +2,16 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "lib/base/clock.hpp"
 #include "lib/kube/transport/transport.hpp"
 #include "operator/app/operator.hpp"
 
 namespace prometheus {
+struct MetricFamily;
 class Registry;
-}
+}  // namespace prometheus
 
 namespace pitcrew::control {
 
@@ -29,6 +31,8 @@ class OperatorMetrics {
   void count(std::string_view name, double amount);
 
   std::shared_ptr<prometheus::Registry> registry() const;
+  // Each metric that there is, with a sample: what docs/metrics.md is made of.
+  static std::vector<prometheus::MetricFamily> everything();
 
  private:
   class Collected;

@@ -13,7 +13,10 @@ TEST(OperatorMetrics, a_recovery_is_told_with_its_seconds_by_cause_and_rung) {
   recovery.cause = api::Cause::kNodeLoss;
   recovery.rung = api::Rung::kSpareTaken;
   recovery.happened = Instant(seconds(100));
+  recovery.detected = Instant(seconds(104));
   recovery.first_step = Instant(seconds(106));
+  recovery.steps_lost = 7;
+  recovery.node = "n1";
   metrics.recovered(recovery);
   recovery.first_step.reset();
   metrics.recovered(recovery);
@@ -21,6 +24,13 @@ TEST(OperatorMetrics, a_recovery_is_told_with_its_seconds_by_cause_and_rung) {
   EXPECT_NE(text.find("pitcrew_recovery_seconds_sum{cause=\"NodeLoss\",rung=\"SpareTaken\"} 6"), std::string::npos)
       << text;
   EXPECT_NE(text.find("pitcrew_recovery_seconds_count{cause=\"NodeLoss\",rung=\"SpareTaken\"} 1"), std::string::npos);
+  EXPECT_NE(text.find("pitcrew_recovery_phase_seconds_total{phase=\"unnoticed\",cause=\"NodeLoss\"} 4"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("pitcrew_recovery_phase_seconds_total{phase=\"first_step\",cause=\"NodeLoss\"} 2"),
+            std::string::npos);
+  EXPECT_NE(text.find("pitcrew_recovery_steps_lost_total{cause=\"NodeLoss\"} 7"), std::string::npos);
+  EXPECT_NE(text.find("pitcrew_recoveries_by_node_total{node=\"n1\"} 2"), std::string::npos);
   EXPECT_NE(text.find("pitcrew_recoveries_failed_total{cause=\"NodeLoss\"} 1"), std::string::npos);
 }
 
