@@ -1,7 +1,11 @@
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
 
 #include <CLI/CLI.hpp>
 
+#include "cli/commands.hpp"
+#include "cli/connect/exit_code.hpp"
 #include "cli/health/health.hpp"
 #include "cli/validate/validate.hpp"
 #include "lib/base/version.hpp"
@@ -11,6 +15,9 @@
 
 int main(int argc, char** argv) {
   CLI::App app{"Pitcrew keeps GPU training running on Kubernetes."};
+  // kubectl runs plugins by their file names: kubectl-pitcrew, and kubectl_complete-pitcrew for its completions.
+  const std::string called = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "pitcrew";
+  app.name(called == "kubectl-pitcrew" ? "kubectl pitcrew" : "pitcrew");
   app.set_version_flag("--version", "pitcrew " + pitcrew::version());
   app.require_subcommand(1);
   int code = 0;
@@ -40,10 +47,18 @@ int main(int argc, char** argv) {
   pitcrew::cli::add_run(app, code);
 #endif
 
+  pitcrew::cli::add_cluster_commands(app, code);
+  app.footer("Most often: pitcrew status JOB, and where it doesn't train: pitcrew diagnose JOB.");
+
+  std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
+  const bool for_kubectl = called == "kubectl_complete-pitcrew";
+  if (for_kubectl) words.insert(words.begin(), {"complete", "--"});
+  std::reverse(words.begin(), words.end());  // as CLI11 takes them
   try {
-    app.parse(argc, argv);
+    app.parse(words);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e);
+    return app.exit(e) == 0 ? 0 : pitcrew::cli::kExitBadInput;
   }
+  if (for_kubectl) std::cout << ":4\n";  // kubectl's directive: no file names
   return code;
 }

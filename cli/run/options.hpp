@@ -10,6 +10,7 @@ struct RunOptions {
   std::string folder;  // empty: .pitcrew/<job>
   std::string chaos;   // see chaos.hpp
   std::string report;  // a file; empty: none
+  bool serve = false;  // the API and metrics on the loopback interface
   bool json = false;   // events as JSON lines on stdout
 };
 

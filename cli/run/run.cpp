@@ -144,6 +144,8 @@ void add_run(CLI::App& app, int& code) {
   run->add_option("--chaos", options->chaos,
                   "Failures to make, by step: kill-node@60,kill-rank@120,hang@180,kill-launcher@240, or random:SEED");
   run->add_option("--report", options->report, "Write a report here as JSON");
+  run->add_flag("--serve", options->serve,
+                "Open the simulated cluster's API (DIR/kubeconfig) and the operator's metrics (DIR/metrics-address)");
   run->add_flag("--json", options->json, "Print events as JSON lines");
   run->callback([options, &code] { code = run_job(*options); });
 

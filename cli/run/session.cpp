@@ -89,8 +89,14 @@ Status Session::start() {
   control::OperatorHooks hooks;
   hooks.status_written = [this](const api::TrainingJob& job) { on_status(job); };
   hooks.launcher_message = [this](const ObjectKey&, const api::channel::FromLauncher& message) { on_message(message); };
-  operator_ = std::make_unique<control::Operator>(loop_, cluster_->transport(), *channel_, random_.split(), log_,
-                                                  settings, hooks);
+  if (options_.serve) {
+    PITCREW_ASSIGN(serving_, Serving::open(loop_, cluster_->server(), folder_, log_));
+    hooks.recovered = [this](const api::Recovery& recovery) { serving_->metrics().recovered(recovery); };
+    hooks.count = [this](std::string_view name, double amount) { serving_->metrics().count(name, amount); };
+  }
+  kube::Transport& transport = serving_ ? serving_->counted(cluster_->transport()) : cluster_->transport();
+  operator_ = std::make_unique<control::Operator>(loop_, transport, *channel_, random_.split(), log_, settings, hooks);
+  if (serving_) serving_->metrics().watch(operator_.get());
   client_ = std::make_unique<kube::Client>(loop_, cluster_->transport(), random_());
 
   auto signals = loop_.on_signal({SIGINT, SIGTERM, SIGHUP}, [this](int) { interrupt(); });
@@ -301,7 +307,9 @@ void Session::wind_down() {
   }
   if (cluster_) {
     save();
+    if (serving_) serving_->metrics().watch(nullptr);
     operator_.reset();
+    serving_.reset();
     channel_.reset();
     client_.reset();
     cluster_->stop();

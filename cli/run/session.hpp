@@ -8,6 +8,7 @@
 #include "cli/run/local_cluster.hpp"
 #include "cli/run/options.hpp"
 #include "cli/run/run_folder.hpp"
+#include "cli/run/serving.hpp"
 #include "cli/run/view.hpp"
 #include "lib/api/training_job.hpp"
 #include "lib/net/asio_loop.hpp"
@@ -64,6 +65,7 @@ class Session {
   Random random_;
   std::unique_ptr<LocalCluster> cluster_;
   std::unique_ptr<control::WebSocketChannelServer> channel_;
+  std::unique_ptr<Serving> serving_;  // null unless asked for
   std::unique_ptr<control::Operator> operator_;
   std::unique_ptr<kube::Client> client_;
   api::TrainingJob job_;  // as last stored

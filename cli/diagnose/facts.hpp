@@ -1,0 +1,112 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/api/node_health.hpp"
+#include "lib/api/training_job.hpp"
+#include "lib/kube/types/node.hpp"
+#include "lib/kube/types/resource_quota.hpp"
+
+namespace pitcrew::cli {
+
+struct Ended {
+  int exit_code = 0;
+  std::string reason;  // OOMKilled, Error
+  std::string message;
+  std::optional<Instant> finished;
+};
+
+struct ContainerFact {
+  std::string name;
+  std::string image;
+  bool init = false;
+  bool running = false;
+  int restarts = 0;
+  std::string waiting_reason;
+  std::string waiting_message;
+  std::optional<Ended> ended;
+  std::optional<Ended> last_ended;
+};
+
+struct PodFact {
+  std::string name;
+  std::string uid;
+  std::string node;
+  std::string phase = "Pending";
+  std::string reason;
+  std::string message;
+  bool scheduled = true;
+  std::string unschedulable;  // the scheduler's message
+  std::optional<Instant> created;
+  std::optional<Instant> deleted;
+  std::vector<ContainerFact> containers;
+  std::vector<std::string> claims;  // PersistentVolumeClaims that it mounts
+  uint16_t metrics_port = 0;
+};
+
+struct EventFact {
+  Instant time;
+  std::string object;  // "Pod/llama-8b-1f2e3-4"
+  std::string type;    // Normal, Warning
+  std::string reason;
+  std::string note;
+  int64_t count = 1;
+};
+
+struct ClaimFact {
+  std::string name;
+  bool exists = true;
+  std::string phase;  // Bound, Pending, Lost
+  std::string storage_class;
+};
+
+// Who leads, as the operator's Lease says.
+struct OperatorFact {
+  std::string ns;
+  std::string holder;  // empty: nobody
+  Duration duration{0};
+  std::optional<Instant> renewed;
+};
+
+// What the launchers' /metrics say of one rank.
+struct RankFact {
+  uint32_t rank = 0;
+  std::string pod;
+  uint64_t step = 0;
+  std::string phase;
+  bool in_collective = false;
+  double collective = 0;
+  std::map<std::string, double> gauges;  // data_wait_seconds …
+};
+
+// Everything that diagnose judges by. A value: tests write it down, gather() fills it from a cluster.
+struct Facts {
+  Instant now;
+  api::TrainingJob job;
+  Problems job_problems;  // of its spec, as this version reads it
+  std::vector<PodFact> pods;
+  std::vector<kube::Node> nodes;
+  std::vector<api::NodeHealth> health;
+  std::vector<EventFact> events;  // of the job, its pods and claims; oldest first
+  std::vector<kube::ResourceQuota> quotas;
+  std::vector<ClaimFact> claims;
+  std::vector<OperatorFact> operators;
+  bool operators_known = false;  // leases could be read
+  bool nodes_known = false;
+  std::vector<RankFact> ranks;
+  std::vector<std::string> last_lines;  // of the rank that failed last
+  std::string last_lines_of;            // "pod x, rank 3"
+  std::vector<std::string> unseen;      // what couldn't be read, and why
+  std::string kubectl = "kubectl";      // with the flags that lead to this cluster and namespace
+  std::string pitcrew = "pitcrew";
+};
+
+PodFact read_pod(const Json& pod);
+std::optional<EventFact> read_event(const Json& event);
+// What a launcher's /metrics page says of its ranks.
+std::vector<RankFact> read_ranks(const std::string& page, const std::string& pod);
+
+}  // namespace pitcrew::cli

@@ -1,0 +1,210 @@
+#include "cli/diagnose/gather.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+
+#include "cli/connect/resource_types.hpp"
+#include "lib/kube/types/lease.hpp"
+#include "lib/kube/types/pod.hpp"
+
+namespace pitcrew::cli {
+namespace {
+
+constexpr char kLease[] = "pitcrew-operator";
+constexpr size_t kMaxEvents = 200;
+
+// "list leases: forbidden" and so on, short.
+void unseen(Facts& facts, const std::string& what, const Error& error) {
+  if (error.code == Code::kNotFound) return;  // of a version or an add-on that isn't installed
+  facts.unseen.push_back(what + " (" + error.message + ")");
+}
+
+template <typename T>
+Cluster::Then<std::vector<Json>> decoded(Facts& facts, std::vector<T>& into, const std::string& what,
+                                         bool* known = nullptr) {
+  return [&facts, &into, what, known](Result<std::vector<Json>> items) {
+    if (!items) return unseen(facts, what, items.error());
+    if (known != nullptr) *known = true;
+    for (const Json& item : *items) {
+      auto object = T::decode(item);
+      if (object) {
+        into.push_back(*std::move(object));
+      } else {
+        unseen(facts, "one of the " + what, object.error());
+      }
+    }
+  };
+}
+
+void ask_for_events(Cluster& cluster, Facts& facts, std::vector<EventFact>& events) {
+  cluster.list_later(types::events(), {.ns = cluster.ns()}, [&](Result<std::vector<Json>> items) {
+    if (!items) return unseen(facts, "events", items.error());
+    for (const Json& item : *items) {
+      if (auto event = read_event(item)) events.push_back(*std::move(event));
+    }
+  });
+}
+
+void ask_for_leases(Cluster& cluster, Facts& facts) {
+  cluster.list_later(kube::Lease::type(), {.field_selector = std::string("metadata.name=") + kLease},
+                     [&](Result<std::vector<Json>> items) {
+                       if (!items) return unseen(facts, "who leads", items.error());
+                       facts.operators_known = true;
+                       for (const Json& item : *items) {
+                         const auto lease = kube::Lease::decode(item);
+                         if (!lease || lease->metadata.name != kLease) continue;
+                         facts.operators.push_back(
+                             {lease->metadata.ns, lease->holder, seconds(lease->duration_seconds), lease->renewed});
+                       }
+                     });
+}
+
+// Of the job, of its pods (those that are gone too: their names begin alike) and of the claims they mount.
+std::vector<EventFact> of_the_job(const Facts& facts, std::vector<EventFact> events) {
+  const std::string& name = facts.job.metadata.name;
+  const std::string pods = "Pod/" + name + "-" + facts.job.metadata.uid.substr(0, 5) + "-";
+  std::set<std::string> claims;
+  for (const ClaimFact& claim : facts.claims) claims.insert("PersistentVolumeClaim/" + claim.name);
+  std::erase_if(events, [&](const EventFact& event) {
+    return event.object != "TrainingJob/" + name && !event.object.starts_with(pods) && !claims.contains(event.object);
+  });
+  std::stable_sort(events.begin(), events.end(),
+                   [](const EventFact& a, const EventFact& b) { return a.time < b.time; });
+  if (events.size() > kMaxEvents) events.erase(events.begin(), events.end() - kMaxEvents);
+  return events;
+}
+
+std::set<std::string> claims_of(const Facts& facts) {
+  std::set<std::string> names;
+  for (const PodFact& pod : facts.pods) names.insert(pod.claims.begin(), pod.claims.end());
+  const Json::json_pointer volumes("/spec/volumes");
+  const Json& pod = facts.job.spec.pod_template;
+  if (!pod.contains(volumes) || !pod.at(volumes).is_array()) return names;
+  for (const Json& volume : pod.at(volumes)) {
+    const Json::json_pointer claim("/persistentVolumeClaim/claimName");
+    if (volume.contains(claim) && volume.at(claim).is_string()) names.insert(volume.at(claim).get<std::string>());
+  }
+  return names;
+}
+
+void ask_for_claims(Cluster& cluster, Facts& facts) {
+  for (const std::string& name : claims_of(facts)) {
+    cluster.get_later(types::claims(), {cluster.ns(), name}, [&facts, name](Result<Json> claim) {
+      ClaimFact fact{name, true, "", ""};
+      if (!claim && claim.error().code == Code::kNotFound) {
+        fact.exists = false;
+      } else if (!claim) {
+        return unseen(facts, "claim " + name, claim.error());
+      } else {
+        fact.phase = claim->value(Json::json_pointer("/status/phase"), "");
+        fact.storage_class = claim->value(Json::json_pointer("/spec/storageClassName"), "");
+      }
+      facts.claims.push_back(std::move(fact));
+    });
+  }
+}
+
+void ask_launchers(Cluster& cluster, Facts& facts, size_t most) {
+  size_t asked = 0;
+  for (const PodFact& pod : facts.pods) {
+    if (pod.metrics_port == 0 || pod.phase != "Running" || pod.deleted || asked++ >= most) continue;
+    cluster.text_later(kube::Pod::type(), {cluster.ns(), pod.name + ":" + std::to_string(pod.metrics_port)},
+                       "proxy/metrics", {}, [&facts, name = pod.name](Result<std::string> page) {
+                         if (!page) return unseen(facts, "numbers of " + name, page.error());
+                         for (RankFact& rank : read_ranks(*page, name)) facts.ranks.push_back(std::move(rank));
+                       });
+  }
+}
+
+// The pod whose container ended last with a failure, or that holds the rank that failed last; null: none.
+const PodFact* failed_pod(const Facts& facts, bool& previous) {
+  const PodFact* found = nullptr;
+  std::optional<Instant> latest;
+  for (const PodFact& pod : facts.pods) {
+    for (const ContainerFact& container : pod.containers) {
+      for (const bool last : {false, true}) {
+        const auto& ended = last ? container.last_ended : container.ended;
+        if (!ended || ended->exit_code == 0) continue;
+        const Instant at = ended->finished.value_or(Instant());
+        if (latest && at < *latest) continue;
+        latest = at;
+        found = &pod;
+        previous = last;
+      }
+    }
+  }
+  if (found != nullptr) return found;
+  const auto& status = facts.job.status;
+  if (status.recoveries.empty()) return nullptr;
+  for (const api::SlotStatus& slot : status.slots) {
+    if (slot.node != status.recoveries.front().node) continue;
+    for (const PodFact& pod : facts.pods) {
+      if (pod.uid == slot.pod_uid) return &pod;
+    }
+  }
+  return nullptr;
+}
+
+void ask_for_last_lines(Cluster& cluster, Facts& facts, int64_t lines) {
+  bool previous = false;
+  const PodFact* pod = failed_pod(facts, previous);
+  if (pod == nullptr || lines <= 0) return;
+  std::vector<std::pair<std::string, std::string>> query{{"container", facts.job.spec.container},
+                                                         {"tailLines", std::to_string(lines)}};
+  if (previous) query.emplace_back("previous", "true");
+  cluster.text_later(kube::Pod::type(), {cluster.ns(), pod->name}, "log", std::move(query),
+                     [&facts, name = pod->name](Result<std::string> text) {
+                       if (!text) return;  // gone, or never started: the pod's state says it better
+                       facts.last_lines_of = name;
+                       for (size_t at = 0; at < text->size();) {
+                         const size_t end = std::min(text->find('\n', at), text->size());
+                         facts.last_lines.push_back(text->substr(at, end - at));
+                         at = end + 1;
+                       }
+                     });
+}
+
+}  // namespace
+
+Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptions& options) {
+  Facts facts;
+  PITCREW_ASSIGN(facts.job, cluster.job(job));
+  api::validate(facts.job, facts.job_problems);
+  facts.now = cluster.now();
+  facts.kubectl = cluster.kubectl();
+  facts.pitcrew = cluster.pitcrew();
+
+  std::vector<EventFact> events;
+  cluster.list_later(kube::Pod::type(),
+                     {.ns = cluster.ns(), .label_selector = std::string(api::label::kJob) + "=" + job},
+                     [&](Result<std::vector<Json>> items) {
+                       if (!items) return unseen(facts, "pods", items.error());
+                       for (const Json& item : *items) facts.pods.push_back(read_pod(item));
+                     });
+  cluster.list_later(kube::Node::type(), {}, decoded(facts, facts.nodes, "nodes", &facts.nodes_known));
+  cluster.list_later(api::NodeHealth::type(), {}, [&](Result<std::vector<Json>> items) {
+    if (!items) return unseen(facts, "node health", items.error());
+    // Leniently, as the job: shown as far as this version understands it.
+    for (const Json& item : *items) {
+      Problems problems;
+      facts.health.push_back(api::decode_node_health(item, problems));
+    }
+  });
+  cluster.list_later(kube::ResourceQuota::type(), {.ns = cluster.ns()}, decoded(facts, facts.quotas, "quotas"));
+  ask_for_events(cluster, facts, events);
+  ask_for_leases(cluster, facts);
+  cluster.wait();
+
+  ask_for_claims(cluster, facts);
+  if (options.live) ask_launchers(cluster, facts, options.max_live);
+  ask_for_last_lines(cluster, facts, options.log_lines);
+  cluster.wait();
+  facts.events = of_the_job(facts, std::move(events));
+  std::sort(facts.ranks.begin(), facts.ranks.end(),
+            [](const RankFact& a, const RankFact& b) { return a.rank < b.rank; });
+  std::sort(facts.pods.begin(), facts.pods.end(), [](const PodFact& a, const PodFact& b) { return a.name < b.name; });
+  return facts;
+}
+
+}  // namespace pitcrew::cli

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+
+#include "cli/connect/cluster.hpp"
+#include "cli/diagnose/facts.hpp"
+
+namespace pitcrew::cli {
+
+struct GatherOptions {
+  bool live = true;        // ask the launchers' /metrics through the API server
+  size_t max_live = 64;    // of so many launchers
+  int64_t log_lines = 60;  // of the container that failed last
+};
+
+// Asks the cluster for everything that `diagnose` judges by. An error only where there is no such job or no API server;
+// what may not be read is listed in `unseen`.
+Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptions& options = {});
+
+}  // namespace pitcrew::cli

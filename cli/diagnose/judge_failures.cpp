@@ -1,0 +1,197 @@
+#include <algorithm>
+#include <map>
+
+#include "cli/diagnose/judge.hpp"
+#include "cli/show/words.hpp"
+
+namespace pitcrew::cli {
+namespace {
+
+struct TextRule {
+  const char* text;
+  const char* id;
+  int weight;
+  const char* title;
+  const char* remedy;
+};
+
+// What programs say before they end. Looked for in the evidence and the last lines, the first match counts; what is
+// special stands before what is general.
+constexpr TextRule kTextRules[] = {
+    {"CUDA out of memory", "GpuOutOfMemory", 95, "The program needs more GPU memory than there is.",
+     "a smaller micro-batch, activation checkpointing, or more sharding"},
+    {"out of memory trying to allocate", "GpuOutOfMemory", 95, "The program needs more GPU memory than there is.",
+     "a smaller micro-batch, activation checkpointing, or more sharding"},
+    {"ModuleNotFoundError", "ModuleMissing", 95, "A Python module is missing in the image or environment.",
+     "install it in the image, or mend PYTHONPATH"},
+    {"No module named", "ModuleMissing", 95, "A Python module is missing in the image or environment.",
+     "install it in the image, or mend PYTHONPATH"},
+    {"SyntaxError", "SyntaxError", 95, "The program has a syntax error.", "mend it; no restart helps"},
+    {"No space left on device", "DiskFull", 95, "A disk or file system is full.",
+     "free some, lower checkpoint.keep, or enlarge it"},
+    {"Disk quota exceeded", "DiskFull", 95, "A disk or file system is full.",
+     "free some, lower checkpoint.keep, or have the quota raised"},
+    {"Read-only file system", "ReadOnly", 94, "The program writes where it may only read.",
+     "checkpoint.path must lie on a volume that is mounted writable"},
+    {"Permission denied", "PermissionDenied", 93, "The program may not read or write a file.",
+     "compare the volume's owner with runAsUser and fsGroup in spec.template"},
+    {"GLIBC_", "WrongLibc", 93, "The image's C library is older than the program's.",
+     "build the program in the image it runs in"},
+    {"CUDA driver version is insufficient", "DriverTooOld", 93,
+     "The node's NVIDIA driver is older than the image's CUDA needs.",
+     "nodes with a newer driver, or an image with an older CUDA"},
+    {"no CUDA-capable device", "NoGpu", 93, "The program sees no GPU.",
+     "does the template ask for nvidia.com/gpu, and does the device plugin run on the node?"},
+    {"an illegal memory access", "IllegalAccess", 88, "A kernel accessed memory that it may not: a bug, or a bad GPU.",
+     "if it stays with one node it is the node; if it moves with the job it is the program"},
+    {"Bus error", "SharedMemory", 92, "The program ran out of shared memory (/dev/shm).",
+     "mount an emptyDir {medium: Memory} at /dev/shm, or use fewer data workers"},
+    {"unable to open shared memory", "SharedMemory", 92, "The program ran out of shared memory (/dev/shm).",
+     "mount an emptyDir {medium: Memory} at /dev/shm, or use fewer data workers"},
+    {"Address already in use", "PortInUse", 85, "A port is taken: the program listens on one that is not the epoch's.",
+     "use MASTER_PORT from the environment; it is new with every epoch"},
+    {"NCCL WARN", "Nccl", 70, "NCCL reports a problem of the network between ranks.",
+     "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions"},
+    {"unhandled system error", "Nccl", 70, "NCCL reports a problem of the network between ranks.",
+     "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions"},
+    {"loss is nan", "NotANumber", 90, "The loss is not a number.",
+     "a lower learning rate, gradient clipping, or look at the batch that the message names"},
+    {"FileNotFoundError", "FileMissing", 88, "The program misses a file.",
+     "mend the path, or mount the volume that has it"},
+    {"No such file or directory", "FileMissing", 88, "The program misses a file.",
+     "mend the path, or mount the volume that has it"},
+    {"Traceback (most recent call last)", "PythonException", 75, "The program ends with a Python exception.",
+     "the traceback is in the log"},
+};
+
+const TextRule* said(const std::vector<std::string>& lines, std::string& line) {
+  for (const TextRule& rule : kTextRules) {
+    for (auto text = lines.rbegin(); text != lines.rend(); ++text) {
+      if (!contains(*text, rule.text)) continue;
+      line = *text;
+      return &rule;
+    }
+  }
+  return nullptr;
+}
+
+std::string of_recovery(const Facts& facts, const api::Recovery& recovery) {
+  std::string text(api::to_string(recovery.cause));
+  if (recovery.rank) text += " of rank " + std::to_string(recovery.rank->value);
+  if (!recovery.node.empty()) text += " on " + recovery.node;
+  if (recovery.detected) text += ", " + ago(facts.now, *recovery.detected);
+  return text + ": " + recovery.evidence;
+}
+
+Finding ended(const Facts& facts, const Condition& failed) {
+  const std::string& name = facts.job.metadata.name;
+  Finding finding{failed.reason, 90, "The job has failed: " + failed.reason + ".", {failed.message}, "", ""};
+  finding.command = pitcrew(facts, "logs " + name + " --previous");
+  if (failed.reason == "RestartLimitReached") {
+    finding.title = "The job failed because it was restarted too often (recovery.limit).";
+    std::map<std::string, int> causes;
+    for (const api::Recovery& recovery : facts.job.status.recoveries)
+      ++causes[std::string(api::to_string(recovery.cause))];
+    std::string counted;
+    for (const auto& [cause, count] : causes)
+      counted += (counted.empty() ? "" : ", ") + std::to_string(count) + " × " + cause;
+    if (!counted.empty()) finding.evidence.push_back("the last ones: " + counted);
+    finding.remedy = "mend what the failures have in common; applied again, the job resumes from its newest checkpoint";
+    finding.command = pitcrew(facts, "timeline " + name);
+  } else if (failed.reason == "ProgramAtFault") {
+    finding.title = "The training program itself fails; other hardware does not help.";
+    finding.remedy = "mend the program; applied again, the job resumes from its newest checkpoint";
+    for (const api::Recovery& recovery : facts.job.status.recoveries) {
+      if (contains(recovery.evidence, "exit code 64") || contains(recovery.evidence, "exited with 64")) {
+        finding.title = "The training program says that its configuration is wrong (exit code 64).";
+        finding.remedy = "its last lines name what is wrong";
+      } else if (contains(recovery.evidence, "exit code 65") || contains(recovery.evidence, "exited with 65")) {
+        finding.title = "The training program says that its data is wrong (exit code 65).";
+        finding.remedy = "its last lines name the file";
+      }
+      break;
+    }
+  }
+  return finding;
+}
+
+// Recoveries of the last hour that are alike.
+void again_and_again(const Facts& facts, Findings& findings) {
+  std::map<api::Cause, int> causes;
+  std::map<std::string, int> nodes;
+  for (const api::FailureRecord& failure : facts.job.status.failures) {
+    if (failure.cause == api::Cause::kPlanned || facts.now - failure.time > hours(1)) continue;
+    ++causes[failure.cause];
+    if (!failure.node.empty()) ++nodes[failure.node];
+  }
+  for (const auto& [node, count] : nodes) {
+    if (count < 3) continue;
+    findings.push_back({"NodeFailsOften",
+                        60,
+                        "One node fails again and again: " + node + ".",
+                        {std::to_string(count) + " failures there within the last hour"},
+                        "it is avoided after recovery.avoidNodes.afterFailures; have it checked",
+                        pitcrew(facts, "check node " + node)});
+  }
+  for (const auto& [cause, count] : causes) {
+    if (count < 3) continue;
+    findings.push_back({"FailsOften", 58,
+                        "The job is recovered again and again: " + std::to_string(count) + " × " +
+                            std::string(api::to_string(cause)) + " within the last hour.",
+                        facts.job.status.recoveries.empty()
+                            ? std::vector<std::string>{}
+                            : std::vector<std::string>{of_recovery(facts, facts.job.status.recoveries.front())},
+                        cause == api::Cause::kRankCrash ? "look at what the rank said before it ended"
+                        : cause == api::Cause::kHang    ? "the stacks of all ranks were written to the log when it hung"
+                                                        : "see what they have in common",
+                        pitcrew(facts, "timeline " + facts.job.metadata.name)});
+  }
+}
+
+}  // namespace
+
+void judge_failures(const Facts& facts, Findings& findings) {
+  const auto& status = facts.job.status;
+  if (status.phase == api::Phase::kSucceeded) return;
+  const Condition* failed = condition(facts, "Failed");
+  const bool over = failed != nullptr && failed->status;
+  const bool by_deadline = over && (failed->reason == "DeadlineExceeded" || failed->reason == "StartDeadlineExceeded");
+  if (over && !by_deadline) findings.push_back(ended(facts, *failed));
+
+  const bool well = status.phase == api::Phase::kRunning;
+  std::vector<std::string> lines = facts.last_lines;
+  if (!status.recoveries.empty()) lines.push_back(status.recoveries.front().evidence);
+  if (over) lines.push_back(failed->message);
+  std::string line;
+  const TextRule* rule = by_deadline ? nullptr : said(lines, line);
+  const bool failed_lately = over || !status.recoveries.empty() || !facts.last_lines_of.empty();
+  if (rule != nullptr && failed_lately) {
+    Finding finding{rule->id,     well ? rule->weight / 3 : rule->weight,
+                    rule->title,  {line},
+                    rule->remedy, pitcrew(facts, "logs " + facts.job.metadata.name + " --previous")};
+    if (!facts.last_lines_of.empty()) finding.evidence.push_back("in the log of " + facts.last_lines_of);
+    findings.push_back(std::move(finding));
+  }
+  if (!over) again_and_again(facts, findings);
+  if (status.phase == api::Phase::kRecovering && !status.recoveries.empty()) {
+    const api::Recovery& recovery = status.recoveries.front();
+    Finding finding{"Recovering",
+                    65,
+                    "The job is recovering (" + std::string(api::to_string(recovery.rung)) + ").",
+                    {of_recovery(facts, recovery)},
+                    "nothing, unless it takes longer than the timeline's other recoveries",
+                    pitcrew(facts, "timeline " + facts.job.metadata.name)};
+    if (recovery.cause == api::Cause::kNodeLoss)
+      finding.title = "A node was lost; the job is recovering (" + std::string(api::to_string(recovery.rung)) + ").";
+    if (recovery.cause == api::Cause::kGpuFault)
+      finding.title = "A GPU failed; the job is recovering (" + std::string(api::to_string(recovery.rung)) + ").";
+    if (recovery.cause == api::Cause::kHang)
+      finding.title = "The job hung; it is recovering (" + std::string(api::to_string(recovery.rung)) + ").";
+    if (recovery.detected && facts.now - *recovery.detected > minutes(2) && !recovery.ready)
+      finding.evidence.push_back("for " + spoken(facts.now - *recovery.detected) +
+                                 " already: some of the gang is missing");
+    findings.push_back(std::move(finding));
+  }
+}
+
+}  // namespace pitcrew::cli
