@@ -266,15 +266,6 @@ void add_completion(CLI::App& app, int& code) {
     std::cout << completion_script(*shell);
     code = kExitDone;
   });
-
-  CLI::App* asked = app.add_subcommand("complete", "")->group("");
-  asked->prefix_command();
-  asked->callback([&app, asked, &code] {
-    std::vector<std::string> typed = asked->remaining();
-    if (!typed.empty() && typed.front() == "--") typed.erase(typed.begin());
-    for (const std::string& candidate : complete(app, typed, names_in_cluster)) std::cout << candidate << "\n";
-    code = kExitDone;
-  });
 }
 
 }  // namespace
@@ -286,6 +277,11 @@ void add_cluster_commands(CLI::App& app, int& code) {
   add_nodes(app, code);
   add_top(app, code);
   add_completion(app, code);
+}
+
+int print_completions(const CLI::App& app, const std::vector<std::string>& typed) {
+  for (const std::string& candidate : complete(app, typed, names_in_cluster)) std::cout << candidate << "\n";
+  return kExitDone;
 }
 
 }  // namespace pitcrew::cli

@@ -51,14 +51,19 @@ int main(int argc, char** argv) {
   app.footer("Most often: pitcrew status JOB, and where it doesn't train: pitcrew diagnose JOB.");
 
   std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
-  const bool for_kubectl = called == "kubectl_complete-pitcrew";
-  if (for_kubectl) words.insert(words.begin(), {"complete", "--"});
+  if (called == "kubectl_complete-pitcrew") {
+    code = pitcrew::cli::print_completions(app, words);
+    std::cout << ":4\n";  // kubectl's directive: no file names
+    return code;
+  }
+  // Not CLI11's: what is being typed may look like flags of this command.
+  if (words.size() >= 2 && words[0] == "complete" && words[1] == "--")
+    return pitcrew::cli::print_completions(app, {words.begin() + 2, words.end()});
   std::reverse(words.begin(), words.end());  // as CLI11 takes them
   try {
     app.parse(words);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : pitcrew::cli::kExitBadInput;
   }
-  if (for_kubectl) std::cout << ":4\n";  // kubectl's directive: no file names
   return code;
 }

@@ -227,6 +227,11 @@ void not_connected(const Facts& facts, const PodFact& pod, Grouped& grouped) {
 void claims(const Facts& facts, Findings& findings) {
   if (api::terminal(facts.job.status.phase)) return;
   for (const ClaimFact& claim : facts.claims) {
+    // A pod that runs has its volumes, whatever is known of them.
+    const bool mounted = std::any_of(facts.pods.begin(), facts.pods.end(), [&](const PodFact& pod) {
+      return pod.phase == "Running" && std::find(pod.claims.begin(), pod.claims.end(), claim.name) != pod.claims.end();
+    });
+    if (mounted) continue;
     if (!claim.exists) {
       findings.push_back({"ClaimMissing",
                           94,

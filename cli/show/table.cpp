@@ -18,14 +18,16 @@ std::string Table::render(const Terminal& terminal, size_t indent) const {
   const auto line = [&](const std::vector<Cell>& cells) {
     std::string text(indent, ' ');
     size_t used = indent;
-    for (size_t i = 0; i < cells.size() && i < widths.size(); ++i) {
-      const bool last = i + 1 == cells.size() || i + 1 == widths.size();
-      const size_t room = terminal.width > used ? terminal.width - used : 1;
-      const std::string shown = cut(cells[i].text, last ? room : std::min(widths[i], room));
-      const size_t gap = widths[i] > columns(shown) ? widths[i] - columns(shown) : 0;
+    for (size_t i = 0; i < cells.size() && i < widths.size() && used < terminal.width; ++i) {
+      const size_t room = terminal.width - used;
+      const bool last = i + 1 == cells.size() || i + 1 == widths.size() || widths[i] + 2 >= room;
+      const std::string shown = cut(cells[i].text, std::min(last ? room : widths[i], room));
+      const size_t width = std::min(widths[i], room);
+      const size_t gap = width > columns(shown) ? width - columns(shown) : 0;
       if (right[i]) text.append(gap, ' ');
       text += terminal.paint(cells[i].tone, shown);
-      if (!last) text.append((right[i] ? 0 : gap) + 2, ' ');
+      if (last) break;
+      text.append((right[i] ? 0 : gap) + 2, ' ');
       used += widths[i] + 2;
     }
     out += text + "\n";

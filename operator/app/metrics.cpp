@@ -21,6 +21,7 @@ using Labels = std::vector<ClientMetric::Label>;
 constexpr char kController[] = "trainingjob";
 const prometheus::Histogram::BucketBoundaries kRequestBuckets{0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
                                                               0.5,   1,    2.5,   5,    10,  30};
+constexpr const char* kPhases[] = {"unnoticed", "deciding", "ready", "restoring", "first_step"};
 const prometheus::Histogram::BucketBoundaries kRecoveryBuckets{1,  2,  3,  5,   7.5, 10,  15,
                                                                20, 30, 60, 120, 300, 600, 1800};
 
@@ -237,7 +238,33 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
         on_nodes(prometheus::BuildCounter()
                      .Name("pitcrew_recoveries_by_node_total")
                      .Help("Recoveries by the node that failed, planned ones apart")
-                     .Register(*this)) {}
+                     .Register(*this)) {
+    // A series that begins with its first event hides that event from increase() and rate(): what usually happens is
+    // there from the start.
+    using api::Cause;
+    using api::Rung;
+    static constexpr std::pair<Cause, Rung> kUsual[] = {
+        {Cause::kRankCrash, Rung::kInPlace},       {Cause::kHang, Rung::kInPlace},
+        {Cause::kUnknown, Rung::kInPlace},         {Cause::kLauncherDeath, Rung::kRelaunched},
+        {Cause::kNodeLoss, Rung::kSpareTaken},     {Cause::kNodeLoss, Rung::kRecreated},
+        {Cause::kGpuFault, Rung::kSpareTaken},     {Cause::kGpuFault, Rung::kRecreated},
+        {Cause::kEfaFault, Rung::kSpareTaken},     {Cause::kEfaFault, Rung::kRecreated},
+        {Cause::kPlanned, Rung::kSpareTaken},      {Cause::kPlanned, Rung::kRecreated},
+        {Cause::kLauncherDeath, Rung::kSpareTaken}};
+    for (const auto& [cause, rung] : kUsual) {
+      const std::string name(api::to_string(cause));
+      recoveries.Add({{"cause", name}, {"rung", std::string(api::to_string(rung))}}, kRecoveryBuckets);
+      unfinished.Add({{"cause", name}});
+      steps_lost.Add({{"cause", name}});
+      for (const char* phase : kPhases) phases.Add({{"phase", phase}, {"cause", name}});
+    }
+    unfinished.Add({{"cause", std::string(api::to_string(Cause::kProgram))}});
+    for (const auto& [name, help] : kHelp) {
+      auto& family = prometheus::BuildCounter().Name(std::string(name)).Help(help).Register(*this);
+      family.Add({});
+      named.emplace(std::string(name), &family);
+    }
+  }
 
   std::vector<MetricFamily> Collect() const override {
     std::vector<MetricFamily> families = prometheus::Registry::Collect();
@@ -286,11 +313,11 @@ void OperatorMetrics::recovered(const api::Recovery& recovery) {
       .Observe(to_seconds(*recovery.first_step - *since));
   if (recovery.steps_lost)
     registry_->steps_lost.Add({{"cause", cause}}).Increment(static_cast<double>(*recovery.steps_lost));
-  const std::pair<const char*, std::optional<Instant>> marks[] = {{"unnoticed", recovery.detected},
-                                                                  {"deciding", recovery.decided},
-                                                                  {"ready", recovery.ready},
-                                                                  {"restoring", recovery.restored},
-                                                                  {"first_step", recovery.first_step}};
+  const std::pair<const char*, std::optional<Instant>> marks[] = {{kPhases[0], recovery.detected},
+                                                                  {kPhases[1], recovery.decided},
+                                                                  {kPhases[2], recovery.ready},
+                                                                  {kPhases[3], recovery.restored},
+                                                                  {kPhases[4], recovery.first_step}};
   Instant before = *since;
   for (const auto& [phase, time] : marks) {
     if (!time || *time < before) continue;

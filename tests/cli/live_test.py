@@ -95,8 +95,12 @@ def type_everything(folder, run):
         typed = pitcrew("status", "watched", "-o", "json")
         return json.loads(typed.out) if typed.code == 0 else {}
 
-    until(lambda: document().get("phase") == "Running" and document().get("recoveries") and
-          document().get("checkpoint", {}).get("durable"), "the recovery and a checkpoint")
+    def settled():
+        now = document()
+        recovered = now.get("recoveries") and now["recoveries"][0].get("firstStep")
+        return now.get("phase") == "Running" and recovered and now.get("checkpoint", {}).get("durable")
+
+    until(settled, "the recovery and a checkpoint")
 
     good("status", "watched", has=["Running", "step", "RankCrash of rank 0", "InPlace", "durable step"])
     good("status", "watched", "-o", "wide", has=["SLOT", "ADDRESS"])
@@ -137,7 +141,7 @@ def type_everything(folder, run):
     good("completion", "bash", has=["complete -o default"], config=False)
     expect("status" in good("complete", "--", "st", config=False).out.split(), "completion of a command")
     expect("pitcrew" in good("--version", program="kubectl-pitcrew", config=False).out, "as kubectl's plugin")
-    expect(good("status", program="kubectl_complete-pitcrew", config=False).out.endswith(":4\n"), "completions for kubectl")
+    expect(good("st", program="kubectl_complete-pitcrew", config=False).out == "stacks\nstatus\n:4\n", "completions for kubectl")
     for columns in ("80", "120"):
         for arguments in (("status", "watched"), ("timeline", "watched"), ("diagnose", "watched"), ("nodes",), ("top", "watched", "--once")):
             typed = pitcrew(*arguments, columns=columns)

@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
   if (argc < 3) return 2;
   const std::string node = argv[1];
   const double seconds = std::atof(argv[2]);
-  const bool broken = node == kBroken && seconds > 30;
+  const bool broken = node == kBroken && seconds > 10;
   const RealClock clock;
   agent::AgentMetrics metrics(clock);
   metrics.set_node(node);
@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
     xid.code = 79;
     xid.device = "GPU-" + node + "-5";
     xid.time = clock.now();
-    for (int i = 0; i < static_cast<int>(seconds / 30); ++i) metrics.observed(xid);
+    for (int i = 0; i < static_cast<int>(seconds / 10); ++i) metrics.observed(xid);
   }
   std::vector<agent::Verdict> verdicts;
   if (broken) {

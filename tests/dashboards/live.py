@@ -34,6 +34,7 @@ data: {text: {paths: [text]}}
 threads: 1
 log: {every: 50}
 """
+PORT = random.randint(20000, 30000)  # of the launchers: two runs on one machine share their pods' addresses
 JOB = """
 apiVersion: pitcrew.dev/v1alpha1
 kind: TrainingJob
@@ -46,12 +47,14 @@ spec:
       containers:
         - name: train
           command: [pitcrew-train, %s/train.yaml]
-          ports: [{name: pitcrew-metrics, containerPort: 19400}]
+          ports: [{name: pitcrew-metrics, containerPort: PORT}]
           volumeMounts: [{name: shared, mountPath: /checkpoints}]
       volumes: [{name: shared, persistentVolumeClaim: {claimName: shared}}]
   checkpoint: {path: /checkpoints/watched, every: {steps: 50}, memory: {every: {steps: 10}, copies: 1}}
-"""
-CHAOS = "kill-rank@100,kill-launcher@220,kill-node@340"
+""".replace("PORT", str(PORT))
+CHAOS = "kill-rank@100,kill-launcher@220,kill-node@340,hang@460"
+FAULTS = 4
+AT_LEAST = 60  # seconds: rates need some
 # What only a fault or a rare event makes: empty is right where it hasn't happened.
 MAY_BE_EMPTY = {"held out"}
 
@@ -144,7 +147,7 @@ class World:
         for pod in pods:
             address = pod.get("status", {}).get("podIP")
             if address and pod["status"].get("phase") == "Running":
-                targets.append({"targets": [f"{address}:19400"],
+                targets.append({"targets": [f"{address}:{PORT}"],
                                 "labels": {"training_job": pod["metadata"]["labels"].get("pitcrew.dev/job", ""), "namespace": "default",
                                            "pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}})
             if address and pod["metadata"].get("labels", {}).get("pitcrew.dev/job"):
@@ -178,7 +181,7 @@ def settled(world):
             continue
     faults = [one for one in events if one.get("event") == "chaos"]
     steps = [one.get("step", 0) for one in events if one.get("event") == "progress" and one.get("phase") == "Running"]
-    return len(faults) >= 3 and bool(steps) and steps[-1] > faults[-1].get("step", 0) + 60
+    return len(faults) >= FAULTS and bool(steps) and steps[-1] > faults[-1].get("step", 0) + 60
 
 
 def fill_in(expression, world_range):
@@ -245,16 +248,16 @@ def main():
             world.targets()
             if world.run.poll() is not None:
                 raise SystemExit("pitcrew run ended too early: " + (folder / "run.log").read_text()[-1500:])
-            return settled(world)
+            return time.time() - began > AT_LEAST and settled(world)
 
-        wait_for("the end of all faults", on, 240)
+        wait_for("the end of all faults", on, 300)
         now = time.time()
         answers, empty, asked = ask_everything(world, began, now)
         if options.keep:
             keep = pathlib.Path(options.keep)
             keep.mkdir(parents=True, exist_ok=True)
             (keep / "answers.json").write_text(json.dumps({"began": began, "now": now, "answers": answers}))
-        print(f"{asked} queries, {len(empty)} without data, over {now - began:.0f} s and 3 faults")
+        print(f"{asked} queries, {len(empty)} without data, over {now - began:.0f} s and {FAULTS} faults")
         for one in empty:
             print("no data: " + one)
         failed = bool(empty)
