@@ -28,6 +28,9 @@ PODS = 'namespace="$namespace",pod=~"$job-[0-9a-f]{5}-[0-9]+"'
 # The nodes that the job's ranks are on now, to be multiplied with what a node's agent says.
 ON_ITS_NODES = "* on(node) group_left() (group by (node) (pitcrew_rank_step{%s}))" % JOB
 
+# Agents have the process's own metrics too.
+OF_OPERATORS = " * on(instance) group_left() group by (instance) (leader_election_master_status)"
+
 FLEET = {
     "uid": "pitcrew-fleet", "title": "Pitcrew / Fleet", "variables": [],
     "about": "Nodes, GPUs and jobs of the whole cluster.",
@@ -110,12 +113,12 @@ JOB_BOARD = {
         ("Training", [
             panel("Loss", [("pitcrew_rank_loss{%s,rank=\"0\"}" % JOB, "loss"),
                            ("pitcrew_rank_gauge{%s,rank=\"0\",name=\"held_out_loss\"}" % JOB, "held out")],
-                  of="launcher", minimum=None),
-            panel("Tokens per second", [("max(pitcrew_tokens_per_second{%s})" % JOB, "tokens/s")], of="launcher"),
+                  of="launcher", minimum=None, width=6),
+            panel("Tokens per second", [("max(pitcrew_tokens_per_second{%s})" % JOB, "tokens/s")], of="launcher", width=6),
             panel("Step", [("min(pitcrew_rank_step{%s})" % JOB, "slowest rank"),
                            ("pitcrew_job_checkpoint_durable_step{%s}" % JOB, "durable checkpoint"),
-                           ("pitcrew_job_checkpoint_memory_step{%s}" % JOB, "memory checkpoint")], of="launcher"),
-            panel("Gradient norm", [("pitcrew_rank_gauge{%s,rank=\"0\",name=\"gradient_norm\"}" % JOB, "norm")], of="launcher"),
+                           ("pitcrew_job_checkpoint_memory_step{%s}" % JOB, "memory checkpoint")], of="launcher", width=6),
+            panel("Gradient norm", [("pitcrew_rank_gauge{%s,rank=\"0\",name=\"gradient_norm\"}" % JOB, "norm")], of="launcher", width=6),
         ]),
         ("What it cost", [
             panel("Where the time went", [("pitcrew_job_seconds{%s}" % JOB, "{{part}}")], unit="s", stack=True),
@@ -187,7 +190,7 @@ RECOVERY = {
         ("Where the time goes", [
             panel("By phase", [("sum by (phase) (increase(pitcrew_recovery_phase_seconds_total[$__range]))", "{{phase}}")],
                   kind="bars", unit="s", help="unnoticed: until it was detected; ready: until every slot was connected."),
-            panel("By cause", [("sum by (cause) (increase(pitcrew_recovery_seconds_sum[$__range]))", "{{cause}}")], kind="bars",
+            panel("By cause", [("sum by (cause) (increase(pitcrew_recovery_seconds_sum[$__range])) > 0", "{{cause}}")], kind="bars",
                   unit="s"),
             panel("GPU-hours lost by part", [
                 ('sum by (part) (delta(pitcrew_job_seconds{part=~"starting|restoring|stalled|redone"}[$__range]) * on(namespace, job) '
@@ -244,8 +247,8 @@ OPERATOR = {
                                ("sum(rate(pitcrew_channel_bad_messages_total[2m]))", "passed over")], unit="ops"),
         ]),
         ("The process", [
-            panel("Memory", [("process_resident_memory_bytes", "{{pod}}")], unit="bytes"),
-            panel("CPU", [("rate(process_cpu_seconds_total[2m])", "{{pod}}")], unit="percentunit"),
+            panel("Memory", [("process_resident_memory_bytes" + OF_OPERATORS, "{{pod}}")], unit="bytes"),
+            panel("CPU", [("rate(process_cpu_seconds_total[2m])" + OF_OPERATORS, "{{pod}}")], unit="percentunit"),
             panel("Objects in the caches", [("sum by (kind) (pitcrew_cached_objects)", "{{kind}}")]),
         ]),
     ],

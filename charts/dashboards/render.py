@@ -238,8 +238,10 @@ def draw_table(panel, answers, width, height):
         return nothing(width, height)
     names = panel["transformations"][0]["options"]["include"]["names"] if panel.get("transformations") else ["Value"]
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    out, column = [], (width - 170) / max(1, len(names) - 1)
-    places = [14 + i * column for i in range(len(names))]
+    longest = [max(len(name), *(len(one[2].get(name, "")) for one in series)) for name in names[:-1]]
+    places, out = [14.0], []
+    for length in longest:
+        places.append(places[-1] + (width - 190) * length / sum(longest))
     for place, name in zip(places, names):
         out.append(text(place, 48, name, 11, "#6E9FFF", weight="500"))
     series.sort(key=lambda one: -one[1][-1][1])
