@@ -3,10 +3,12 @@
 import http.client
 import json
 import ssl
+import time
 
 from harness.config import Failed
 
 _PATCH = "application/merge-patch+json"
+_KEPT = 30  # seconds; the API server closes connections that were idle for 90
 
 
 class Api:
@@ -14,14 +16,18 @@ class Api:
         context = ssl.create_default_context(cafile=control.pki.path("ca.crt"))
         context.load_cert_chain(control.pki.path("admin.crt"), control.pki.path("admin.key"))
         self._connection = http.client.HTTPSConnection(control.outside, control.ports.api, timeout=60, context=context)
+        self._used = time.monotonic()
 
     def call(self, method, path, body=None, missing_is_none=False, content="application/json"):
         """The decoded answer, or its text where it isn't JSON."""
         data = None if body is None else json.dumps(body)
+        if time.monotonic() - self._used > _KEPT:
+            self._connection.close()
         try:
             self._connection.request(method, path, data, {"Content-Type": content} if data else {})
             answer = self._connection.getresponse()
             text = answer.read().decode()
+            self._used = time.monotonic()
         except (OSError, http.client.HTTPException):
             self._connection.close()
             raise
