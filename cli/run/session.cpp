@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "lib/api/node_health.hpp"
 #include "lib/kube/types/lease.hpp"
 #include "lib/net/crypto.hpp"
 #include "lib/net/tls.hpp"
@@ -70,6 +71,7 @@ Status Session::start() {
                                    if (problems.empty()) return {};
                                    return Error(Code::kInvalidArgument, join(problems));
                                  }});
+  cluster_->server().register_type(api::NodeHealth::type(), {});
   PITCREW_TRY(restore());
   cluster_->server().add_observer([this](const local::Change& change) {
     // Epochs and terms must go on where they were, whatever happens to this process.

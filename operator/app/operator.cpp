@@ -51,6 +51,11 @@ bool matters(const kube::Node& before, const kube::Node& now) {
          conditions(before) != conditions(now);
 }
 
+bool matters(const api::NodeHealth& before, const api::NodeHealth& now) {
+  return before.spec != now.spec || before.status.verdicts != now.status.verdicts ||
+         before.status.rates != now.status.rates;
+}
+
 }  // namespace
 
 Status OperatorSettings::validate() const {
@@ -83,6 +88,7 @@ class Operator::Impl {
         nodes_(loop, transport, random_(), {}, {}, log_),
         quotas_(loop, transport, random_(), scope_of(settings_), {}, log_),
         budgets_(loop, transport, random_(), budget_scope(settings_), {}, log_),
+        healths_(loop, transport, random_(), {}, {}, log_),
         review_client_(loop, transport, random_(), review_settings(settings_)),
         auth_(
             loop, review_client_, [this](const ObjectKey& key) { return pods_.store().get(key); },
@@ -102,6 +108,7 @@ class Operator::Impl {
     watch_nodes();
     watch_quotas();
     watch_budgets();
+    watch_healths();
     stand(Term(0));
   }
 
@@ -113,6 +120,7 @@ class Operator::Impl {
     nodes_.start();
     quotas_.start();
     budgets_.start();
+    healths_.start();
     hub_.start();
     elector_->start();
   }
@@ -290,6 +298,20 @@ class Operator::Impl {
     budgets_.add_handler(std::move(handler));
   }
 
+  void watch_healths() {
+    HealthInformer::Handler handler;
+    handler.on_add = [this](const HealthInformer::Entry& health, bool) {
+      snapshots_.health_changed(health);
+      node_seen(health->spec.node_name);
+    };
+    handler.on_update = [this](const HealthInformer::Entry& old, const HealthInformer::Entry& now) {
+      snapshots_.health_changed(now);
+      if (matters(*old, *now)) node_seen(now->spec.node_name);
+    };
+    handler.on_delete = [this](const HealthInformer::Entry& last, bool) { snapshots_.health_removed(*last); };
+    healths_.add_handler(std::move(handler));
+  }
+
   void node_seen(const std::string& node) {
     if (!reconciler_) return;
     for (const auto& pod : pods_.store().by_index(kByNode, node)) {
@@ -309,6 +331,7 @@ class Operator::Impl {
     nodes_.doubt();
     quotas_.doubt();
     budgets_.doubt();
+    healths_.doubt();
     hub_.lead(term);
     const ReconcilerWorld world{loop_, transport_, jobs_, pods_, nodes_, quotas_, budgets_, hub_, snapshots_};
     const auto may_act = [this, term] { return elector_->leading() && elector_->term() == term; };
@@ -384,6 +407,8 @@ class Operator::Impl {
   NodeInformer nodes_;
   QuotaInformer quotas_;
   BudgetInformer budgets_;
+  // Never waited for: without agents, or without their definition, jobs run as well.
+  HealthInformer healths_;
   kube::Client review_client_;
   SessionAuth auth_;
   ChannelHub hub_;

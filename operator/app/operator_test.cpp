@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/api/node_health.hpp"
 #include "lib/kube/types/event.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
@@ -69,6 +70,7 @@ class World {
  public:
   World() {
     server.register_type(api::TrainingJob::type(), {});
+    server.register_type(api::NodeHealth::type(), {});
     controller.emplace(loop, cluster_transport, 11);
     scheduler.emplace(loop, cluster_transport, 12);
     scheduler->start();

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/api/node_health.hpp"
 #include "lib/local/api/api_server.hpp"
 #include "lib/local/api/memory_transport.hpp"
 #include "lib/net/crypto.hpp"
@@ -43,6 +44,7 @@ class ProgramTest : public testing::Test {
 
   ProgramTest() : server_(loop_, {}) {
     server_.register_type(api::TrainingJob::type(), {});
+    server_.register_type(api::NodeHealth::type(), {});
     server_.set_admission(kService, [](const Json* old, Json& service) -> Status {
       if (old == nullptr) service["spec"]["clusterIP"] = "10.96.0.7";
       return {};

@@ -28,6 +28,7 @@ using PodInformer = kube::Informer<kube::Pod>;
 using NodeInformer = kube::Informer<kube::Node>;
 using QuotaInformer = kube::Informer<kube::ResourceQuota>;
 using BudgetInformer = kube::Informer<kube::DisruptionBudget>;
+using HealthInformer = kube::Informer<api::NodeHealth>;
 
 // What outlives a leadership and every reconciler works on.
 struct ReconcilerWorld {

@@ -7,6 +7,7 @@
 #include "operator/decide/evidence.hpp"
 #include "operator/decide/gang.hpp"
 #include "operator/decide/ladder.hpp"
+#include "operator/decide/node_fault.hpp"
 #include "operator/decide/planned_stop.hpp"
 #include "operator/decide/quiet.hpp"
 #include "operator/decide/requests.hpp"
@@ -25,8 +26,10 @@ void advance(Situation& situation) {
   if (plan_stops(situation) || move_off_leaving_nodes(situation)) return;
 
   if (situation.epoch_active()) {
-    const Judgement judgement = judge(situation);
+    Judgement judgement = judge(situation);
     if (judgement.done) return succeed(situation);
+    if (!judgement.verdict) judgement.verdict = restart_wanted(situation);
+    blame_nodes(situation, judgement);
     if (!judgement.verdict) {
       keep_spares(situation);
       return;

@@ -75,7 +75,8 @@ uint32_t room(const kube::Resources& free, const PodShape& shape) {
 
 std::string refusal(const Situation& situation, const kube::Node& node) {
   if (!node.ready()) return "not ready";
-  if (const std::string why = leaving(node); !why.empty()) return why == "cordoned" ? why : "being taken away";
+  if (const std::string why = leaving(node); !why.empty())
+    return why == "cordoned" || why == "unhealthy" ? why : "being taken away";
   for (const kube::Taint& taint : node.taints) {
     if (taint.effect != "PreferNoSchedule" && !tolerated(taint, situation.in.shape.tolerations)) return "tainted";
   }

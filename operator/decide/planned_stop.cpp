@@ -10,6 +10,9 @@ namespace {
 
 // Beyond the grace, for the launchers' own reports to arrive.
 constexpr Duration kReportTime = seconds(5);
+// On an unhealthy node: enough for a step to end and for memory checkpoints, not for ranks that hang.
+constexpr Duration kFaultGrace = seconds(3);
+constexpr Duration kFaultReportTime = seconds(1);
 
 Duration suspend_grace(const Situation& situation) { return std::max<Duration>(situation.in.shape.grace, seconds(30)); }
 
@@ -26,8 +29,8 @@ void suspend(Situation& situation) {
   status.phase = api::Phase::kSuspended;
   status.pods.clear();
   status.slots.clear();
-  for (const char* name :
-       {mark::kStopSuspend, mark::kStopDrain, mark::kDrain, mark::kGang, mark::kInterrupted, mark::kNotBefore})
+  for (const char* name : {mark::kStopSuspend, mark::kStopDrain, mark::kStopFault, mark::kDrain, mark::kGang,
+                           mark::kInterrupted, mark::kNotBefore})
     situation.clear_mark(name);
   const int64_t generation = situation.job.metadata.generation;
   set_condition(status.conditions,
@@ -114,6 +117,8 @@ bool all_stopped(const Situation& situation) {
 
 Duration stop_grace(const Situation& situation) { return suspend_grace(situation) + kReportTime; }
 
+Duration fault_grace() { return kFaultGrace + kFaultReportTime; }
+
 bool plan_stops(Situation& situation) {
   const bool stopping = situation.marked(mark::kStopSuspend) || situation.marked(mark::kStopDeadline);
   if (stopping && situation.epoch_active() && judge(situation).done) {
@@ -131,6 +136,8 @@ std::optional<PlannedStop> planned_stop(const Situation& situation) {
   }
   if (situation.stored.marks.contains(mark::kStopDrain))
     return PlannedStop{"a node of the job is being taken away", suspend_grace(situation)};
+  if (situation.stored.marks.contains(mark::kStopFault))
+    return PlannedStop{"a node of the job is unhealthy", kFaultGrace};
   return std::nullopt;
 }
 

@@ -19,5 +19,7 @@ std::optional<PlannedStop> planned_stop(const Situation& situation);
 bool all_stopped(const Situation& situation);
 // From the order to save and stop until it isn't waited for any more.
 Duration stop_grace(const Situation& situation);
+// The same where a node is unhealthy.
+Duration fault_grace();
 
 }  // namespace pitcrew::control

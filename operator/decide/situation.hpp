@@ -21,7 +21,9 @@ inline constexpr char kStopSuspend[] = "stop/suspend";  // ranks were told to sa
 inline constexpr char kStopDeadline[] = "stop/deadline";
 inline constexpr char kDrain[] = "drain";  // a node of the gang is being taken away: first seen
 inline constexpr char kStopDrain[] = "stop/drain";
-inline constexpr char kSpare[] = "spare";  // a spare was last reserved
+inline constexpr char kStopFault[] = "stop/fault";  // the same for a node that its agent calls unhealthy
+inline constexpr char kRestart[] = "restart";       // when the newest verdict came for which the job was restarted
+inline constexpr char kSpare[] = "spare";           // a spare was last reserved
 }  // namespace mark
 
 // A reserved serial and what is there of it now.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/api/node_health.hpp"
 #include "lib/api/training_job.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
@@ -20,6 +21,7 @@ namespace pitcrew::control {
 struct NodeView {
   std::shared_ptr<const kube::Node> node;
   kube::Resources free;
+  std::shared_ptr<const api::NodeHealth> health;  // of this very instance, by its agent; null: none is known
 };
 
 // One requirement of a required node affinity's term.

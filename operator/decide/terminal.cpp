@@ -16,6 +16,7 @@ void end(Situation& situation, api::Phase phase, const char* condition, std::str
   situation.status.marks.erase(mark::kStopDeadline);
   situation.status.marks.erase(mark::kDrain);
   situation.status.marks.erase(mark::kStopDrain);
+  situation.status.marks.erase(mark::kStopFault);
   const int64_t generation = situation.job.metadata.generation;
   set_condition(
       situation.status.conditions,

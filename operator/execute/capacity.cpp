@@ -22,6 +22,30 @@ void Capacity::node_removed(const std::string& name) {
   base_ = nullptr;
 }
 
+void Capacity::health_changed(HealthPtr health) {
+  const std::string node = health->spec.node_name;
+  health_removed(*health);
+  health_[node][health->metadata.name] = std::move(health);
+  base_ = nullptr;
+}
+
+void Capacity::health_removed(const api::NodeHealth& health) {
+  for (auto at = health_.begin(); at != health_.end();) {
+    if (at->second.erase(health.metadata.name) > 0) base_ = nullptr;
+    at = at->second.empty() ? health_.erase(at) : std::next(at);
+  }
+}
+
+Capacity::HealthPtr Capacity::health_of(const kube::Node& node) const {
+  const auto known = health_.find(node.metadata.name);
+  if (known == health_.end()) return nullptr;
+  const std::string name = api::node_health_name({node.provider_id, node.metadata.uid, node.metadata.name});
+  const auto found = known->second.find(name);
+  if (found == known->second.end()) return nullptr;
+  const api::NodeHealthSpec& spec = found->second->spec;
+  return spec.provider_id == node.provider_id && spec.node_uid == node.metadata.uid ? found->second : nullptr;
+}
+
 void Capacity::count(const kube::Pod& pod, int sign) {
   const std::string& node = pod.node_name.empty() ? pod.required_node : pod.node_name;
   if (node.empty() || pod.ended()) return;
@@ -44,7 +68,7 @@ std::shared_ptr<const std::vector<NodeView>> Capacity::seen_by(const std::string
     auto views = std::make_shared<std::vector<NodeView>>();
     views->reserve(nodes_.size());
     for (const auto& [name, node] : nodes_) {
-      NodeView view{node, node->allocatable};
+      NodeView view{node, node->allocatable, health_of(*node)};
       // A node that names no number of pods takes any.
       const bool counts_pods = view.free.contains("pods");
       if (const auto used = used_.find(name); used != used_.end()) take_off(view.free, used->second);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/api/node_health.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
 #include "operator/decide/snapshot.hpp"
@@ -17,9 +18,14 @@ namespace pitcrew::control {
 class Capacity {
  public:
   using NodePtr = std::shared_ptr<const kube::Node>;
+  using HealthPtr = std::shared_ptr<const api::NodeHealth>;
 
   void node_changed(NodePtr node);
   void node_removed(const std::string& name);
+  // A NodeHealth counts for the node whose instance and UID it names, and no other of that name.
+  void health_changed(HealthPtr health);
+  void health_removed(const api::NodeHealth& health);
+  HealthPtr health_of(const kube::Node& node) const;
   void pod_added(const kube::Pod& pod) { count(pod, 1); }
   void pod_removed(const kube::Pod& pod) { count(pod, -1); }
   // In the place of what the job had reserved before; empty: nothing.
@@ -32,6 +38,7 @@ class Capacity {
   void count(const kube::Pod& pod, int sign);
 
   std::map<std::string, NodePtr> nodes_;
+  std::map<std::string, std::map<std::string, HealthPtr>> health_;  // node → NodeHealth's name → it
   std::map<std::string, kube::Resources> used_;
   std::map<std::string, std::map<std::string, kube::Resources>> reserved_;  // job UID → node → amount
   mutable std::shared_ptr<const std::vector<NodeView>> base_;               // without reservations; null: count again

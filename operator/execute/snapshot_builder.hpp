@@ -34,6 +34,8 @@ class SnapshotBuilder {
 
   void node_changed(const std::shared_ptr<const kube::Node>& node) { capacity_.node_changed(node); }
   void node_removed(const kube::Node& node) { capacity_.node_removed(node.metadata.name); }
+  void health_changed(const std::shared_ptr<const api::NodeHealth>& health) { capacity_.health_changed(health); }
+  void health_removed(const api::NodeHealth& health) { capacity_.health_removed(health); }
   // Null: there was or is none.
   void pod_changed(const kube::Pod* before, const kube::Pod* now);
   void job_changed(const JobPtr& job);

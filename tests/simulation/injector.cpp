@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tests/simulation/agent.hpp"
+
 namespace pitcrew::simulation {
 namespace {
 
@@ -28,6 +30,9 @@ constexpr Kind kKinds[] = {
     {"drought", 4},
     {"pod-deleted", 5},
     {"drain", 3},
+    {"gpu-fault", 6},
+    {"contained-error", 4},
+    {"fleet-verdict", 2},
     {"suspend", 4},
     {"leader-killed", 6},
     {"leader-paused", 6},
@@ -118,6 +123,7 @@ bool Injector::run(const std::string& kind) {
     return true;
   }
   if (kind == "power-off" || kind == "freeze" || kind == "partition" || kind == "channel-cut") return node_fault(kind);
+  if (kind == "gpu-fault" || kind == "contained-error" || kind == "fleet-verdict") return verdict(kind);
   if (kind == "drought") return drought();
   if (kind == "pod-deleted") return pod_deleted(false);
   if (kind == "drain") return pod_deleted(true);
@@ -191,7 +197,7 @@ void Injector::lose_spare(const std::string& job_uid) {
 }
 
 void Injector::cordon(World::Node& node, Duration length) {
-  if (node.cordoned) return;
+  if (node.cordoned || node.quarantined) return;
   node.cordoned = true;
   (void)w_.patch(kube::Node::type(), {"", node.name}, {{"spec", {{"unschedulable", true}}}});
   w_.delayed_.after(length, [this, &node] {
@@ -240,6 +246,65 @@ bool Injector::node_fault(const std::string& kind) {
       }
     });
   }
+  return true;
+}
+
+void Injector::quarantine(World::Node& node, Duration length) {
+  node.quarantined = true;
+  SimAgent(w_.api_, w_.loop_.now()).quarantine(node.name, "xid-79");
+  const bool certain = random_.chance(0.5);
+  w_.delayed_.after(milliseconds(random_.below(1500)), [this, &node, certain] {
+    if (node.quarantined)
+      SimAgent(w_.api_, w_.loop_.now()).verdict(node.name, "xid-79", api::HealthAction::kReplace, certain);
+  });
+  w_.delayed_.after(length, [this, &node] {
+    if (!node.quarantined) return;
+    node.quarantined = false;
+    SimAgent(w_.api_, w_.loop_.now()).release(node.name);
+    SimAgent(w_.api_, w_.loop_.now()).no_verdict(node.name);
+  });
+}
+
+// gpu-fault: a node is quarantined; its ranks may have failed a little before, fail soon, or never.
+// contained-error: a verdict that wants a restart. fleet-verdict: every agent has the same to say and none had a token.
+bool Injector::verdict(const std::string& kind) {
+  const Target target = training_rank();
+  World::Node* node = target.node;
+  if (node == nullptr || node->quarantined || node->cordoned) return false;
+  SimAgent agent(w_.api_, w_.loop_.now());
+  if (kind == "fleet-verdict") {
+    record(kind, {});
+    for (const auto& one : w_.nodes_) agent.verdict(one->name, "driver-broken", api::HealthAction::kReboot, false);
+    return true;
+  }
+  node->accused = w_.loop_.now();
+  record(kind, jobs_on(*node), kind == "gpu-fault" ? minutes(6) : seconds(90));
+  if (kind == "contained-error") {
+    agent.verdict(node->name, "xid-94", api::HealthAction::kRestart, false);
+    return true;
+  }
+  if (random_.chance(0.25)) lose_spare(target.job->uid);
+  const Duration length = minutes(3) + seconds(static_cast<int64_t>(random_.below(300)));
+  const auto fail = [this, uid = target.launcher->spec().pod_uid] {
+    SimLauncher* launcher = w_.launcher_of(uid);
+    if (launcher == nullptr || launcher->gang() == nullptr || !launcher->slot() || !launcher->gang()->training())
+      return;
+    launcher->gang()->rank_exits(*launcher->slot(), ExitKind::kExited, 1, "NCCLError: unhandled cuda error");
+  };
+  switch (random_.below(3)) {
+    case 0:  // seen by the ranks first
+      fail();
+      w_.delayed_.after(milliseconds(random_.below(2000)), [this, node, length] {
+        if (!node->quarantined && !node->cordoned) quarantine(*node, length);
+      });
+      return true;
+    case 1:
+      w_.delayed_.after(milliseconds(random_.below(4000)), fail);
+      break;
+    default:
+      break;
+  }
+  quarantine(*node, length);
   return true;
 }
 

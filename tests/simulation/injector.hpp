@@ -33,6 +33,8 @@ class Injector {
   bool hang();
   bool launcher_death();
   bool node_fault(const std::string& kind);
+  bool verdict(const std::string& kind);
+  void quarantine(World::Node& node, Duration length);
   bool drought();
   bool pod_deleted(bool drain);
   bool herd();

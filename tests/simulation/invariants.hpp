@@ -24,6 +24,8 @@ struct WorldView {
   std::function<bool(const std::string& job_uid, EpochId epoch)> training;
   // Something was done to this node within the last ten minutes.
   std::function<bool(const std::string& node)> disturbed;
+  // Its agent had something to say against this node within the last ten minutes.
+  std::function<bool(const std::string& node)> accused;
   std::function<const api::TrainingJob*(const std::string& job_uid)> stored;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/kube/types/lease.hpp"
+#include "tests/simulation/agent.hpp"
 #include "tests/simulation/injector.hpp"
 
 namespace pitcrew::simulation {
@@ -28,6 +29,8 @@ World::World(WorldSettings settings)
       launcher_world_{loop_, random_, {}, {}, {}, {}, {}, {}, {}, false},
       delayed_(loop_) {
   api_.register_type(api::TrainingJob::type(), {});
+  // One writer stands for an agent's two.
+  api_.register_type(api::NodeHealth::type(), {.status_subresource = false});
   invariants_ = std::make_unique<Invariants>(WorldView{
       [this] { return loop_.now(); },
       [this](const std::string& pod_uid) {
@@ -54,6 +57,11 @@ World::World(WorldSettings settings)
           if (node->name == name) return node->disturbed && loop_.now() - *node->disturbed < minutes(10);
         }
         return true;
+      },
+      [this](const std::string& name) {
+        return std::any_of(nodes_.begin(), nodes_.end(), [&](const auto& node) {
+          return node->name == name && node->accused && loop_.now() - *node->accused < minutes(10);
+        });
       },
       [this](const std::string& job_uid) -> const api::TrainingJob* {
         const auto found = stored_.find(job_uid);
@@ -412,6 +420,11 @@ void World::heal_everything() {
     if (node->frozen) {
       node->kubelet->power_off();
       node->frozen = false;
+    }
+    if (node->quarantined) {
+      node->quarantined = false;
+      SimAgent(api_, loop_.now()).release(node->name);
+      SimAgent(api_, loop_.now()).no_verdict(node->name);
     }
     if (node->cordoned) {
       node->cordoned = false;

@@ -64,6 +64,8 @@ class World {
     bool channel_cut = false;
     bool cordoned = false;
     std::optional<Instant> disturbed;
+    bool quarantined = false;
+    std::optional<Instant> accused;  // by its agent
   };
   struct OperatorProcess {
     std::string name;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "lib/api/health_names.hpp"
 #include "operator/decide/scenarios/trace.hpp"
 
 namespace pitcrew::control {
@@ -213,8 +214,54 @@ Status Stage::node_command(const Command& command) {
     node(name).unschedulable = false;
   else if (state == "tainted")
     node(name).taints.push_back({words_of(command, "key", "maintenance"), "", "NoSchedule"});
+  else if (state == "unhealthy" || state == "quarantined" || state == "well" || state == "verdict" || state == "rate")
+    return health_command(command);
   else
     return Error(Code::kInvalidArgument, "unknown state of a node '" + state + "'");
+  return {};
+}
+
+// node NAME verdict rule=R [action=A] [certain=yes] [device=D] [message=M]: in its NodeHealth alone
+// node NAME quarantined rule=R: as its agent marks the Node, alone; node NAME unhealthy …: both
+// node NAME well: neither any more; node NAME rate COUNTER per=N
+Status Stage::health_command(const Command& command) {
+  const std::string& name = command.words.at(1);
+  const std::string& state = command.words.at(2);
+  const std::string rule = words_of(command, "rule", "xid-79");
+  api::NodeHealth& health = health_[name];
+  health.spec.node_name = name;
+  if (state == "well") {
+    health.status.verdicts.clear();
+    std::erase_if(node(name).taints, [](const kube::Taint& taint) { return taint.key == api::health::kUnhealthy; });
+    node(name).metadata.labels.erase(api::health::kUnhealthy);
+    node(name).unschedulable = false;
+    return {};
+  }
+  if (state == "rate") {
+    health.status.rates.push_back(
+        {"rdmap0s29", command.words.at(3), static_cast<double>(number(words_of(command, "per", "1"))), now_});
+    return {};
+  }
+  const std::string action = words_of(command, "action", "Replace");
+  if (state != "quarantined") {
+    std::erase_if(health.status.verdicts, [&](const api::HealthVerdict& verdict) { return verdict.rule == rule; });
+    api::HealthVerdict& verdict = health.status.verdicts.emplace_back();
+    verdict.rule = rule;
+    verdict.device = words_of(command, "device", "");
+    verdict.message = words_of(command, "message", "");
+    verdict.certain = words_of(command, "certain", "") == "yes";
+    verdict.severity = action == "None"      ? api::HealthSeverity::kInfo
+                       : action == "Restart" ? api::HealthSeverity::kWarning
+                                             : api::HealthSeverity::kFault;
+    verdict.action = action == "None"      ? api::HealthAction::kNone
+                     : action == "Restart" ? api::HealthAction::kRestart
+                                           : api::HealthAction::kReplace;
+    verdict.since = verdict.last = now_;
+  }
+  if (state == "verdict") return {};
+  node(name).taints.push_back({api::health::kUnhealthy, "", "NoSchedule"});
+  node(name).metadata.labels[api::health::kUnhealthy] = rule;
+  node(name).unschedulable = true;
   return {};
 }
 
@@ -455,7 +502,11 @@ Snapshot Stage::snapshot() const {
   Snapshot snapshot;
   snapshot.job = std::make_shared<api::TrainingJob>(job_);
   auto nodes = std::make_shared<std::vector<NodeView>>();
-  for (const auto& [name, node] : nodes_) nodes->push_back({std::make_shared<kube::Node>(node), node.allocatable});
+  for (const auto& [name, node] : nodes_) {
+    NodeView& view = nodes->emplace_back(NodeView{std::make_shared<kube::Node>(node), node.allocatable, nullptr});
+    if (const auto health = health_.find(name); health != health_.end())
+      view.health = std::make_shared<api::NodeHealth>(health->second);
+  }
   std::map<std::string, std::pair<uint32_t, std::optional<Instant>>> heard;
   for (const auto& [serial, state] : pods_) {
     snapshot.pods.push_back({Serial(serial), state.pod});

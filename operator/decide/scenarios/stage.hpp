@@ -44,6 +44,7 @@ class Stage {
   Status job_command(const Command& command);
   Status set_quota(const Command& command);
   Status node_command(const Command& command);
+  Status health_command(const Command& command);
   Status pods_start(const Command& command);
   Status target_command(const Command& command);
   Status rank_exits(const Command& command);
@@ -61,6 +62,7 @@ class Stage {
   Instant now_;
   api::TrainingJob job_;
   std::map<std::string, kube::Node> nodes_;
+  std::map<std::string, api::NodeHealth> health_;
   std::map<uint32_t, PodState> pods_;
   PodShape shape_;
   Term term_{1};

@@ -98,7 +98,7 @@ class StatusTrace {
       for (const std::string& node : b_.avoided_nodes) nodes += " " + node;
       line(nodes.empty() ? "no node is avoided" : "avoided nodes:" + nodes);
     }
-    for (const char* name : {"stop/suspend", "stop/deadline", "drain", "stop/drain"}) {
+    for (const char* name : {"stop/suspend", "stop/deadline", "drain", "stop/drain", "stop/fault"}) {
       if (!a_.marks.contains(name) && b_.marks.contains(name)) line(std::string("mark ") + name);
     }
     if (a_.checkpoint.durable_step != b_.checkpoint.durable_step) {
