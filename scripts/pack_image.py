@@ -12,7 +12,7 @@ import oci
 ROOT = Path(__file__).resolve().parents[1]
 NONROOT = 65532
 TITLES = {"operator": "Pitcrew's operator", "launcher": "Pitcrew's launcher, copied into training containers",
-          "agent": "Pitcrew's node agent", "trainer": "Pitcrew's trainer, CPU"}
+          "agent": "Pitcrew's node agent", "trainer": "Pitcrew's trainer, CPU", "check": "Pitcrew's deep check of a node"}
 # What every dynamically linked image has in common, in a layer of its own so that registries and nodes keep it once.
 COMMON = re.compile(r"/(ld-linux|libc\.so|libm\.so|libgcc_s|libstdc\+\+|libdl\.|libpthread\.|librt\.)")
 
@@ -86,7 +86,11 @@ def image_of(kind, program):
     for path in libraries(program):
         add_library(common if COMMON.search(path) else others, path, packages)
     # The trainer's manifests name the command, so it has no entry point of its own.
-    return oci.Image([common, others, own], entrypoint=[f"/usr/bin/{program.name}"] if kind in ("operator", "agent") else [])
+    image = oci.Image([common, others, own], entrypoint=[] if kind == "trainer" else [f"/usr/bin/{program.name}"])
+    if kind == "agent":
+        # The chart says the same: syslog(2) wants root's user with one capability, which other users lose at exec.
+        image.user = "0:0"
+    return image
 
 
 def main():

@@ -2,9 +2,16 @@
 
 #include "lib/base/config_file.hpp"
 #include "lib/net/address.hpp"
+#include "operator/app/webhook.hpp"
 
 namespace pitcrew::control {
 namespace {
+
+const std::vector<std::pair<std::string_view, RepairMode>> kModes = {{"none", RepairMode::kNone},
+                                                                     {"condition", RepairMode::kCondition},
+                                                                     {"nodeclaim", RepairMode::kNodeClaim},
+                                                                     {"label", RepairMode::kLabel},
+                                                                     {"webhook", RepairMode::kWebhook}};
 
 bool is_ip(const std::string& text) {
   return net::Address::parse(text.find(':') == std::string::npos ? text + ":1" : "[" + text + "]:1").ok();
@@ -43,6 +50,9 @@ void check(const OperatorConfig& config, Problems& problems) {
         std::pair{config.progress_writes_per_second, "progressWritesPerSecond"}}) {
     require(value > 0, path, "must be above 0");
   }
+  require(config.repair != RepairMode::kWebhook || parse_webhook(config.webhook).ok(), "repair.webhook",
+          "must be a URL, like https://repairs.example.com/nodes, with mode webhook");
+  require(config.check_deadline >= minutes(1), "checkDeadline", "must be 1m or more");
   if (const Status good = config.channel_ca.validate(); !good) problems.push_back({"channelCa", good.error().message});
 }
 
@@ -73,6 +83,13 @@ Result<OperatorConfig> parse_config(const std::string& text, const std::string& 
     read_log_keys(reader, config.log_level, config.log_format);
     reader.read_enum("apiCalls", config.api_calls,
                      {{"beast", OperatorConfig::Calls::kBeast}, {"cpprestsdk", OperatorConfig::Calls::kCpprestsdk}});
+    if (auto repair = reader.object("repair")) {
+      repair->read_enum("mode", config.repair, kModes);
+      repair->read("webhook", config.webhook);
+      repair->finish();
+    }
+    reader.read("checkImage", config.check_image);
+    reader.read("checkDeadline", config.check_deadline);
     reader.read("workers", config.workers);
     reader.read("createBatchLimit", config.create_batch_limit);
     reader.read("requestsPerSecond", config.requests_per_second);
@@ -101,6 +118,10 @@ OperatorSettings operator_settings(const OperatorConfig& config, const OperatorP
   settings.renew_deadline = config.renew_deadline;
   settings.retry_period = config.retry_period;
   settings.launcher_image = config.launcher_image;
+  settings.repair = config.repair;
+  settings.webhook = config.webhook;
+  settings.check_image = config.check_image;
+  settings.check_deadline = config.check_deadline;
   settings.workers = config.workers;
   settings.create_batch_limit = config.create_batch_limit;
   settings.quiet_writes_per_second = config.progress_writes_per_second;

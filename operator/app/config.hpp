@@ -31,6 +31,11 @@ struct OperatorConfig {
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kJson;
 
+  RepairMode repair = RepairMode::kNone;
+  std::string webhook;
+  std::string check_image;
+  Duration check_deadline = minutes(30);
+
   enum class Calls { kBeast, kCpprestsdk };
   Calls api_calls = Calls::kBeast;  // through which library; watches and the lease are Beast's
   uint32_t workers = 16;

@@ -23,6 +23,7 @@ TEST(OperatorConfigTest, every_key_arrives) {
       "channelCa: {rootLifetime: 48h, overlap: 1h, certificateLifetime: 2h}\n"
       "metricsPort: 2\nhealthPort: 2\nlogLevel: debug\nlogFormat: plain\napiCalls: cpprestsdk\nworkers: "
       "3\ncreateBatchLimit: 4\n"
+      "repair: {mode: webhook, webhook: \"https://r/\"}\ncheckImage: k\ncheckDeadline: 5m\n"
       "requestsPerSecond: 5\nrequestBurst: 6\ntokenReviewsPerSecond: 7\nprogressWritesPerSecond: 8\n",
       "f");
   ASSERT_TRUE(config.ok()) << config.error().message;
@@ -31,6 +32,10 @@ TEST(OperatorConfigTest, every_key_arrives) {
   EXPECT_EQ(settings.watch_namespace, "team");
   EXPECT_EQ(settings.lease_name, "l");
   EXPECT_EQ(settings.lease_duration, seconds(20));
+  EXPECT_EQ(settings.repair, RepairMode::kWebhook);
+  EXPECT_EQ(settings.webhook, "https://r/");
+  EXPECT_EQ(settings.check_image, "k");
+  EXPECT_EQ(settings.check_deadline, minutes(5));
   EXPECT_EQ(settings.workers, 3u);
   EXPECT_EQ(settings.create_batch_limit, 4u);
   EXPECT_EQ(settings.requests_per_second, 5);
@@ -56,6 +61,8 @@ TEST(OperatorConfigTest, what_can_not_be_right_says_the_remedy) {
     return !config.ok() && config.error().message.find(words) != std::string::npos;
   };
   EXPECT_TRUE(refused("leaseDuration: 5s\n", "renewDeadline"));
+  EXPECT_TRUE(refused("repair: {mode: webhook, webhook: repairs}\n", "must be a URL"));
+  EXPECT_TRUE(refused("repair: {mode: reboot}\n", "is none of: none, condition, nodeclaim, label, webhook"));
   EXPECT_TRUE(refused("advertiseAddress: operator.example\n", "IP address"));
   EXPECT_TRUE(refused("metricsPort: 9443\n", "must differ"));
   EXPECT_TRUE(refused("channelCa: {overlap: 1s}\n", "overlap"));

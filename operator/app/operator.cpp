@@ -3,6 +3,7 @@
 #include "lib/kube/runtime/leader_elector.hpp"
 #include "operator/app/reconciler.hpp"
 #include "operator/execute/pod_trim.hpp"
+#include "operator/repair/node_keeper.hpp"
 
 namespace pitcrew::control {
 namespace {
@@ -39,6 +40,24 @@ kube::ClientSettings review_settings(const OperatorSettings& settings) {
   return made;
 }
 
+NodeKeeperSettings keeper_settings(const OperatorSettings& settings) {
+  NodeKeeperSettings made;
+  made.repair = settings.repair;
+  made.webhook = settings.webhook;
+  made.check = {settings.check_image, settings.ns, settings.check_deadline};
+  made.identity = settings.identity;
+  return made;
+}
+
+// Whether a pod keeps its node from being repaired or checked.
+bool in_use(const kube::Pod& pod) {
+  if (pod.ended()) return false;
+  const OwnerReference* owner = pod.metadata.controller();
+  if (owner != nullptr && owner->kind == api::TrainingJob::type().kind) return true;
+  const auto gpus = pod.requests.find("nvidia.com/gpu");
+  return gpus != pod.requests.end() && gpus->second > 0;
+}
+
 // Whether anything changed of a node that a decision may depend on: heartbeats change none of it.
 bool matters(const kube::Node& before, const kube::Node& now) {
   const auto conditions = [](const kube::Node& node) {
@@ -70,6 +89,7 @@ Status OperatorSettings::validate() const {
   if (requests_per_second <= 0 || request_burst <= 0 || token_reviews_per_second <= 0) {
     return Error(Code::kInvalidArgument, "operator: requests and token reviews a second must be above 0");
   }
+  if (const Status good = keeper_settings(*this).validate(); !good) return good;
   return election_settings(*this).validate();
 }
 
@@ -337,8 +357,28 @@ class Operator::Impl {
     const auto may_act = [this, term] { return elector_->leading() && elector_->term() == term; };
     reconciler_ = std::make_unique<Reconciler>(world, settings_, hooks_, term, may_act, random_.split(), log_);
     reconciler_->start();
+    keeper_ = std::make_unique<NodeKeeper>(
+        loop_, transport_, random_(), keeper_settings(settings_),
+        NodeKeeperWorld{[this](const auto& function) { for_each_node(function); }, may_act, hooks_.post}, log_);
+    keeper_->start();
     for (const auto& [uid, invalid] : invalid_) reconciler_->invalid(invalid.job, invalid.why);
     if (hooks_.leadership) hooks_.leadership(true, term.value);
+  }
+
+  void for_each_node(const std::function<void(const NodeCare&, const CheckPod&)>& function) const {
+    healths_.store().for_each([&](const HealthInformer::Entry& health) {
+      NodeCare care;
+      care.health = health;
+      const auto node = nodes_.store().get({"", health->spec.node_name});
+      if (node && snapshots_.health_of(*node) == health) care.node = node;
+      CheckPod check;
+      const ObjectKey check_key{settings_.ns, check_pod_name(*health)};
+      if (const auto pod = pods_.store().get(check_key)) check = {true, pod->ended()};
+      for (const auto& pod : pods_.store().by_index(kByNode, health->spec.node_name)) {
+        care.used = care.used || (pod->metadata.key() != check_key && in_use(*pod));
+      }
+      function(care, check);
+    });
   }
 
   void lost(const std::string& reason) {
@@ -350,6 +390,7 @@ class Operator::Impl {
   void step_down() {
     const uint64_t term = reconciler_ ? reconciler_->term().value : 0;
     reconciler_.reset();
+    keeper_.reset();
     hub_.step_down();
     if (term != 0 && hooks_.leadership) hooks_.leadership(false, term);
   }
@@ -419,6 +460,7 @@ class Operator::Impl {
   bool released_ = false;
   std::function<void()> stopped_;
   std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<NodeKeeper> keeper_;  // of nodes; while it leads
   std::unique_ptr<kube::LeaderElector> elector_;
   std::shared_ptr<bool> alive_;
 };

@@ -13,6 +13,7 @@
 #include "lib/kube/runtime/event_recorder.hpp"
 #include "operator/channel/channel_hub.hpp"
 #include "operator/channel/channel_server.hpp"
+#include "operator/repair/order.hpp"
 
 namespace pitcrew::control {
 
@@ -39,6 +40,11 @@ struct OperatorSettings {
   double token_reviews_per_second = 500;
   // The lease's own way to the API server, which outlives the operator; null: the one of everything else.
   kube::Transport* lease_transport = nullptr;
+  // Repairs and deep checks of nodes.
+  RepairMode repair = RepairMode::kNone;
+  std::string webhook;      // of RepairMode::kWebhook
+  std::string check_image;  // of pitcrew-check; empty: checks are refused
+  Duration check_deadline = minutes(30);
   Status validate() const;
 };
 
@@ -53,6 +59,8 @@ struct OperatorHooks {
   std::function<void(const api::Recovery& recovery)> recovered;
   // A launcher's message was accepted.
   std::function<void(const ObjectKey& job, const api::channel::FromLauncher& message)> launcher_message;
+  // POSTs JSON to a URL, for RepairMode::kWebhook.
+  std::function<void(const std::string& url, const std::string& body, std::function<void(Status)> done)> post;
   // A counter to add to, by its metric's name: "pitcrew_reconciles_total" and so on.
   std::function<void(std::string_view name, double amount)> count;
 };

@@ -85,6 +85,10 @@ void OperatorProgram::open() {
     log_.error("the lease is lost: ending at once, since somebody else may lead already", {{"reason", reason}});
     finish(kExitLeaseLost);
   };
+  webhook_ = std::make_unique<Webhook>(loop_);
+  hooks.post = [this](const std::string& url, const std::string& body, std::function<void(Status)> done) {
+    webhook_->post(url, body, std::move(done));
+  };
   hooks.recovered = [this](const api::Recovery& recovery) { metrics_.recovered(recovery); };
   hooks.count = [this](std::string_view name, double amount) { metrics_.count(name, amount); };
   operator_.emplace(loop_, transport_, *channel_, random_.split(), log_, std::move(settings), std::move(hooks));

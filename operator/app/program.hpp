@@ -12,6 +12,7 @@
 #include "operator/app/counting_transport.hpp"
 #include "operator/app/metrics.hpp"
 #include "operator/app/operator.hpp"
+#include "operator/app/webhook.hpp"
 #include "operator/channel/websocket_channel.hpp"
 
 namespace pitcrew::net {
@@ -75,6 +76,7 @@ class OperatorProgram {
   CountingTransport lease_transport_;
   std::unique_ptr<ChannelKeeper> keeper_;
   std::unique_ptr<WebSocketChannelServer> channel_;
+  std::unique_ptr<Webhook> webhook_;  // before the operator, which calls it
   std::optional<Operator> operator_;
   std::unique_ptr<net::MetricsEndpoint> metrics_endpoint_;
   std::unique_ptr<net::MetricsEndpoint> health_endpoint_;

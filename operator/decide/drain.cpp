@@ -145,6 +145,10 @@ std::string leaving(const kube::Node& node) {
     if (taint.key == api::health::kUnhealthy) return "unhealthy";
     if (says_removal(taint)) return "tainted " + taint.key;
   }
+  const auto hyperpod = node.metadata.labels.find(api::health::kHyperPodStatus);
+  if (hyperpod != node.metadata.labels.end() && hyperpod->second.starts_with("Unschedulable")) {
+    return "HyperPod: " + hyperpod->second;
+  }
   return node.unschedulable ? "cordoned" : "";
 }
 

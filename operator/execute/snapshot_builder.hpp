@@ -36,6 +36,7 @@ class SnapshotBuilder {
   void node_removed(const kube::Node& node) { capacity_.node_removed(node.metadata.name); }
   void health_changed(const std::shared_ptr<const api::NodeHealth>& health) { capacity_.health_changed(health); }
   void health_removed(const api::NodeHealth& health) { capacity_.health_removed(health); }
+  std::shared_ptr<const api::NodeHealth> health_of(const kube::Node& node) const { return capacity_.health_of(node); }
   // Null: there was or is none.
   void pod_changed(const kube::Pod* before, const kube::Pod* now);
   void job_changed(const JobPtr& job);

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 
-from shared import NAMESPACE, ROOT, case, good, kubectl
+from shared import CHART, NAMESPACE, ROOT, case, good, kubectl
 
 TOKENS = {}
 
@@ -321,3 +321,27 @@ def the_built_in_policy_and_a_clusters_are_taken():
     for kind, words in {"hp.spec.rules.certain": "Cordons at once", "nh.status.needs": "strongest action", "cb.spec.maxFraction": "where that is more"}.items():
         explained = " ".join(kubectl("explain", kind).split())
         assert words in explained, explained
+
+
+# What comes with each repair mode, and with that alone.
+REPAIR_RIGHTS = {
+    "condition": {("patch", "nodes/status"), ("get", "nodes")},
+    "nodeclaim": {("delete", "nodeclaims.karpenter.sh"), ("list", "nodeclaims.karpenter.sh")},
+    "label": {("patch", "nodes")},
+    "webhook": set(),
+    "none": set(),
+}
+
+
+@case
+def rights_to_repair_come_with_the_mode_that_is_chosen():
+    every = set().union(*REPAIR_RIGHTS.values())
+    for mode, wanted in REPAIR_RIGHTS.items():
+        values = ("--set", "image.registry=registry.example.com/pitcrew", "--set", f"operator.repair.mode={mode}")
+        good("helm", "upgrade", "pitcrew", str(CHART), "--namespace", NAMESPACE, *values, "--set", "operator.repair.webhook=https://example.com/")
+        rules = json.loads(kubectl("get", "clusterrole", "pitcrew-operator", "-o", "json"))["rules"]
+        held = set()
+        for verb, resource in every:
+            name, _, group = resource.partition(".")
+            held |= {(verb, resource) for rule in rules if group in rule["apiGroups"] and name in rule["resources"] and verb in rule["verbs"]}
+        assert held == wanted, f"mode {mode}: {held}"

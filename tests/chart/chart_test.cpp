@@ -56,6 +56,9 @@ TEST(Chart, the_operator_reads_its_configuration_and_its_defaults_are_the_progra
   EXPECT_EQ(config->channel_port, wanted.channel_port);
   EXPECT_EQ(config->metrics_port, wanted.metrics_port);
   EXPECT_EQ(config->health_port, wanted.health_port);
+  EXPECT_EQ(config->repair, wanted.repair);
+  EXPECT_EQ(config->check_image, "registry.example.com/pitcrew/check:0.1.0");
+  EXPECT_EQ(config->check_deadline, wanted.check_deadline);
   EXPECT_EQ(config->log_level, wanted.log_level);
   EXPECT_EQ(config->log_format, wanted.log_format);
 }

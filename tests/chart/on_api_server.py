@@ -209,6 +209,9 @@ ALLOWED = [
     ("get", "secrets/pitcrew-epoch", NAMESPACE),
     ("update", "secrets/pitcrew-channel", NAMESPACE),
     ("get", "services/pitcrew-channel", NAMESPACE),
+    ("watch", "nodehealths.pitcrew.dev", None),
+    ("patch", "nodehealths.pitcrew.dev/status", None),
+    ("create", "pods", NAMESPACE),
     ("update", "endpointslices.discovery.k8s.io/pitcrew-channel-ipv4", NAMESPACE),
 ]
 FORBIDDEN = [
@@ -220,6 +223,9 @@ FORBIDDEN = [
     ("create", "trainingjobs", "team-a"),
     ("update", "nodes", None),
     ("patch", "nodes", None),
+    ("patch", "nodes/status", None),
+    ("patch", "nodehealths.pitcrew.dev", None),
+    ("delete", "nodeclaims.karpenter.sh", None),
     ("create", "pods/exec", "team-a"),
     ("delete", "poddisruptionbudgets.policy", "team-a"),
     ("update", "services/pitcrew-channel", NAMESPACE),

@@ -214,6 +214,8 @@ Status Stage::node_command(const Command& command) {
     node(name).unschedulable = false;
   else if (state == "tainted")
     node(name).taints.push_back({words_of(command, "key", "maintenance"), "", "NoSchedule"});
+  else if (state == "labelled")
+    node(name).metadata.labels[words_of(command, "key", "")] = words_of(command, "value", "");
   else if (state == "unhealthy" || state == "quarantined" || state == "well" || state == "verdict" || state == "rate")
     return health_command(command);
   else

@@ -1,0 +1,138 @@
+#include "operator/repair/check.hpp"
+
+#include <algorithm>
+
+#include "lib/api/check_report.hpp"
+#include "lib/api/health_names.hpp"
+#include "lib/kube/types/fields.hpp"
+
+namespace pitcrew::control {
+namespace {
+
+using kube::fields::find;
+
+std::optional<std::string> requested(const api::NodeHealth& health) {
+  const auto found = health.metadata.annotations.find(kRequestCheck);
+  if (found == health.metadata.annotations.end() || found->second.empty()) return std::nullopt;
+  return found->second;
+}
+
+bool answered(const api::NodeHealth& health, const std::string& id) {
+  const auto& checks = health.status.checks;
+  return std::any_of(checks.begin(), checks.end(), [&](const api::CheckResult& check) { return check.id == id; });
+}
+
+Json tolerations() {
+  Json list = Json::array();
+  for (const char* key : {api::health::kUnhealthy, "node.kubernetes.io/unschedulable", "nvidia.com/gpu"}) {
+    list.push_back({{"key", key}, {"operator", "Exists"}, {"effect", "NoSchedule"}});
+  }
+  return list;
+}
+
+api::CheckResult no_report(const std::string& id, std::string why, Instant now) {
+  return {id, "run", false, std::move(why), now};
+}
+
+}  // namespace
+
+std::string check_pod_name(const api::NodeHealth& health) {
+  std::string name = "check-" + health.metadata.name;
+  name.resize(std::min<size_t>(name.size(), 63));
+  std::replace(name.begin(), name.end(), '.', '-');
+  while (!name.empty() && name.back() == '-') name.pop_back();
+  return name;
+}
+
+CheckPlan plan_check(const NodeCare& care, const CheckPod& pod, const CheckSettings& settings) {
+  const auto id = requested(*care.health);
+  if (!id || answered(*care.health, *id)) return {pod.there ? CheckStep::kRemove : CheckStep::kNothing, "", ""};
+  if (pod.there) return {pod.ended ? CheckStep::kCollect : CheckStep::kWait, *id, "the check runs"};
+  if (settings.image.empty()) return {CheckStep::kRefuse, *id, "the operator's configuration names no checkImage"};
+  if (!care.node) return {CheckStep::kRefuse, *id, "its node is gone"};
+  if (!care.node->ready()) return {CheckStep::kWait, *id, "the node is not ready"};
+  if (care.used) return {CheckStep::kWait, *id, "pods with GPUs or of a job are on the node"};
+  return {CheckStep::kCreate, *id, ""};
+}
+
+Json check_pod(const NodeCare& care, const std::string& id, const CheckSettings& settings) {
+  Json limits = Json::object();
+  for (const char* resource : {"nvidia.com/gpu", "vpc.amazonaws.com/efa"}) {
+    const auto found = care.node->allocatable.find(resource);
+    if (found != care.node->allocatable.end() && found->second >= 1000) {
+      limits[resource] = std::to_string(found->second / 1000);
+    }
+  }
+  const bool gpus = limits.contains("nvidia.com/gpu");
+  Json arguments = Json::array({"--id", id, "--termination-log", "/dev/termination-log"});
+  const auto type = care.node->metadata.labels.find("node.kubernetes.io/instance-type");
+  if (type != care.node->metadata.labels.end()) {
+    arguments.push_back("--instance");
+    arguments.push_back(type->second);
+  }
+  if (!gpus) {
+    arguments.push_back("--backend");
+    arguments.push_back("none");
+  }
+  Json container{
+      {"name", "check"},
+      {"image", settings.image},
+      {"args", std::move(arguments)},
+      {"env", Json::array({{{"name", "NODE_NAME"}, {"valueFrom", {{"fieldRef", {{"fieldPath", "spec.nodeName"}}}}}},
+                           // What NVIDIA's container runtime brings beside the devices.
+                           {{"name", "NVIDIA_DRIVER_CAPABILITIES"}, {"value", "compute,utility"}}})},
+      {"resources", {{"limits", std::move(limits)}}},
+      {"terminationMessagePath", "/dev/termination-log"},
+      {"securityContext", {{"allowPrivilegeEscalation", false}, {"capabilities", {{"drop", Json::array({"ALL"})}}}}}};
+  Json here{{"key", "metadata.name"}, {"operator", "In"}, {"values", Json::array({care.node->metadata.name})}};
+  Json terms = Json::array({{{"matchFields", Json::array({std::move(here)})}}});
+  const ResourceType& owner = api::NodeHealth::type();
+  return {
+      {"apiVersion", "v1"},
+      {"kind", "Pod"},
+      {"metadata",
+       {{"name", check_pod_name(*care.health)},
+        {"namespace", settings.ns},
+        {"labels", {{"app.kubernetes.io/name", "pitcrew"}, {"app.kubernetes.io/component", "check"}}},
+        {"annotations", {{kCheckId, id}}},
+        {"ownerReferences", Json::array({{{"apiVersion", owner.api_version()},
+                                          {"kind", owner.kind},
+                                          {"name", care.health->metadata.name},
+                                          {"uid", care.health->metadata.uid}}})}}},
+      {"spec",
+       {{"restartPolicy", "Never"},
+        {"activeDeadlineSeconds", std::max<int64_t>(1, std::chrono::duration_cast<seconds>(settings.deadline).count())},
+        {"automountServiceAccountToken", false},
+        {"enableServiceLinks", false},
+        {"tolerations", tolerations()},
+        {"affinity",
+         {{"nodeAffinity",
+           {{"requiredDuringSchedulingIgnoredDuringExecution", {{"nodeSelectorTerms", std::move(terms)}}}}}}},
+        {"securityContext", {{"seccompProfile", {{"type", "RuntimeDefault"}}}}},
+        {"containers", Json::array({std::move(container)})}}}};
+}
+
+std::vector<api::CheckResult> check_results(const Json& pod, const std::string& id, Instant now) {
+  std::string message, why;
+  const Json* status = find(pod, "status");
+  if (status != nullptr) {
+    why = status->value("reason", "");
+    kube::fields::each(find(*status, "containerStatuses"), [&](const Json& container) {
+      const Json* ended = find(container, "state", "terminated");
+      if (ended == nullptr) return;
+      message = ended->value("message", "");
+      if (why.empty()) why = ended->value("reason", "");
+    });
+  }
+  if (why.empty()) why = "no reason given";
+  if (message.empty()) return {no_report(id, "the check's pod ended without a report: " + why, now)};
+  const auto json = parse_json(message);
+  const auto report = json ? api::CheckReport::decode(*json) : Result<api::CheckReport>(json.error());
+  if (!report) return {no_report(id, "the check's report can't be read: " + report.error().message, now)};
+  std::vector<api::CheckResult> results = report->results();
+  for (api::CheckResult& result : results) result.id = id;
+  if (results.empty()) return {no_report(id, "nothing of the node could be checked", now)};
+  return results;
+}
+
+}  // namespace pitcrew::control

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/api/node_health.hpp"
+#include "operator/repair/order.hpp"
+
+namespace pitcrew::control {
+
+inline constexpr char kRequestCheck[] = "pitcrew.dev/request-check";  // annotation of a NodeHealth: the request's id
+inline constexpr char kCheckId[] = "pitcrew.dev/check";               // annotation of the pod: the same
+
+struct CheckSettings {
+  std::string image;  // of pitcrew-check; empty: checks are refused
+  std::string ns = "pitcrew-system";
+  Duration deadline = minutes(30);
+};
+
+// A check's pod as the caches show it.
+struct CheckPod {
+  bool there = false;
+  bool ended = false;
+};
+
+enum class CheckStep {
+  kNothing,  // none is asked for, or it is answered
+  kWait,     // for jobs to leave, or for the pod
+  kCreate,
+  kCollect,  // the pod has ended: its answer is read and written, then it goes
+  kRemove,   // a pod that nobody asked for, or whose answer is written
+  kRefuse,   // it can't be done, and `why` is the answer
+};
+struct CheckPlan {
+  CheckStep step = CheckStep::kNothing;
+  std::string id;
+  std::string why;
+};
+
+// What to do about the check that is asked for on a NodeHealth. Never beside a job. Pure.
+CheckPlan plan_check(const NodeCare& care, const CheckPod& pod, const CheckSettings& settings);
+
+// One pod for each NodeHealth: its name follows from the NodeHealth's.
+std::string check_pod_name(const api::NodeHealth& health);
+// It asks for all GPUs and EFA devices of the node, so that no job comes beside it; tolerates the quarantine and a
+// cordon; has a deadline; may ask the API nothing. It is the NodeHealth's, and goes with it.
+Json check_pod(const NodeCare& care, const std::string& id, const CheckSettings& settings);
+
+// What a pod that has ended answers, from its JSON: the report in its container's termination message; else one result,
+// named "run", that says why there is none.
+std::vector<api::CheckResult> check_results(const Json& pod, const std::string& id, Instant now);
+
+}  // namespace pitcrew::control
