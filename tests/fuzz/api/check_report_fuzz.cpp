@@ -1,5 +1,6 @@
-// A deep check's result, as it comes out of a container's termination message: whoever writes to that file chooses these
-// bytes. It is refused with words or taken; one that is taken reads back as it was written and fits where it must.
+// A deep check's result, as it comes out of a container's termination message: whoever writes to that file chooses
+// these bytes. It is refused with words or taken; one that is taken reads back as it was written and fits where it
+// must.
 #include <cstdlib>
 #include <string_view>
 
