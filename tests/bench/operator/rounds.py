@@ -84,6 +84,9 @@ class PitcrewTurn(Turn):
         self._step("gang restarted", lambda: self._crashed(swarm))
         self._step("suspended and resumed", lambda: self._suspended_and_resumed(swarm))
         self.results["recoveries"] = self.side.recoveries()
+        rungs = sorted(one["rung"] for one in self.results["recoveries"])
+        if rungs != ["InPlace", "Recreated"]:
+            say(f"warning: recoveries of this round were {', '.join(rungs)}; the machine is too busy for its launchers, and the times say nothing")
         self._step("deleted", lambda: self._gone(swarm))
 
     def _created(self, swarm):
