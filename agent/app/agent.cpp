@@ -113,6 +113,8 @@ Status Agent::listen() {
   if (config_.health_port != config_.metrics_port) {
     PITCREW_ASSIGN(health_endpoint_, open(config_.health_port));
   }
+  log_.info("listening",
+            {{"metrics", net::to_string(metrics_address())}, {"health", net::to_string(health_address())}});
   return {};
 }
 
@@ -209,20 +211,22 @@ void Agent::take_requests() {
 
 void Agent::read_health(const api::NodeHealth* health) {
   if (!history_known_) restore(health == nullptr ? api::NodeHealthStatus{} : health->status);
+  if (health == nullptr || !judges()) return;
+  const auto& checks = health->status.checks;
+  const auto newest =
+      std::max_element(checks.begin(), checks.end(), [](const auto& a, const auto& b) { return a.time < b.time; });
+  if (newest == checks.end()) return;
+  const auto tests = std::count_if(checks.begin(), checks.end(), [&](const auto& one) { return one.id == newest->id; });
+  const bool passed =
+      std::all_of(checks.begin(), checks.end(), [&](const auto& one) { return one.id != newest->id || one.passed; });
+  // One that was passed before the fault came says nothing about it.
   const auto since = ledger_->waits_for_check();
-  if (health == nullptr || !since) return;
-  const api::CheckResult* newest = nullptr;
-  for (const api::CheckResult& check : health->status.checks) {
-    if (newest == nullptr || check.time > newest->time) newest = &check;
-  }
-  if (newest == nullptr || newest->time <= *since) return;
+  if (passed && (!since || newest->time <= *since)) return;
   Observation check;
   check.kind = kinds::kCheck;
-  const bool passed = std::all_of(health->status.checks.begin(), health->status.checks.end(),
-                                  [&](const auto& one) { return one.id != newest->id || one.passed; });
   check.values["passed"] = passed ? 1.0 : 0.0;
-  check.text = "deep check " + newest->id;
-  check.id = "check/" + newest->id;
+  check.text = "deep check " + newest->id + (newest->message.empty() ? "" : ": " + newest->message);
+  check.id = "check/" + newest->id + "/" + std::to_string(tests) + (passed ? "/passed" : "/failed");
   check.time = loop_.now();
   judge({std::move(check)});
 }

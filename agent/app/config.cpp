@@ -13,7 +13,7 @@ void check(const AgentConfig& config, Problems& problems) {
   };
   for (const auto& [port, path] :
        {std::pair{config.metrics_port, "metricsPort"}, std::pair{config.health_port, "healthPort"}}) {
-    require(port >= 1 && port <= 65535, path, "must be a port, 1 to 65535");
+    require(port <= 65535, path, "must be a port, 1 to 65535, or 0 for any free one");
   }
   const std::string& log = config.kernel_log;
   require(log == "syslog" || log == "kmsg" || log == "none" || log.starts_with("/"), "kernelLog",

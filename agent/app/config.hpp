@@ -27,7 +27,7 @@ struct AgentConfig {
   double requests_per_second = 5;
   double request_burst = 20;
   uint32_t metrics_port = 9400;
-  uint32_t health_port = 9401;  // may be the same
+  uint32_t health_port = 9401;  // may be the same; 0: any free one
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kJson;
 };
