@@ -250,8 +250,8 @@ void Agent::begin() {
   if (!judges() || stopping_) return;
   judge({});
   take_requests();
-  if (feed_ || names_timer_) return;
   if (named_) return start_feed();
+  if (feed_ || names_timer_) return;
   names_timer_ = loop_.after(settings_.names_within, [this] { start_feed(); });
 }
 
@@ -355,12 +355,12 @@ void Agent::wait_for_check() {
 }
 
 // Whether "no fault" may be believed: every probe has looked, the log was read, and what was before is known; where
-// nothing is, a node that somebody has tainted gets some time.
+// nothing is, a node that was tainted when the agent came gets some time.
 bool Agent::settled() const {
   const bool looked = probes_ && probes_seen_.size() >= probe_count_;
   const bool read = config_.kernel_log == "none" || probes_seen_.contains("kernel.log");
   if (!judges() || !looked || !read) return false;
-  return remembers_ || !actor_->numbers().quarantined || loop_.now() - started_ >= settings_.settle;
+  return told_settled_ || remembers_ || !actor_->numbers().quarantined || loop_.now() - started_ >= settings_.settle;
 }
 
 void Agent::tell() {
