@@ -143,7 +143,8 @@ void OperatorProgram::stop() {
   if (std::exchange(stopping_, true)) return finish(kExitFailed);
   if (!operator_) return finish(kExitStopped);
   stop_limit_ = loop_.after(settings_.stop_within, [this] {
-    log_.error("the stop took too long; the lease runs out by itself", {{"limit", pitcrew::to_string(settings_.stop_within)}});
+    log_.error("the stop took too long; the lease runs out by itself",
+               {{"limit", pitcrew::to_string(settings_.stop_within)}});
     finish(kExitFailed);
   });
   operator_->stop([this] { finish(kExitStopped); });

@@ -74,7 +74,7 @@ def a_gpu_off_the_bus_cordons_its_node_and_the_spare_trains_on(world):
         world.measure("XID 79: from the kernel's line to the next step on the spare", seconds, 15)
         world.check(job.node_of_slot(1).name != node, f"slot 1 is still on {node}")
         said = condition(world, node)
-        world.check(said["status"] == "False" and "xid-79" in said["reason"] + said["message"], f"the condition is {said}")
+        world.check((said["status"], said["reason"]) == ("False", "Xid79"), f"the condition is {said}")
         rules = until("the verdict", lambda: [verdict["rule"] for verdict in verdicts(world, node)], 10, 0.1)
         world.check(rules == ["xid-79"], f"the verdicts are {rules}")
         say(f"  {said['reason']}: {said['message']}")
