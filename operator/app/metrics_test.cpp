@@ -24,10 +24,10 @@ TEST(OperatorMetrics, a_recovery_is_told_with_its_seconds_by_cause_and_rung) {
   EXPECT_NE(text.find("pitcrew_recovery_seconds_sum{cause=\"NodeLoss\",rung=\"SpareTaken\"} 6"), std::string::npos)
       << text;
   EXPECT_NE(text.find("pitcrew_recovery_seconds_count{cause=\"NodeLoss\",rung=\"SpareTaken\"} 1"), std::string::npos);
-  EXPECT_NE(text.find("pitcrew_recovery_phase_seconds_total{phase=\"unnoticed\",cause=\"NodeLoss\"} 4"),
+  EXPECT_NE(text.find("pitcrew_recovery_phase_seconds_total{cause=\"NodeLoss\",phase=\"unnoticed\"} 4"),
             std::string::npos)
       << text;
-  EXPECT_NE(text.find("pitcrew_recovery_phase_seconds_total{phase=\"first_step\",cause=\"NodeLoss\"} 2"),
+  EXPECT_NE(text.find("pitcrew_recovery_phase_seconds_total{cause=\"NodeLoss\",phase=\"first_step\"} 2"),
             std::string::npos);
   EXPECT_NE(text.find("pitcrew_recovery_steps_lost_total{cause=\"NodeLoss\"} 7"), std::string::npos);
   EXPECT_NE(text.find("pitcrew_recoveries_by_node_total{node=\"n1\"} 2"), std::string::npos);
