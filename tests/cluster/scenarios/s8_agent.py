@@ -143,7 +143,8 @@ def with_the_api_away_nothing_is_cordoned_and_afterwards_it_is(world):
         node = sorted(agents.gpus)[0]
         world.cluster.stop_apiserver()
         try:
-            agents.gpus[node].xid(79, words="GPU has fallen off the bus.")
+            # One that nothing but a reboot clears, however long the API server takes to come back.
+            agents.gpus[node].xid(95, words="pid=4711, name=python3, Uncontained: FBHUB.")
             time.sleep(10)
         finally:
             back = datetime.now(timezone.utc).isoformat()
