@@ -62,6 +62,7 @@ Json to_json(const CheckpointSettings& settings) {
   Json json = {{"path", settings.path}, {"keep", settings.keep}};
   if (settings.every_steps) json["every"] = {{"steps", *settings.every_steps}};
   if (settings.every_time) json["every"] = {{"time", to_string(*settings.every_time)}};
+  if (settings.every_auto) json["every"] = {{"auto", true}};
   if (settings.memory_steps) {
     json["memory"] = {{"every", {{"steps", *settings.memory_steps}}}, {"copies", settings.memory_copies}};
   }
@@ -78,6 +79,7 @@ Result<CheckpointSettings> parse_checkpoint_settings(std::string_view text) {
   if (auto every = reader.object("every")) {
     every->read("steps", settings.every_steps);
     every->read("time", settings.every_time);
+    every->read("auto", settings.every_auto);
   }
   if (auto memory = reader.object("memory")) {
     if (auto every = memory->object("every")) every->read("steps", settings.memory_steps);

@@ -51,6 +51,7 @@ struct CheckpointSettings {
   std::string path;                      // empty: nothing durable is kept
   std::optional<uint64_t> every_steps;   // durable
   std::optional<Duration> every_time;    // durable
+  bool every_auto = false;               // durable, as often as cost and failure rate say
   std::optional<uint64_t> memory_steps;  // memory tier; unset: off
   uint32_t memory_copies = 1;            // on peers
   uint32_t keep = 3;                     // durable checkpoints kept

@@ -264,6 +264,71 @@ TEST_F(TrainProgram, sample_generates_the_same_text_for_the_same_seed) {
   EXPECT_EQ(sample("1"), once);
 }
 
+TEST_F(TrainProgram, an_imported_model_is_trained_and_exported_again) {
+  const std::string golden = std::string(PITCREW_SOURCE_DIR) + "/tests/goldens/hugging_face/qwen3";
+  Process import({"import", golden}, {}, folder_ + "/import");
+  ASSERT_EQ(import.wait(), 0) << import.output();
+  std::ofstream(folder_ + "/tiny.yaml") << import.output()
+                                        << "batch: {sequences: 2, micro: 1, tokens: 8}\nsteps: 2\n"
+                                           "data: {text: {paths: [text.txt]}}\ncheckpoint: {path: ck}\n";
+  // The golden's vocabulary is smaller than text's 256 bytes: it is padded.
+  auto trained = start(1, "imported", {"model.vocab=256", "model.vocabUsed=67"});
+  EXPECT_EQ(trained[0].wait(), exit_code::kBadConfiguration);
+  EXPECT_NE(trained[0].output().find("model.vocab"), std::string::npos) << trained[0].output();
+
+  // Token files have any vocabulary: llm.c's version 1, 40 tokens of 16 bits.
+  {
+    std::ofstream bin(folder_ + "/tokens.bin", std::ios::binary);
+    const int32_t header[256] = {20240520, 1, 40};
+    bin.write(reinterpret_cast<const char*>(header), sizeof header);
+    for (uint16_t i = 0; i < 40; ++i) {
+      const auto token = static_cast<uint16_t>(i * 7 % 67);
+      bin.write(reinterpret_cast<const char*>(&token), 2);
+    }
+  }
+  auto run = start(1, "imported", {"data={bin: {paths: [tokens.bin]}}"});
+  EXPECT_EQ(run[0].wait(), 0) << run[0].output();
+  EXPECT_NE(run[0].output().find("weights from " + golden), std::string::npos) << run[0].output();
+  Process exported({"export", folder_ + "/imported", folder_ + "/out", "--dtype", "bf16"}, {}, folder_ + "/export");
+  EXPECT_EQ(exported.wait(), 0) << exported.output();
+  Process again({"import", folder_ + "/out"}, {}, folder_ + "/again");
+  EXPECT_EQ(again.wait(), 0) << again.output();
+  const auto model = [](const std::string& text) { return text.substr(0, text.find("\ninit:")); };
+  EXPECT_EQ(model(again.output()), model(import.output()));
+}
+
+TEST_F(TrainProgram, plan_prints_memory_without_a_gpu_and_says_what_does_not_fit) {
+  Process plan({"plan", folder_ + "/tiny.yaml", "--grid", "4x2", "--gpu", "--memory", "80"}, {}, folder_ + "/plan");
+  EXPECT_EQ(plan.wait(), 0) << plan.output();
+  for (const char* line :
+       {"8 ranks: 4 replicas x 2 shards x 1 tensor", "memory per rank", "gathered weights", "fits"}) {
+    EXPECT_NE(plan.output().find(line), std::string::npos) << line << "\n" << plan.output();
+  }
+  Process small({"plan", folder_ + "/tiny.yaml", "--gpu", "--memory", "0.5"}, {}, folder_ + "/small");
+  EXPECT_EQ(small.wait(), exit_code::kBadConfiguration);
+  EXPECT_NE(small.output().find("the model does not fit"), std::string::npos) << small.output();
+}
+
+TEST_F(TrainProgram, the_examples_are_the_models_that_they_say) {
+  // Parameters as the models' cards count them.
+  const std::map<std::string, uint64_t> models = {
+      {"llama3-8b", 8'030'261'248}, {"qwen2.5-32b", 32'763'876'352}, {"qwen3-0.6b", 596'049'920}};
+  for (const auto& [name, parameters] : models) {
+    const auto config = load_config(std::string(PITCREW_SOURCE_DIR) + "/examples/models/" + name + ".yaml", {});
+    ASSERT_TRUE(config.ok()) << config.error().message;
+    EXPECT_EQ(config->model.parameters(), parameters) << name;
+    EXPECT_TRUE(config->checkpoint.every_auto);
+  }
+}
+
+TEST_F(TrainProgram, without_the_gpu_library_device_cuda_says_what_is_missing) {
+  auto refused = start(1, "cuda", {"device=cuda"});
+  const int code = refused[0].wait();
+  if (code == 0) GTEST_SKIP() << "here is a GPU, and its library";
+  EXPECT_EQ(code, exit_code::kBadConfiguration) << refused[0].output();
+  EXPECT_NE(refused[0].output().find("libpitcrew_cuda.so"), std::string::npos) << refused[0].output();
+}
+
 TEST_F(TrainProgram, a_bad_configuration_ends_with_64_and_says_where) {
   std::ofstream(folder_ + "/tiny.yaml", std::ios::app) << "evalution: {every: 3}\n";
   auto bad = start(1, "bad");

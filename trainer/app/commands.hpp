@@ -22,6 +22,11 @@ struct SampleOptions {
 // Generates from a checkpoint to standard output.
 int run_sample(const SampleOptions& options);
 
+// Prints the `model:` section that fits a folder of `transformers`.
+int run_import(const std::string& folder);
+// Writes a checkpoint as `transformers` reads it. dtype: "f32" or "bf16".
+int run_export(const std::string& checkpoint, const std::string& folder, const std::string& dtype);
+
 struct PlanOptions {
   std::string config;
   std::vector<std::string> sets;

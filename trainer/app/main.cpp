@@ -37,6 +37,14 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
 
+  std::string from, to, dtype = "f32";
+  auto* import = app.add_subcommand("import", "print the model section for a folder of Hugging Face transformers");
+  import->add_option("folder", from, "with config.json and safetensors")->required();
+  auto* export_ = app.add_subcommand("export", "write a checkpoint as Hugging Face transformers reads it");
+  export_->add_option("checkpoint", from, "a checkpoint's folder, or the folder of checkpoints")->required();
+  export_->add_option("folder", to, "to write to")->required();
+  export_->add_option("--dtype", dtype, "f32 or bf16")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
+
   auto* plan = app.add_subcommand("plan", "print parameters, memory and work of a configuration");
   trainer::PlanOptions plan_options;
   takes_config(*plan);
@@ -59,6 +67,8 @@ int main(int argc, char** argv) {
   }
   if (sample->parsed()) return trainer::run_sample(options);
   if (checkpoints->parsed()) return trainer::run_checkpoints(look);
+  if (import->parsed()) return trainer::run_import(from);
+  if (export_->parsed()) return trainer::run_export(from, to, dtype);
   if (config.empty()) {
     std::fprintf(stderr, "pitcrew-train: which configuration? Give the run's YAML file; --help says more\n");
     return exit_code::kBadConfiguration;

@@ -2,31 +2,17 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
 
 #include "lib/base/environment.hpp"
-#include "lib/base/file.hpp"
 #include "lib/base/random.hpp"
 #include "trainer/app/commands.hpp"
-#include "trainer/checkpoint/checkpointer.hpp"
+#include "trainer/app/trained_model.hpp"
 #include "trainer/device/cpu_device.hpp"
 #include "trainer/kernels/cpu_kernels.hpp"
 #include "trainer/model/model.hpp"
 
 namespace pitcrew::trainer {
 namespace {
-
-Result<std::string> checkpoint_folder(const std::string& path) {
-  if (std::filesystem::path(path).lexically_normal().filename().string().starts_with("step-")) return path;
-  PITCREW_ASSIGN(const auto all, list_checkpoints(posix_file_system(), path));
-  std::string problems;
-  for (const CheckpointSummary& summary : all) {
-    if (summary.intact) return join_path(path, summary.name);
-    problems += "; " + summary.name + ": " + summary.problem;
-  }
-  return Error(Code::kNotFound, "no checkpoint that is whole in " + path + problems);
-}
 
 Result<std::vector<int32_t>> read_prompt(const std::string& prompt, bool bytes, uint32_t vocabulary) {
   std::vector<int32_t> tokens;
@@ -63,35 +49,18 @@ int32_t choose(std::span<const float> logits, double temperature, Random& random
   return static_cast<int32_t>(likeliest - logits.begin());
 }
 
-Status fill(const LoadedCheckpoint& loaded, const ModelState<float>& state) {
-  for (const Slice& slice : state.layout().arena.slices()) {
-    const auto found = std::find_if(loaded.tensors.begin(), loaded.tensors.end(),
-                                    [&](const LoadedTensor& t) { return t.tensor.name == slice.name; });
-    if (found == loaded.tensors.end() || found->bytes.size() != slice.bytes()) {
-      return Error(Code::kDataLoss,
-                   "the checkpoint has no tensor " + slice.name + " of " + std::to_string(slice.bytes()) + " bytes");
-    }
-    std::memcpy(reinterpret_cast<std::byte*>(state.params()) + slice.offset, found->bytes.data(), slice.bytes());
-  }
-  return {};
-}
-
 Status generate(const SampleOptions& options) {
-  PITCREW_ASSIGN(const std::string folder, checkpoint_folder(options.checkpoint));
-  const auto is_parameter = [](const std::string& name) { return !name.ends_with(".m") && !name.ends_with(".v"); };
-  PITCREW_ASSIGN(const LoadedCheckpoint loaded, load_tensors(posix_file_system(), folder, is_parameter));
-  if (!loaded.state.contains("config"))
-    return Error(Code::kInvalidArgument, folder + " was not written by pitcrew-train");
-  const Json& run = loaded.state["config"];
-  PITCREW_ASSIGN(const ModelConfig config, model_config_from_json(run.at("model")));
+  PITCREW_ASSIGN(const TrainedModel trained, load_trained_model(options.checkpoint));
+  const ModelConfig& config = trained.config;
+  const Json& run = trained.run;
   const bool bytes = run.value("/data/kind"_json_pointer, "text") == "text";
-  PITCREW_ASSIGN(std::vector<int32_t> tokens, read_prompt(options.prompt, bytes, config.vocab));
+  PITCREW_ASSIGN(std::vector<int32_t> tokens, read_prompt(options.prompt, bytes, config.tokens()));
 
   CpuDevice device({.threads = options.threads});
   const auto kernels = create_cpu_kernels<float>(device);
   PITCREW_ASSIGN(const auto model, Model<float>::create(config, {1, config.context}, device, *kernels));
   PITCREW_ASSIGN(const auto state, ModelState<float>::create(config, device));
-  PITCREW_TRY(fill(loaded, state));
+  std::copy(trained.params.begin(), trained.params.end(), state.params());
   PITCREW_ASSIGN(const Buffer window, device.allocate("tokens", config.context * sizeof(int32_t)));
   PITCREW_ASSIGN(const Buffer logits, device.allocate("logits", config.vocab * sizeof(float)));
   const auto stream = device.create_stream("compute");
@@ -103,7 +72,7 @@ Status generate(const SampleOptions& options) {
     stream->copy(window.data(), tokens.data() + tokens.size() - count, count * sizeof(int32_t));
     model->logits(*stream, state.params(), window.as<int32_t>(), count, logits.as<float>());
     stream->synchronize();
-    const int32_t next = choose({logits.as<float>(), config.vocab}, options.temperature, random);
+    const int32_t next = choose({logits.as<float>(), config.tokens()}, options.temperature, random);
     // A document's end.
     if (bytes && next == 0) break;
     tokens.push_back(next);

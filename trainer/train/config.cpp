@@ -100,7 +100,7 @@ void read_data(ObjectReader& root, const std::string& folder, TrainConfig& confi
     text->read("maxFileBytes", settings.max_file_bytes);
     if (settings.paths.empty()) text->problem("paths", "must name at least one file or folder");
     resolve_all(settings.paths, folder);
-    if (config.model.vocab != 0 && config.model.vocab < 256) {
+    if (config.model.vocab != 0 && config.model.tokens() < 256) {
       root.problem("model.vocab", "must be at least 256: text is read as bytes");
     }
     text->finish();
@@ -148,8 +148,9 @@ void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig&
   if (auto every = checkpoint->object("every")) {
     every->read("steps", settings.every_steps);
     every->read("time", settings.every_time);
-    if (settings.every_steps.has_value() == settings.every_time.has_value())
-      checkpoint->problem("every", "must have either steps or time");
+    every->read("auto", settings.every_auto);
+    if (int{settings.every_steps.has_value()} + int{settings.every_time.has_value()} + int{settings.every_auto} != 1)
+      checkpoint->problem("every", "must have one of steps, time and auto: true");
     if (settings.every_steps == 0u) every->problem("steps", "must be at least 1");
     every->finish();
   }
@@ -187,6 +188,13 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
     evaluation->finish();
   }
   read_recompute(root, config);
+  root.read_enum("device", config.device,
+                 {{"auto", TrainDevice::kAuto}, {"cpu", TrainDevice::kCpu}, {"cuda", TrainDevice::kCuda}});
+  if (auto init = root.object("init")) {
+    init->read("from", config.init_from);
+    config.init_from = resolve(config.init_from, folder);
+    init->finish();
+  }
   root.read("threads", config.threads);
   require_positive(root, "threads", config.threads);
   if (auto log = root.object("log")) {
@@ -206,19 +214,21 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
 }
 
 Json canonical(const TrainConfig& config) {
-  return {{"model", to_json(config.model)},
-          {"batch", {{"sequences", config.sequences}, {"micro", config.micro}, {"tokens", config.tokens}}},
-          {"steps", config.steps},
-          {"seed", config.seed},
-          {"optimizer",
-           {{"learningRate", config.optimizer.learning_rate},
-            {"beta1", config.optimizer.beta1},
-            {"beta2", config.optimizer.beta2},
-            {"epsilon", config.optimizer.epsilon},
-            {"weightDecay", config.optimizer.weight_decay},
-            {"clip", config.clip}}},
-          {"schedule", {{"warmup", config.warmup}, {"decayTo", config.decay_to}}},
-          {"data", {{"kind", config.text ? "text" : "bin"}, {"heldOut", config.held_out}}}};
+  Json json = {{"model", to_json(config.model)},
+               {"batch", {{"sequences", config.sequences}, {"micro", config.micro}, {"tokens", config.tokens}}},
+               {"steps", config.steps},
+               {"seed", config.seed},
+               {"optimizer",
+                {{"learningRate", config.optimizer.learning_rate},
+                 {"beta1", config.optimizer.beta1},
+                 {"beta2", config.optimizer.beta2},
+                 {"epsilon", config.optimizer.epsilon},
+                 {"weightDecay", config.optimizer.weight_decay},
+                 {"clip", config.clip}}},
+               {"schedule", {{"warmup", config.warmup}, {"decayTo", config.decay_to}}},
+               {"data", {{"kind", config.text ? "text" : "bin"}, {"heldOut", config.held_out}}}};
+  if (!config.init_from.empty()) json["init"] = "imported";
+  return json;
 }
 
 std::string run_hash(const TrainConfig& config) { return hex64(xxh3(canonical(config).dump())); }

@@ -13,6 +13,12 @@
 
 namespace pitcrew::trainer {
 
+enum class TrainDevice {
+  kAuto,  // a GPU where there is one
+  kCpu,
+  kCuda,
+};
+
 // A training run, as its YAML file describes it; docs/trainer.md is the reference. Defaults are here.
 struct TrainConfig {
   ModelConfig model;
@@ -36,8 +42,10 @@ struct TrainConfig {
 
   CheckpointSettings checkpoint;  // PITCREW_CHECKPOINT takes its place
 
-  uint32_t threads = 1;     // per rank
+  uint32_t threads = 1;  // per rank
+  TrainDevice device = TrainDevice::kAuto;
   Recompute recompute;      // changes memory and speed, no bits
+  std::string init_from;    // a folder of `transformers` whose weights are begun with; empty: random
   uint64_t log_every = 10;  // steps per line on stdout
   Duration connect_timeout = minutes(5);
   Duration collective_timeout = minutes(30);

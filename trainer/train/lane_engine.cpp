@@ -12,10 +12,12 @@ namespace {
 template <typename T>
 class EngineOf final : public LaneEngine {
  public:
-  EngineOf(EngineSettings settings, std::unique_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels)
+  EngineOf(EngineSettings settings, std::unique_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
+           ProductPlans* plans)
       : settings_(std::move(settings)),
         device_(std::move(device)),
         kernels_(std::move(kernels)),
+        plans_(plans),
         stream_(device_->create_stream("compute")),
         shape_{settings_.plan.micro(), settings_.tokens},
         range_(settings_.plan.of(settings_.rank)),
@@ -33,6 +35,11 @@ class EngineOf final : public LaneEngine {
     state_.publish(*kernels_, *stream_);
     stream_->synchronize();
   }
+  void set_parameters(std::span<const float> params) override {
+    stream_->copy(state_.params(), params.data(), params.size_bytes());
+    publish();
+  }
+  ProductPlans* plans() override { return plans_; }
   std::vector<double> compute(std::span<const int32_t> tokens) override;
   Status reduce(GradientReducer& reducer) override;
   GradientSummary update(double tokens, double clip, const AdamWSettings& optimizer, uint64_t step,
@@ -56,6 +63,7 @@ class EngineOf final : public LaneEngine {
   const EngineSettings settings_;
   const std::unique_ptr<Device> device_;
   const std::unique_ptr<Kernels<T>> kernels_;
+  ProductPlans* const plans_;
   const std::unique_ptr<Stream> stream_;
   const LaneShape shape_;
   const LaneRange range_;
@@ -188,8 +196,8 @@ uint64_t LaneEngine::gradient_buffers(const LanePlan& plan, uint32_t rank) {
 
 template <typename T>
 Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings settings, std::unique_ptr<Device> device,
-                                                       std::unique_ptr<Kernels<T>> kernels) {
-  auto engine = std::make_unique<EngineOf<T>>(std::move(settings), std::move(device), std::move(kernels));
+                                                       std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans) {
+  auto engine = std::make_unique<EngineOf<T>>(std::move(settings), std::move(device), std::move(kernels), plans);
   PITCREW_TRY(engine->allocate());
   return std::unique_ptr<LaneEngine>(std::move(engine));
 }
@@ -201,8 +209,8 @@ Result<std::unique_ptr<LaneEngine>> LaneEngine::create_on_cpu(EngineSettings set
 }
 
 template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::unique_ptr<Device>,
-                                                                std::unique_ptr<Kernels<float>>);
+                                                                std::unique_ptr<Kernels<float>>, ProductPlans*);
 template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::unique_ptr<Device>,
-                                                                std::unique_ptr<Kernels<BF16>>);
+                                                                std::unique_ptr<Kernels<BF16>>, ProductPlans*);
 
 }  // namespace pitcrew::trainer

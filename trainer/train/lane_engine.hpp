@@ -8,6 +8,7 @@
 
 #include "trainer/device/cpu_device.hpp"
 #include "trainer/kernels/kernels.hpp"
+#include "trainer/kernels/product_plans.hpp"
 #include "trainer/model/model.hpp"
 #include "trainer/parallel/gradient_reducer.hpp"
 
@@ -35,7 +36,7 @@ class LaneEngine {
   // T: float or BF16.
   template <typename T>
   static Result<std::unique_ptr<LaneEngine>> create(EngineSettings settings, std::unique_ptr<Device> device,
-                                                    std::unique_ptr<Kernels<T>> kernels);
+                                                    std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans = nullptr);
 
   virtual ~LaneEngine() = default;
   virtual Device& device() = 0;
@@ -46,6 +47,10 @@ class LaneEngine {
   // What checkpoints hold; addresses stay. After anybody else has written to it, publish().
   virtual std::vector<StateTensor> state_tensors() const = 0;
   virtual void publish() = 0;
+  // Parameters from host memory, the layout's flat elements. Done when it returns.
+  virtual void set_parameters(std::span<const float> params) = 0;
+  // Of matrix products; null where there is nothing to choose.
+  virtual ProductPlans* plans() = 0;
 
   // Forward and backward over `tokens`, [lanes of the rank × micro][tokens + 1]. Returns each lane's sum of token
   // losses.

@@ -103,7 +103,7 @@ uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane) {
   const uint64_t attention = rows * model.heads * sizeof(float);
   const uint64_t partials = 512 * 2 * widest * sizeof(float);
   const uint64_t flat = ceil_div(model.parameters() + (uint64_t{1} << 16), kSumBlock) * sizeof(double);
-  const uint64_t tokens = (rows + 2 * uint64_t{model.vocab} + 4) * sizeof(int32_t);
+  const uint64_t tokens = 2 * rows * sizeof(int32_t);
   return kProductWorkspace + ceil_div(std::max({attention, partials, flat, tokens}), 1 << 20) * (1 << 20);
 }
 

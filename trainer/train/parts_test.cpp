@@ -109,11 +109,11 @@ TEST(TrainConfig, every_problem_is_reported_with_its_path_and_remedy) {
   Problems problems;
   EXPECT_FALSE(read_train_config(Json::parse(json.dump()), "", problems));
   const std::string all = join(problems);
-  for (const char* expected :
-       {"batch.micro: 3 does not divide sequences 8", "batch.tokens: 9 is more than model.context 8",
-        "optimizer.learnRate: unknown field", "optimizer.beta1: must be between",
-        "schedule.warmup: must be below steps 100", "data: must have either text or bin",
-        "evaluation.every: needs samples to evaluate", "checkpoint.every: must have either steps or time"}) {
+  for (const char* expected : {"batch.micro: 3 does not divide sequences 8",
+                               "batch.tokens: 9 is more than model.context 8", "optimizer.learnRate: unknown field",
+                               "optimizer.beta1: must be between", "schedule.warmup: must be below steps 100",
+                               "data: must have either text or bin", "evaluation.every: needs samples to evaluate",
+                               "checkpoint.every: must have one of steps, time and auto: true"}) {
     EXPECT_NE(all.find(expected), std::string::npos) << expected << " in: " << all;
   }
 }

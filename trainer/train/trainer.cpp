@@ -7,8 +7,12 @@
 
 #include "lib/base/digest.hpp"
 #include "trainer/checkpoint/device_copier.hpp"
+#include "trainer/checkpoint/save_interval.hpp"
 #include "trainer/comm/observed_comm.hpp"
+#include "trainer/cuda/library.hpp"
 #include "trainer/data/batch_loader.hpp"
+#include "trainer/train/hugging_face.hpp"
+#include "trainer/train/memory_plan.hpp"
 #include "trainer/train/nonfinite.hpp"
 #include "trainer/train/step_log.hpp"
 #include "trainer/train/step_report.hpp"
@@ -72,6 +76,9 @@ class Run {
  private:
   End start();
   End agree();
+  End open_engine();
+  End agree_on_plans(const Json* kept);
+  End import_weights();
   End open_data();
   End restore();
   End steps();
@@ -84,7 +91,12 @@ class Run {
   void report_saves();
   void report_step(double loss, double rate, const GradientSummary& summary, Duration waited);
 
-  Json state() const { return {{"order", order_->state(samples_)}, {"config", canonical(config_)}}; }
+  Json state() const {
+    Json state = {{"order", order_->state(samples_)}, {"config", canonical(config_)}};
+    if (ProductPlans* plans = engine_->plans(); plans != nullptr) state["plans"] = plans->text();
+    if (schedule_) state["trained"] = static_cast<uint64_t>(to_seconds(schedule_->trained(services_.clock->now())));
+    return state;
+  }
   const CheckpointSettings& checkpoint() const {
     return environment_.checkpoint ? *environment_.checkpoint : config_.checkpoint;
   }
@@ -117,6 +129,9 @@ class Run {
   std::unique_ptr<DeviceCopier> copier_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::optional<StepLog> log_;
+  std::optional<SaveSchedule> schedule_;
+  Duration paused_{0};  // by the save that is under way
+  Instant save_began_;
 
   Step step_;             // done
   uint64_t samples_ = 0;  // used
@@ -132,12 +147,7 @@ class Run {
 End Run::start() {
   if (auto failed = open_data()) return failed;
   if (auto failed = agree()) return failed;
-  CpuDeviceOptions device = services_.device;
-  device.threads = config_.threads;
-  PITCREW_END_ASSIGN(
-      engine_,
-      LaneEngine::create_on_cpu({config_.model, config_.tokens, plan_, rank_, config_.recompute}, std::move(device)),
-      exit_code::kBadConfiguration);
+  if (auto failed = open_engine()) return failed;
   engine_->init(config_.seed);
   if (is_first()) {
     services_.page->set_totals(config_.steps, config_.tokens);
@@ -146,6 +156,75 @@ End Run::start() {
                     plan_.ranks(), plan_.lanes(), plan_.micro(), config_.tokens,
                     static_cast<unsigned long long>(config_.steps)));
   }
+  return {};
+}
+
+End Run::open_engine() {
+  EngineSettings settings{config_.model, config_.tokens, plan_, rank_, config_.recompute};
+  if (config_.device != TrainDevice::kCpu) {
+    const uint64_t workspace = kernel_workspace_bytes(config_.model, {plan_.micro(), config_.tokens});
+    auto gpu = cuda::open({static_cast<int>(environment_.local_rank), workspace});
+    if (!gpu && config_.device == TrainDevice::kCuda) return Failure{gpu.error(), exit_code::kBadConfiguration};
+    if (!gpu && gpu.error().code != Code::kNotFound) print("on the CPU: " + gpu.error().message);
+    if (gpu) {
+      PITCREW_END(cuda::problems(config_.model), exit_code::kBadConfiguration);
+      // The kernels have their workspace, and the context is made: what is free is for the rest.
+      const PlanRequest request{config_.model,    config_.sequences,           config_.micro,
+                                config_.tokens,   {.replicas = plan_.ranks()}, Numbers::kMixed,
+                                config_.recompute};
+      PITCREW_END_ASSIGN(const MemoryPlan plan, memory_plan(request), exit_code::kBadConfiguration);
+      print(formatted("%s: %.1f of %.1f GB will be used", gpu->name.c_str(), static_cast<double>(plan.bytes()) / 1e9,
+                      static_cast<double>(gpu->total_bytes) / 1e9));
+      PITCREW_END(check_fits(request, gpu->total_bytes), exit_code::kBadConfiguration);
+      PITCREW_END_ASSIGN(
+          engine_,
+          LaneEngine::create<BF16>(std::move(settings), std::move(gpu->device), std::move(gpu->kernels), gpu->plans),
+          exit_code::kBadConfiguration);
+      return {};
+    }
+  }
+  CpuDeviceOptions device = services_.device;
+  device.threads = config_.threads;
+  PITCREW_END_ASSIGN(engine_, LaneEngine::create_on_cpu(std::move(settings), std::move(device)),
+                     exit_code::kBadConfiguration);
+  return {};
+}
+
+// All ranks multiply by the same plans: those that the checkpoint was made with, else rank 0's, timed now on a step
+// whose results nobody uses.
+End Run::agree_on_plans(const Json* kept) {
+  ProductPlans* plans = engine_->plans();
+  if (plans == nullptr) return {};
+  if (kept != nullptr && kept->is_string()) {
+    const Status used = plans->use(kept->get<std::string>());
+    if (used) return {};
+    print("not bit for bit: " + used.error().message);
+  }
+  if (is_first()) {
+    plans->set_tuning(true);
+    const std::vector<int32_t> tokens(size_t{plan_.of(rank_).count()} * plan_.micro() * (config_.tokens + size_t{1}));
+    engine_->compute(tokens);
+    plans->set_tuning(false);
+  }
+  std::string text = is_first() ? plans->text() : "";
+  uint64_t size = text.size();
+  PITCREW_END(comm_.broadcast(std::as_writable_bytes(std::span(&size, 1)), 0), exit_code::kTryAgain);
+  text.resize(size);
+  PITCREW_END(comm_.broadcast(std::as_writable_bytes(std::span(text)), 0), exit_code::kTryAgain);
+  if (!is_first()) PITCREW_END(plans->use(text), exit_code::kTryAgain);
+  return {};
+}
+
+End Run::import_weights() {
+  const ParameterLayout layout = parameter_layout<float>(config_.model);
+  std::vector<float> params(layout.flat_elements<float>());
+  const Status read = hugging_face::read_weights(*services_.files, config_.init_from, config_.model, layout, params);
+  if (!read) {
+    const bool data = read.error().code == Code::kDataLoss || read.error().code == Code::kNotFound;
+    return Failure{read.error(), data ? exit_code::kBadData : exit_code::kBadConfiguration};
+  }
+  engine_->set_parameters(params);
+  print("weights from " + config_.init_from);
   return {};
 }
 
@@ -187,6 +266,8 @@ End Run::agree() {
 End Run::restore() {
   services_.page->set_phase(page::Phase::kRestoring);
   uint64_t claim = 0;
+  bool resumed = false;
+  Json plans, trained;
   if (!checkpoint().path.empty() || !environment_.memory.empty()) {
     copier_ = std::make_unique<DeviceCopier>(engine_->device(), engine_->stream());
     CheckpointerSettings settings;
@@ -236,10 +317,21 @@ End Run::restore() {
       PITCREW_END_ASSIGN(samples_, order_->sample_of(from.state["order"]), exit_code::kBadData);
       step_ = from.step;
       engine_->publish();
+      resumed = true;
+      plans = from.state.value("plans", Json());
+      trained = from.state.value("trained", Json());
       for (const std::string& damaged : from.damaged) print("damaged checkpoint: " + damaged);
       print("resuming from step " + std::to_string(step_.value) + " (" + std::string(page::to_string(from.source)) +
             ")" + (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
     }
+  }
+  if (!resumed && !config_.init_from.empty()) {
+    if (auto failed = import_weights()) return failed;
+  }
+  if (auto failed = agree_on_plans(&plans)) return failed;
+  if (checkpointer_ && checkpoint().every_auto) {
+    const Duration before = trained.is_number_unsigned() ? seconds(trained.get<int64_t>()) : seconds(0);
+    schedule_.emplace(plan_.ranks(), claim > 0 ? claim - 1 : 0, before, services_.clock->now());
   }
   if (is_first() && !checkpoint().path.empty()) {
     const EpochNumber epoch = environment_.managed ? environment_.epoch : EpochNumber(claim);
@@ -281,7 +373,7 @@ End Run::one_step(BatchLoader& loader, bool& stop) {
   mine.save_request = services_.page->save_requested();
   if (checkpointer_) {
     const SaveKinds due = checkpointer_->due(next);
-    mine.save_durable = due.durable;
+    mine.save_durable = due.durable || (schedule_ && schedule_->due(services_.clock->now()));
     mine.save_memory = due.memory;
   }
   const uint64_t digest = engine_->own_digest();
@@ -293,7 +385,10 @@ End Run::one_step(BatchLoader& loader, bool& stop) {
   AdamWSettings optimizer = config_.optimizer;
   optimizer.learning_rate = learning_rate(config_, next.value);
   const GradientSummary summary = engine_->update(tokens, config_.clip, optimizer, next.value, [&] {
-    if (checkpointer_) checkpointer_->hold_mutation();
+    if (!checkpointer_) return;
+    const Instant held = services_.clock->now();
+    checkpointer_->hold_mutation();
+    paused_ += services_.clock->now() - held;
   });
   if (summary.finite == 0 || !std::isfinite(loss)) return nonfinite(batch, shared, mine.losses, digest, summary);
 
@@ -353,7 +448,10 @@ void Run::save(const StepReport& shared) {
       return services_.log.error("the step log can't be made durable, so this save is left out",
                                  {{"error", synced.error().message}});
   }
+  save_began_ = services_.clock->now();
+  if (schedule_ && kinds.durable) schedule_->begun(save_began_);
   checkpointer_->begin(step_, state(), kinds, request);
+  paused_ = services_.clock->now() - save_began_;
 }
 
 void Run::report_saves() {
@@ -363,6 +461,8 @@ void Run::report_saves() {
         std::string(to_string(outcome.place)) + " checkpoint of step " + std::to_string(outcome.step.value);
     switch (outcome.result) {
       case SaveOutcome::Result::kSaved:
+        if (schedule_ && outcome.place == Place::kDurable)
+          schedule_->measured(paused_, services_.clock->now() - save_began_);
         if (outcome.place == Place::kDurable)
           print(formatted("saved %s, %.1f MB", what.c_str(), static_cast<double>(outcome.bytes) / 1e6));
         break;
