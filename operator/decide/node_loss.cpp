@@ -50,8 +50,10 @@ std::string peers_sign(const Situation& situation, const Member& member, Instant
       if (evidence.at >= silent_since && of_slot(evidence.message.peer))
         return who + " reports " + evidence.message.kind;
     }
+    // A rank may fail for reasons of its own: a sign beside a launcher that fell silent before it, not beside one that
+    // has yet to say hello.
     for (const auto& [rank, exit] : view->exited) {
-      if (exit.at >= silent_since && !exit.message.done)
+      if (!never_heard && exit.at >= silent_since && !exit.message.done)
         return "rank " + std::to_string(rank.value) + " of a peer failed after it";
     }
     if (!never_heard && view->stalled && view->stalled->at >= silent_since) return who + " stalled after it";
