@@ -7,7 +7,6 @@
 #include "agent/probe/observation_tools.hpp"
 #include "agent/probe/table/table.hpp"
 #include "lib/api/health_names.hpp"
-#include "lib/net/metrics/metrics_endpoint.hpp"
 
 namespace pitcrew::agent {
 namespace {
@@ -98,30 +97,16 @@ Status Agent::start() {
 }
 
 Status Agent::listen() {
-  const auto open = [&](uint32_t port) {
-    net::HttpServerSettings server;
-    server.address = {settings_.listen_host, static_cast<uint16_t>(port)};
-    net::HealthChecks checks;
-    checks.ready = [this]() -> Status {
-      const std::string why = not_ready();
-      if (why.empty()) return {};
-      return Error(Code::kUnavailable, why);
-    };
-    return net::MetricsEndpoint::listen(loop_, server, metrics_.registry(), checks, log_);
-  };
-  PITCREW_ASSIGN(metrics_endpoint_, open(config_.metrics_port));
-  if (config_.health_port != config_.metrics_port) {
-    PITCREW_ASSIGN(health_endpoint_, open(config_.health_port));
-  }
+  PITCREW_ASSIGN(endpoints_, net::ProgramEndpoints::listen(
+                                 loop_, settings_.listen_host, config_.metrics_port, config_.health_port,
+                                 metrics_.registry(), [this] { return not_ready(); }, log_));
   log_.info("listening",
             {{"metrics", net::to_string(metrics_address())}, {"health", net::to_string(health_address())}});
   return {};
 }
 
-net::Address Agent::metrics_address() const { return metrics_endpoint_->address(); }
-net::Address Agent::health_address() const {
-  return (health_endpoint_ ? health_endpoint_ : metrics_endpoint_)->address();
-}
+net::Address Agent::metrics_address() const { return endpoints_.metrics_address(); }
+net::Address Agent::health_address() const { return endpoints_.health_address(); }
 
 std::string Agent::not_ready() const {
   if (stopping_) return "stopping";

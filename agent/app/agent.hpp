@@ -15,10 +15,7 @@
 #include "agent/probe/runner/runner.hpp"
 #include "lib/kube/client/client.hpp"
 #include "lib/net/address.hpp"
-
-namespace pitcrew::net {
-class MetricsEndpoint;
-}
+#include "lib/net/metrics/metrics_endpoint.hpp"
 
 namespace pitcrew::agent {
 
@@ -104,8 +101,7 @@ class Agent {
   Logger log_;
   kube::Client client_;
   AgentMetrics metrics_;
-  std::unique_ptr<net::MetricsEndpoint> metrics_endpoint_;
-  std::unique_ptr<net::MetricsEndpoint> health_endpoint_;
+  net::ProgramEndpoints endpoints_;
 
   Boot boot_;
   Instant started_;

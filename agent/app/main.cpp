@@ -30,11 +30,6 @@ struct Flags {
   bool once = false;
 };
 
-std::string environment_or(const char* name, const std::string& otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr || *value == '\0' ? otherwise : value;
-}
-
 Result<agent::AgentConfig> read_config(const Flags& flags) {
   agent::AgentConfig config;
   if (!flags.config.empty()) {

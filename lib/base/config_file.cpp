@@ -1,5 +1,7 @@
 #include "lib/base/config_file.hpp"
 
+#include <cstdlib>
+
 #include "lib/base/yaml.hpp"
 
 namespace pitcrew {
@@ -44,6 +46,11 @@ Result<LogLevel> parse_log_level(const std::string& word) {
     if (name == word) return level;
   }
   return Error(Code::kInvalidArgument, "log level '" + word + "' is none of: debug, info, warning, error");
+}
+
+std::string environment_or(const char* name, const std::string& otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr || *value == '\0' ? otherwise : value;
 }
 
 }  // namespace pitcrew

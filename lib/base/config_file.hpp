@@ -18,4 +18,7 @@ Status read_config(const std::string& text, const std::string& file,
 void read_log_keys(ObjectReader& reader, LogLevel& level, LogFormat& format);
 Result<LogLevel> parse_log_level(const std::string& word);
 
+// A variable of the process's environment; one that is empty counts as absent.
+std::string environment_or(const char* name, const std::string& otherwise);
+
 }  // namespace pitcrew

@@ -26,11 +26,6 @@ struct Flags {
   std::string log_level;
 };
 
-std::string environment_or(const char* name, const std::string& otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr || *value == '\0' ? otherwise : value;
-}
-
 Result<control::OperatorConfig> read_config(const Flags& flags) {
   PITCREW_ASSIGN(const std::string text, read_file(posix_file_system(), flags.config, kConfigLimit));
   PITCREW_ASSIGN(auto config, control::parse_config(text, flags.config));

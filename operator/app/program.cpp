@@ -1,7 +1,5 @@
 #include "operator/app/program.hpp"
 
-#include "lib/net/metrics/metrics_endpoint.hpp"
-
 namespace pitcrew::control {
 namespace {
 
@@ -48,21 +46,9 @@ Status OperatorProgram::start() {
                  "advertiseAddress: is missing and POD_IP is not set; set POD_IP from status.podIP in the pod's "
                  "environment, or give the address that launchers reach this replica at");
   }
-  const auto listen = [&](uint32_t port) {
-    net::HttpServerSettings server;
-    server.address = {settings_.listen_host, static_cast<uint16_t>(port)};
-    net::HealthChecks checks;
-    checks.ready = [this]() -> Status {
-      const std::string why = not_ready();
-      if (why.empty()) return {};
-      return Error(Code::kUnavailable, why);
-    };
-    return net::MetricsEndpoint::listen(loop_, server, metrics_.registry(), checks, log_);
-  };
-  PITCREW_ASSIGN(metrics_endpoint_, listen(config_.metrics_port));
-  if (config_.health_port != config_.metrics_port) {
-    PITCREW_ASSIGN(health_endpoint_, listen(config_.health_port));
-  }
+  PITCREW_ASSIGN(endpoints_, net::ProgramEndpoints::listen(
+                                 loop_, settings_.listen_host, config_.metrics_port, config_.health_port,
+                                 metrics_.registry(), [this] { return not_ready(); }, log_));
   keeper_ =
       std::make_unique<ChannelKeeper>(loop_, transport_, random_(), keeper_settings(config_, place_, settings_),
                                       ChannelKeeper::Callbacks{[this] { open(); }, [this] { trust_changed(); }}, log_);
@@ -136,7 +122,7 @@ std::string OperatorProgram::not_ready() const {
   return operator_->ready() ? "" : "the caches of jobs, pods and nodes are not filled yet";
 }
 
-net::Address OperatorProgram::metrics_address() const { return metrics_endpoint_->address(); }
+net::Address OperatorProgram::metrics_address() const { return endpoints_.metrics_address(); }
 net::Address OperatorProgram::channel_address() const { return channel_ ? channel_->address() : net::Address{}; }
 
 void OperatorProgram::stop() {

@@ -7,6 +7,7 @@
 #include "lib/base/log.hpp"
 #include "lib/base/random.hpp"
 #include "lib/net/asio_loop.hpp"
+#include "lib/net/metrics/metrics_endpoint.hpp"
 #include "operator/app/channel_keeper.hpp"
 #include "operator/app/config.hpp"
 #include "operator/app/counting_transport.hpp"
@@ -14,10 +15,6 @@
 #include "operator/app/operator.hpp"
 #include "operator/app/webhook.hpp"
 #include "operator/channel/websocket_channel.hpp"
-
-namespace pitcrew::net {
-class MetricsEndpoint;
-}
 
 namespace pitcrew::control {
 
@@ -78,8 +75,7 @@ class OperatorProgram {
   std::unique_ptr<WebSocketChannelServer> channel_;
   std::unique_ptr<Webhook> webhook_;  // before the operator, which calls it
   std::optional<Operator> operator_;
-  std::unique_ptr<net::MetricsEndpoint> metrics_endpoint_;
-  std::unique_ptr<net::MetricsEndpoint> health_endpoint_;
+  net::ProgramEndpoints endpoints_;
   bool stopping_ = false;
   Loop::TimerPtr stop_limit_;
   std::optional<int> exit_code_;

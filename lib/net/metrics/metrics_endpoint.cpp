@@ -17,6 +17,28 @@ HttpResponse answer(const std::function<Status()>& check) {
 
 }  // namespace
 
+Result<ProgramEndpoints> ProgramEndpoints::listen(AsioLoop& loop, const std::string& host, uint32_t metrics_port,
+                                                  uint32_t health_port, std::shared_ptr<prometheus::Registry> registry,
+                                                  std::function<std::string()> not_ready, Logger log) {
+  const auto open = [&](uint32_t port) {
+    HttpServerSettings server;
+    server.address = {host, static_cast<uint16_t>(port)};
+    HealthChecks checks;
+    checks.ready = [not_ready]() -> Status {
+      const std::string why = not_ready();
+      if (why.empty()) return {};
+      return Error(Code::kUnavailable, why);
+    };
+    return MetricsEndpoint::listen(loop, server, registry, checks, log);
+  };
+  ProgramEndpoints endpoints;
+  PITCREW_ASSIGN(endpoints.metrics_, open(metrics_port));
+  if (health_port != metrics_port) {
+    PITCREW_ASSIGN(endpoints.health_, open(health_port));
+  }
+  return endpoints;
+}
+
 std::string metrics_text(const prometheus::Registry& registry) {
   auto families = registry.Collect();
   for (auto& family : ProcessCollector().Collect()) families.push_back(std::move(family));

@@ -31,6 +31,22 @@ class MetricsEndpoint {
   std::unique_ptr<HttpServer> server_;
 };
 
+// The ports of a program that runs in a pod: metrics on one and health on another, which may be the same. It is ready
+// where `not_ready` gives no reason.
+class ProgramEndpoints {
+ public:
+  ProgramEndpoints() = default;
+  static Result<ProgramEndpoints> listen(AsioLoop& loop, const std::string& host, uint32_t metrics_port,
+                                         uint32_t health_port, std::shared_ptr<prometheus::Registry> registry,
+                                         std::function<std::string()> not_ready, Logger log);
+  Address metrics_address() const { return metrics_->address(); }
+  Address health_address() const { return (health_ ? health_ : metrics_)->address(); }
+
+ private:
+  std::unique_ptr<MetricsEndpoint> metrics_;
+  std::unique_ptr<MetricsEndpoint> health_;  // null: the metrics' answers for it
+};
+
 // The text that /metrics answers with (Prometheus text format 0.0.4), for an HTTP server with more on it than metrics.
 std::string metrics_text(const prometheus::Registry& registry);
 
