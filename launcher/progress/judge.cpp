@@ -63,9 +63,10 @@ void Judge::note(Mark& mark, const page::LineCopy& line, Instant now) {
   mark.moved = now;
   const bool other_phase = first || line.phase != mark.phase;
   if (!other_phase && line.step > mark.step) {
-    if (line.phase == Phase::kTraining && mark.whole_step) {
-      const uint64_t steps = line.step.value - mark.step.value;
-      rhythm_.step_took((now - mark.progressed) / static_cast<int64_t>(steps), steps);
+    // Of the steps that ended since the first look at this phase, one may have begun before it.
+    const uint64_t whole = line.step.value - mark.step.value - (mark.whole_step ? 0 : 1);
+    if (line.phase == Phase::kTraining && whole > 0) {
+      rhythm_.step_took((now - mark.progressed) / static_cast<int64_t>(whole), whole);
     }
     mark.progressed = now;
     mark.whole_step = true;

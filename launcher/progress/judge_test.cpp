@@ -130,6 +130,22 @@ TEST(Judge, short_steps_are_learned_by_their_number_not_by_the_looks_that_saw_th
   EXPECT_LE(seconds_of(pod.stall), 11);
 }
 
+TEST(Judge, two_looks_at_short_steps_are_enough) {
+  Pod pod(2);
+  pod.all(Phase::kTraining).train(70, milliseconds(10)).pass(minutes(5));
+  ASSERT_TRUE(pod.stall);
+  EXPECT_LE(seconds_of(pod.stall), 11);
+}
+
+TEST(Judge, epochs_too_short_for_a_step_between_looks_teach_nothing) {
+  Pod pod(2);
+  for (int epoch = 0; epoch < 20; ++epoch) {
+    pod.all(Phase::kTraining).train(1, seconds(1));
+    pod.restart();
+  }
+  EXPECT_FALSE(pod.rhythm().step_limit(seconds(10)));
+}
+
 TEST(Judge, the_limit_follows_the_jobs_own_steps) {
   struct Row {
     Duration step;

@@ -141,13 +141,7 @@ bool has_environment(pid_t pid, const std::string& entry) {
   return false;
 }
 
-bool hides_environment(pid_t pid) {
-  const std::string folder = "/proc/" + std::to_string(pid);
-  if (!read_small_file(folder + "/environ").empty()) return false;
-  const std::string stat = read_small_file(folder + "/stat");
-  const size_t name_end = stat.rfind(')');
-  return name_end != std::string::npos && name_end + 2 < stat.size() && stat[name_end + 2] != 'Z';
-}
+bool shows_environment(pid_t pid) { return !read_small_file("/proc/" + std::to_string(pid) + "/environ").empty(); }
 
 unsigned long oom_kills() {
   const std::string text = read_small_file("/proc/vmstat");

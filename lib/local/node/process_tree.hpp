@@ -19,8 +19,8 @@ bool kill_descendants(pid_t root, int rounds = 200, const std::vector<pid_t>& ke
 void stop_descendants(pid_t root);
 // Whether the environment that a process was started with holds this "NAME=value".
 bool has_environment(pid_t pid, const std::string& entry);
-// Alive, but showing no environment: in the middle of an exec, most likely.
-bool hides_environment(pid_t pid);
+// False in the middle of an exec and of an exit, and for one that is gone: whose process it is can't be told then.
+bool shows_environment(pid_t pid);
 // How many processes the kernel has killed for want of memory since it started (/proc/vmstat oom_kill).
 unsigned long oom_kills();
 
