@@ -16,11 +16,19 @@ double all_seconds(const api::GoodputStatus& goodput) {
 
 std::string share(double part, double all) { return percent(part / all) + " (" + spoken(from_seconds(part)) + ")"; }
 
+// Seconds that a step takes, from the rate and the tokens, where the program says it; else unknown.
+double step_seconds(const Facts& facts) {
+  const auto& progress = facts.job.status.progress;
+  const auto& goodput = facts.job.status.goodput;
+  if (!progress.step || progress.step->value == 0 || goodput.training + goodput.redone <= 0) return 0;
+  return goodput.training / static_cast<double>(progress.step->value);
+}
+
 void stands_still(const Facts& facts, Findings& findings) {
   const auto& progress = facts.job.status.progress;
   if (!progress.updated) return;
   const Duration still = facts.now - *progress.updated;
-  if (still < kStatusEvery * 3) return;
+  if (still < std::max<Duration>(kStatusEvery * 2, kStatusEvery + from_seconds(4 * step_seconds(facts)))) return;
   Finding finding{
       "NoProgress",
       80,
@@ -81,14 +89,6 @@ std::vector<double> gauge_of_ranks(const Facts& facts, const std::string& name) 
     if (found != rank.gauges.end() && std::isfinite(found->second)) values.push_back(found->second);
   }
   return values;
-}
-
-// Seconds that a step takes, from the rate and the tokens, where the program says it; else unknown.
-double step_seconds(const Facts& facts) {
-  const auto& progress = facts.job.status.progress;
-  const auto& goodput = facts.job.status.goodput;
-  if (!progress.step || progress.step->value == 0 || goodput.training + goodput.redone <= 0) return 0;
-  return goodput.training / static_cast<double>(progress.step->value);
 }
 
 void data_wait(const Facts& facts, Findings& findings) {

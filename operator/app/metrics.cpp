@@ -267,10 +267,17 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
   }
 
   std::vector<MetricFamily> Collect() const override {
+    const bool leads = shown != nullptr && shown->leading();
+    // As with the usual causes: a node's first failure is seen where its series stood at 0 before.
+    if (leads) {
+      shown->for_each_job([&](const api::TrainingJob& job) {
+        for (const api::SlotStatus& row : job.status.slots)
+          if (!row.node.empty()) on_nodes.Add({{"node", row.node}});
+      });
+    }
     std::vector<MetricFamily> families = prometheus::Registry::Collect();
     Page page;
     page.gauge("pitcrew_build_info", "1; the version is a label", 1, {{"version", version()}});
-    const bool leads = shown != nullptr && shown->leading();
     page.gauge("leader_election_master_status", "Whether this replica leads", leads ? 1 : 0,
                {{"name", "pitcrew-operator"}});
     if (shown != nullptr) show_numbers(shown->numbers(), page);
