@@ -14,6 +14,7 @@
 #include "cli/diagnose/report.hpp"
 #include "cli/job/status.hpp"
 #include "cli/job/timeline.hpp"
+#include "cli/job/wait.hpp"
 #include "cli/logs/logs.hpp"
 #include "cli/nodes/nodes.hpp"
 #include "cli/top/top.hpp"
@@ -116,6 +117,29 @@ void add_status(CLI::App& app, int& code) {
     code = !understood(*common) ? kExitBadInput : with_cluster(*common, [&](Cluster& cluster) {
       return diagnose(cluster, common->name, common->format, common->terminal(), std::cout, std::cerr);
     });
+  });
+}
+
+void add_wait(CLI::App& app, int& code) {
+  auto common = std::make_shared<Common>();
+  auto options = std::make_shared<WaitOptions>();
+  CLI::App* wait = job_command(app, "wait", "Wait until a job is in a phase: for pipelines", common, false);
+  wait->add_option("--for", options->phase, "Default Succeeded")
+      ->type_name("PHASE")
+      ->check(CLI::IsMember({"Pending", "Starting", "Running", "Recovering", "Suspended", "Succeeded", "Failed"}));
+  wait->add_option("--timeout", common->timeout, "How long (default 10m)");
+  wait->footer(
+      "A job that isn't there yet is waited for. Exit codes: 0 it is, 1 the job has ended otherwise, 2 bad input,\n"
+      "3 no answer from the cluster, 5 not within --timeout.");
+  wait->callback([common, options, &code] {
+    const auto timeout = patience(common->timeout, options->timeout);
+    if (!timeout) {
+      code = bad_time(timeout.error());
+      return;
+    }
+    options->timeout = *timeout;
+    code = with_cluster(
+        *common, [&](Cluster& cluster) { return wait_for_job(cluster, common->name, *options, std::cout, std::cerr); });
   });
 }
 
@@ -272,6 +296,7 @@ void add_completion(CLI::App& app, int& code) {
 
 void add_cluster_commands(CLI::App& app, int& code) {
   add_status(app, code);
+  add_wait(app, code);
   add_logs(app, code);
   add_checkpoint(app, code);
   add_nodes(app, code);

@@ -6,7 +6,7 @@ go_environment() {
 import shlex, sys
 from harness import config, gobuild
 try:
-    environment = gobuild._environment()
+    environment = gobuild.go_environment()
 except config.NotRun as reason:
     print(f"not run: {reason}", file=sys.stderr)
     sys.exit(77)

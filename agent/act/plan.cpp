@@ -175,13 +175,7 @@ class Planner {
 
   void take_back() {
     if (held(node_)) return;
-    NodeChange change;
-    if (find(node_.metadata.labels, api::health::kUnhealthy) != nullptr) change.label = "";
-    if (tainted(node_)) change.taint = false;
-    if (find(node_.metadata.annotations, api::health::kCordoned) != nullptr) {
-      change.annotation = "";
-      change.uncordon = node_.unschedulable;
-    }
+    const NodeChange change = taking_back(node_);
     if (change != NodeChange{}) plan_.node = change;
   }
 
@@ -313,6 +307,17 @@ std::optional<CordonNote> parse_cordon_note(const std::string& text) {
   note.certain = !note.rule.ends_with(kByToken);
   if (!note.certain) note.rule.resize(note.rule.size() - (sizeof kByToken - 1));
   return note;
+}
+
+NodeChange taking_back(const kube::Node& node) {
+  NodeChange change;
+  if (find(node.metadata.labels, api::health::kUnhealthy) != nullptr) change.label = "";
+  if (tainted(node)) change.taint = false;
+  if (find(node.metadata.annotations, api::health::kCordoned) != nullptr) {
+    change.annotation = "";
+    change.uncordon = node.unschedulable;
+  }
+  return change;
 }
 
 bool held(const kube::Node& node) {

@@ -87,6 +87,10 @@ struct CordonNote {
 std::string to_string(const CordonNote& note);
 std::optional<CordonNote> parse_cordon_note(const std::string& text);
 
+// What takes back all that agents have put on a node; no change where there is nothing. The cordon is undone only where
+// node_patch() finds that it is still ours.
+NodeChange taking_back(const kube::Node& node);
+
 // Whether people hold the node as it is.
 bool held(const kube::Node& node);
 const kube::NodeCondition* health_condition(const kube::Node& node);

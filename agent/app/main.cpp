@@ -7,6 +7,7 @@
 
 #include "agent/app/agent.hpp"
 #include "agent/app/once.hpp"
+#include "agent/app/uninstall.hpp"
 #include "lib/base/config_file.hpp"
 #include "lib/base/file.hpp"
 #include "lib/base/version.hpp"
@@ -28,6 +29,9 @@ struct Flags {
   std::string context;
   std::string log_level;
   bool once = false;
+  bool take_back = false;
+  std::string daemon_set;
+  std::string pods;
 };
 
 Result<agent::AgentConfig> read_config(const Flags& flags) {
@@ -42,6 +46,23 @@ Result<agent::AgentConfig> read_config(const Flags& flags) {
   }
   PITCREW_TRY(agent::validate(config));
   return config;
+}
+
+// What the chart's pre-delete hook runs.
+int uninstall(const Flags& flags) {
+  const Logger log = Logger::to_stderr(LogFormat::kPlain, LogLevel::kWarning).with({{"program", "pitcrew-agent"}});
+  net::AsioLoop loop;
+  const auto cluster = kube::default_cluster(flags.kubeconfig, flags.context);
+  const auto transport = cluster ? kube::connect(loop, *cluster, {}, log) : cluster.error();
+  if (!transport) {
+    log.error("no way to the API server", {{"error", transport.error().message}});
+    return agent::kExitBadConfiguration;
+  }
+  agent::TakeBackSettings settings;
+  settings.ns = !flags.ns.empty() ? flags.ns : environment_or("POD_NAMESPACE", "pitcrew-system");
+  settings.daemon_set = flags.daemon_set;
+  settings.pods = flags.pods;
+  return agent::take_back_and_tell(loop, **transport, net::random_seed(), settings, log, std::cout);
 }
 
 int run(const Flags& flags) {
@@ -96,6 +117,11 @@ int main(int argc, char** argv) {
       "Exit codes: 0 stopped (with --once: no fault), 1 failed (with --once: a fault), 2 bad configuration.");
   app.set_version_flag("--version", "pitcrew-agent " + pitcrew::version());
   app.add_flag("--once", flags.once, "Look at this machine, print what is seen and what it means, and end");
+  app.add_flag(
+      "--take-back", flags.take_back,
+      "Take agents' label, taint, annotation, condition and cordon from every node, and end: for an uninstall");
+  app.add_option("--daemon-set", flags.daemon_set, "With --take-back: the agents' DaemonSet, which is deleted first");
+  app.add_option("--pods", flags.pods, "With --take-back: the label selector of its pods, which are waited for");
   app.add_option("--config", flags.config, "The configuration file (docs/agent.md lists its keys)");
   app.add_option("--node", flags.node, "The node's name (default: NODE_NAME)");
   app.add_option("--namespace", flags.ns, "Of the agent's DaemonSet (default: the pod's own)");
@@ -109,5 +135,5 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : pitcrew::agent::kExitBadConfiguration;
   }
-  return run(flags);
+  return flags.take_back ? uninstall(flags) : run(flags);
 }

@@ -52,6 +52,31 @@ app.kubernetes.io/component: operator
 {{- if $image.digest }}{{ $name }}@{{ $image.digest }}{{ else }}{{ $name }}:{{ $image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
+{{- define "pitcrew.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How a program of ours gets beyond the cluster: root certificates and proxies. */}}
+{{- define "pitcrew.outside" -}}
+{{- with .Values.caBundle }}
+- {name: SSL_CERT_FILE, value: {{ ternary (printf "/etc/pitcrew-roots/%s" .key) "/etc/ssl/certs/ca-certificates.crt" (ne .configMap "") }}}
+{{- end }}
+{{- with .Values.proxy.https }}
+- {name: HTTPS_PROXY, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.proxy.http }}
+- {name: HTTP_PROXY, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.proxy.noProxy }}
+- {name: NO_PROXY, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
 {{/* What the operator may do with namespaced objects where its jobs are. */}}
 {{- define "pitcrew.operator.rules" -}}
 # Jobs: read, their status written, deleted when their ttlAfterFinished is over. finalizers: their pods block their deletion.
@@ -92,4 +117,20 @@ app.kubernetes.io/component: operator
   expression: "has(request.userInfo.extra) && 'authentication.kubernetes.io/node-name' in request.userInfo.extra ? request.userInfo.extra['authentication.kubernetes.io/node-name'][0] : ''"
 - name: nodeUID
   expression: "has(request.userInfo.extra) && 'authentication.kubernetes.io/node-uid' in request.userInfo.extra ? request.userInfo.extra['authentication.kubernetes.io/node-uid'][0] : ''"
+{{- end }}
+
+{{- define "pitcrew.uninstall.meta" }}
+  labels:
+    {{- include "pitcrew.labels" . | nindent 4 }}
+  annotations:
+    helm.sh/hook: pre-delete
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
+
+{{- define "pitcrew.test.meta" }}
+  labels:
+    {{- include "pitcrew.labels" . | nindent 4 }}
+  annotations:
+    helm.sh/hook: test
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}

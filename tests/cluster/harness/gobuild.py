@@ -29,6 +29,7 @@ class Component:
     version: str
     module: str
     programs: dict  # name of the program → its package
+    by_name: bool = False  # no cluster needs it: built where somebody asks for it by name
 
     def folder(self):
         return BIN / f"{self.name}-{self.version}"
@@ -62,6 +63,21 @@ COMPONENTS = {
             {"crane": "github.com/google/go-containerregistry/cmd/crane"},
         ),
         Component("kwok", PINS["KWOK"], "sigs.k8s.io/kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+        # What tests/chart looks at manifests with.
+        Component(
+            "kubeconform",
+            PINS["KUBECONFORM"],
+            "github.com/yannh/kubeconform",
+            {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
+            by_name=True,
+        ),
+        Component(
+            "helm-unittest",
+            PINS["HELMUNITTEST"],
+            "github.com/helm-unittest/helm-unittest",
+            {"helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},
+            by_name=True,
+        ),
     )
 }
 
@@ -78,7 +94,7 @@ def program(name):
 
 
 def missing(names=None):
-    return [p for c in COMPONENTS.values() for p in c.missing() if names is None or p in names]
+    return [p for c in COMPONENTS.values() for p in c.missing() if (not c.by_name if names is None else p in names)]
 
 
 def build(names=None):
@@ -151,8 +167,9 @@ def _toolchain(old_go, environment):
 
 
 def _replacements(component, environment):
-    """Kubernetes keeps its libraries in modules of their own, at v0.x for every v1.x; its go.mod points to folders."""
-    if component.name != "kubernetes":
+    """Kubernetes keeps its libraries in modules of their own, at v0.x for every v1.x; its go.mod points to folders.
+    helm-unittest builds only with the fork that its go.mod names. Go ignores either in a dependency's go.mod."""
+    if component.name not in ("kubernetes", "helm-unittest"):
         return ""
     done = subprocess.run(
         ["go", "mod", "download", "-json", f"{component.module}@{component.version}"],
@@ -161,6 +178,8 @@ def _replacements(component, environment):
     if done.returncode != 0:
         raise NotRun(f"{component.module} can't be fetched: {done.stderr.strip() or done.stdout.strip()}")
     text = Path(json.loads(done.stdout)["GoMod"]).read_text()
+    if component.name == "helm-unittest":
+        return "".join(f"{line}\n" for line in re.findall(r"^replace \S+ \S+ => [^.\s]\S* v\S+$", text, re.MULTILINE))
     libraries = re.findall(r"^\s*(k8s\.io/[a-z0-9-]+) => \./staging", text, re.MULTILINE)
     version = re.sub(r"^v1\.", "v0.", component.version)
     return "".join(f"replace {library} => {library} {version}\n" for library in libraries)
