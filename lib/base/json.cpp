@@ -3,15 +3,21 @@
 #include <algorithm>
 #include <limits>
 #include <set>
+#include <utility>
+
+#include "lib/base/json_selection.hpp"
 
 namespace pitcrew {
 namespace {
 
 constexpr size_t kMaxDepth = 128;
 
-// Builds the document as nlohmann's own parser does, but refuses deep nesting and repeated keys.
+// Builds the document as nlohmann's own parser does, but refuses deep nesting and repeated keys, and passes over what
+// the selection leaves out.
 class GuardedParser : public nlohmann::json_sax<Json> {
  public:
+  explicit GuardedParser(const JsonSelection::Node* selection) : wanted_(selection) {}
+
   bool null() override { return put(nullptr); }
   bool boolean(bool value) override { return put(value); }
   bool number_integer(number_integer_t value) override { return put(value); }
@@ -24,7 +30,15 @@ class GuardedParser : public nlohmann::json_sax<Json> {
   bool start_array(size_t) override { return open(Json::array()); }
   bool end_array() override { return close(); }
   bool key(string_t& name) override {
-    if (stack_.back()->contains(name)) return fail("the key '" + name + "' is there twice");
+    if (skipped_ > 0) return true;
+    wanted_ = stack_.back().selection;
+    if (wanted_ != nullptr) {
+      wanted_ = wanted_->find(name);
+      skip_next_ = wanted_ == nullptr;
+      if (skip_next_) return true;
+      if (wanted_->all) wanted_ = nullptr;
+    }
+    if (stack_.back().json->contains(name)) return fail("the key '" + name + "' is there twice");
     key_ = std::move(name);
     return true;
   }
@@ -36,12 +50,17 @@ class GuardedParser : public nlohmann::json_sax<Json> {
   std::string error;
 
  private:
+  struct Open {
+    Json* json;
+    const JsonSelection::Node* selection;  // null: all of it
+  };
+
   Json* place(Json value) {
     if (stack_.empty()) {
       root = std::move(value);
       return &root;
     }
-    Json& parent = *stack_.back();
+    Json& parent = *stack_.back().json;
     if (parent.is_array()) {
       parent.push_back(std::move(value));
       return &parent.back();
@@ -50,17 +69,30 @@ class GuardedParser : public nlohmann::json_sax<Json> {
     slot = std::move(value);
     return &slot;
   }
-  bool put(Json value) {
-    place(std::move(value));
+  template <typename T>
+  bool put(T&& value) {
+    if (skipped_ == 0 && !std::exchange(skip_next_, false)) place(Json(std::forward<T>(value)));
     return true;
   }
   bool open(Json value) {
-    if (stack_.size() >= kMaxDepth) return fail("nested deeper than " + std::to_string(kMaxDepth) + " levels");
-    stack_.push_back(place(std::move(value)));
+    if (++depth_ > kMaxDepth) return fail("nested deeper than " + std::to_string(kMaxDepth) + " levels");
+    if (skipped_ > 0 || std::exchange(skip_next_, false)) {
+      ++skipped_;
+      return true;
+    }
+    // The elements of a list are read as the list itself.
+    const bool element = !stack_.empty() && stack_.back().json->is_array();
+    const JsonSelection::Node* selection = element ? stack_.back().selection : wanted_;
+    stack_.push_back({place(std::move(value)), selection});
     return true;
   }
   bool close() {
-    stack_.pop_back();
+    --depth_;
+    if (skipped_ > 0) {
+      --skipped_;
+    } else {
+      stack_.pop_back();
+    }
     return true;
   }
   bool fail(std::string message) {
@@ -68,9 +100,20 @@ class GuardedParser : public nlohmann::json_sax<Json> {
     return false;
   }
 
-  std::vector<Json*> stack_;
+  std::vector<Open> stack_;
+  size_t depth_ = 0;
+  size_t skipped_ = 0;  // how deep inside a value that is left out
+  bool skip_next_ = false;
+  const JsonSelection::Node* wanted_;  // of the member whose value comes next
   std::string key_;
 };
+
+Result<Json> parse(std::string_view text, const JsonSelection::Node* selection) {
+  GuardedParser parser(selection);
+  const bool ok = Json::sax_parse(text.begin(), text.end(), &parser);
+  if (!ok) return Error(Code::kInvalidArgument, "not valid JSON: " + parser.error);
+  return std::move(parser.root);
+}
 
 std::string_view kind_of(const Json& json) {
   if (json.is_object()) return "an object";
@@ -98,11 +141,32 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-Result<Json> parse_json(std::string_view text) {
-  GuardedParser parser;
-  const bool ok = Json::sax_parse(text.begin(), text.end(), &parser);
-  if (!ok) return Error(Code::kInvalidArgument, "not valid JSON: " + parser.error);
-  return std::move(parser.root);
+JsonSelection::JsonSelection(const std::vector<std::string_view>& paths) {
+  for (std::string_view path : paths) {
+    Node* node = &root_;
+    while (!path.empty()) {
+      const size_t dot = path.find('.');
+      const std::string_view name = path.substr(0, dot);
+      path.remove_prefix(dot == std::string_view::npos ? path.size() : dot + 1);
+      const auto found = std::find_if(node->members.begin(), node->members.end(),
+                                      [&](const Node& member) { return member.name == name; });
+      node = found != node->members.end() ? &*found : &node->members.emplace_back(Node{std::string(name)});
+    }
+    node->all = true;
+  }
+}
+
+const JsonSelection::Node* JsonSelection::Node::find(std::string_view name) const {
+  for (const Node& member : members) {
+    if (member.name == name) return &member;
+  }
+  return nullptr;
+}
+
+Result<Json> parse_json(std::string_view text) { return parse(text, nullptr); }
+
+Result<Json> parse_json(std::string_view text, const JsonSelection& selection) {
+  return parse(text, &selection.root());
 }
 
 std::string join(const Problems& problems) {

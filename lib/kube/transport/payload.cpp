@@ -65,6 +65,14 @@ Result<Json> Payload::take() && {
   return moved;
 }
 
+bool Payload::only_text() const { return body_ && !body_->reduced && !body_->json; }
+
+Result<Json> Payload::select(const JsonSelection& selection) const {
+  auto parsed = parse_json(*body_->text, selection);
+  if (!parsed) return Error(Code::kDataLoss, parsed.error().message);
+  return parsed;
+}
+
 void Payload::let_go(const std::string& resource_version) const {
   body_->json.reset();
   body_->text.reset();

@@ -4,7 +4,7 @@
 #include <string>
 #include <typeinfo>
 
-#include "lib/base/json.hpp"
+#include "lib/base/json_selection.hpp"
 
 namespace pitcrew::kube {
 
@@ -34,13 +34,12 @@ class Payload {
   // The tree by value: moved out where nobody else shares it, else copied.
   Result<Json> take() &&;
 
-  // The object as a T, decoded by T::decode at the first call and shared from then on.
+  // The object as a T, decoded by T::decode at the first call and shared from then on. Where T says which members it
+  // reads (T::selection()), no more of the text is built than that.
   template <typename T>
   Result<std::shared_ptr<const T>> as() const {
     if (auto known = decoded(typeid(T))) return std::static_pointer_cast<const T>(std::move(known));
-    auto tree = json();
-    if (!tree) return tree.error();
-    auto value = T::decode(**tree);
+    Result<T> value = decode<T>();
     if (!value) return std::move(value).error();
     auto shared = std::make_shared<const T>(*std::move(value));
     remember(typeid(T), shared);
@@ -49,6 +48,20 @@ class Payload {
 
  private:
   struct Body;
+
+  template <typename T>
+  Result<T> decode() const {
+    if constexpr (requires { T::selection(); }) {
+      if (only_text()) {
+        PITCREW_ASSIGN(const Json part, select(T::selection()));
+        return T::decode(part);
+      }
+    }
+    PITCREW_ASSIGN(const Json* const tree, json());
+    return T::decode(*tree);
+  }
+  bool only_text() const;
+  Result<Json> select(const JsonSelection& selection) const;
   std::shared_ptr<const void> decoded(const std::type_info& type) const;
   void let_go(const std::string& resource_version) const;
   void remember(const std::type_info& type, std::shared_ptr<const void> value) const;

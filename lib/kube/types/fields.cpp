@@ -100,6 +100,16 @@ Status read_meta(const Json& object, const ResourceType& type, ObjectMeta& meta)
   return {};
 }
 
+JsonSelection with_meta(std::vector<std::string_view> paths) {
+  for (const std::string_view path :
+       {"kind", "metadata.name", "metadata.namespace", "metadata.uid", "metadata.resourceVersion",
+        "metadata.generation", "metadata.labels", "metadata.annotations", "metadata.ownerReferences",
+        "metadata.finalizers", "metadata.creationTimestamp", "metadata.deletionTimestamp"}) {
+    paths.push_back(path);
+  }
+  return JsonSelection(paths);
+}
+
 Json envelope(const ResourceType& type, const ObjectMeta& meta) {
   Json json = Json::object();
   json["apiVersion"] = type.api_version();

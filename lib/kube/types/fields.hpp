@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/base/json_selection.hpp"
 #include "lib/base/object_meta.hpp"
 
 // Tolerant reading of what the API sends: a field that is absent or of another type leaves its default, since servers
@@ -34,6 +35,9 @@ void each(const Json* list, F&& f) {
 
 // metadata of `object`; an error where it has none, no name, or where apiVersion and kind are there and another type's.
 Status read_meta(const Json& object, const ResourceType& type, ObjectMeta& meta);
+
+// What read_meta reads, and `paths` besides.
+JsonSelection with_meta(std::vector<std::string_view> paths);
 
 // {apiVersion, kind, metadata}
 Json envelope(const ResourceType& type, const ObjectMeta& meta);

@@ -49,6 +49,14 @@ Result<Node> Node::decode(const Json& json) {
   return node;
 }
 
+const JsonSelection& Node::selection() {
+  // status.images, hundreds of lines of a node that has run for a while, is what this saves.
+  static const JsonSelection kSelection =
+      fields::with_meta({"spec.providerID", "spec.unschedulable", "spec.taints", "status.allocatable",
+                         "status.conditions", "status.addresses"});
+  return kSelection;
+}
+
 Json Node::encode() const {
   Json json = fields::envelope(type(), metadata);
   Json& spec = json["spec"] = Json::object();

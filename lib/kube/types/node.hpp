@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/json_selection.hpp"
 #include "lib/base/object_meta.hpp"
 #include "lib/kube/types/pod.hpp"
 
@@ -40,6 +41,7 @@ struct Node {
 
   static const ResourceType& type();
   static Result<Node> decode(const Json& json);
+  static const JsonSelection& selection();  // what decode() reads
   Json encode() const;
 };
 

@@ -249,6 +249,35 @@ Result<Pod> Pod::decode(const Json& json) {
   return pod;
 }
 
+const JsonSelection& Pod::selection() {
+  static const JsonSelection kSelection = fields::with_meta({
+      "spec.nodeName",
+      "spec.nodeSelector",
+      "spec.tolerations",
+      "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+      "spec.priorityClassName",
+      "spec.overhead",
+      "spec.containers.resources",
+      "spec.initContainers.resources",
+      "spec.initContainers.restartPolicy",
+      "status.phase",
+      "status.reason",
+      "status.message",
+      "status.hostIP",
+      "status.podIP",
+      "status.startTime",
+      "status.containerStatuses.name",
+      "status.containerStatuses.ready",
+      "status.containerStatuses.restartCount",
+      "status.containerStatuses.state",
+      "status.containerStatuses.lastState",
+      "status.conditions.type",
+      "status.conditions.status",
+      "status.conditions.message",
+  });
+  return kSelection;
+}
+
 Json Pod::encode() const {
   Json json = fields::envelope(type(), metadata);
   json["spec"] = spec_json(*this);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/json_selection.hpp"
 #include "lib/base/object_meta.hpp"
 
 namespace pitcrew::kube {
@@ -77,6 +78,7 @@ struct Pod {
 
   static const ResourceType& type();
   static Result<Pod> decode(const Json& json);
+  static const JsonSelection& selection();  // what decode() reads
   Json encode() const;
 };
 

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "lib/kube/transport/payload.hpp"
 #include "lib/kube/types/disruption_budget.hpp"
 #include "lib/kube/types/event.hpp"
 #include "lib/kube/types/lease.hpp"
@@ -50,7 +51,8 @@ TEST(DisruptionBudgetType, reads_numbers_and_percentages) {
   EXPECT_EQ(budget->unhealthy_eviction, "AlwaysAllow");
 }
 
-TEST(PodType, a_pod_comes_back_as_it_was_encoded) {
+// Every field is set, so that one which selection() forgets is missed.
+Pod whole_pod() {
   Pod pod;
   pod.metadata = {.name = "a-12345-0", .ns = "team", .uid = "u1", .resource_version = "7"};
   pod.metadata.labels = {{"pitcrew.dev/job", "a"}};
@@ -68,11 +70,65 @@ TEST(PodType, a_pod_comes_back_as_it_was_encoded) {
   pod.scheduled = pod.ready = true;
   ContainerStatus container{.name = "train", .running = true, .ready = true, .restarts = 2};
   container.last_terminated = Termination{137, 9, "OOMKilled", "out of memory", Instant(seconds(1'700'000'002))};
-  pod.containers = {container};
+  ContainerStatus waiting{.name = "side", .waiting_reason = "ImagePullBackOff", .waiting_message = "no such image"};
+  waiting.terminated = Termination{1, 0, "Error", "", Instant(seconds(1'700'000'003))};
+  pod.containers = {container, waiting};
+  return pod;
+}
 
+Node whole_node() {
+  Node node;
+  node.metadata.name = "n1";
+  node.provider_id = "aws:///us-east-1a/i-1";
+  node.unschedulable = true;
+  node.taints = {{"pitcrew.dev/unhealthy", "x", "NoSchedule"}};
+  node.allocatable = {{"cpu", 8000}, {"memory", 1024'000}};
+  node.conditions = {{"Ready", "True", "KubeletReady", "fine", Instant(seconds(5))}};
+  node.internal_ip = "10.0.0.1";
+  return node;
+}
+
+TEST(PodType, a_pod_comes_back_as_it_was_encoded) {
+  const Pod pod = whole_pod();
   const auto again = Pod::decode(pod.encode());
   ASSERT_TRUE(again) << again.error().message;
   EXPECT_EQ(*again, pod);
+}
+
+TEST(PodType, selection_names_all_that_decode_reads) {
+  Pod pod = whole_pod();
+  Json json = pod.encode();
+  json["metadata"]["managedFields"] = Json::array({{{"manager", "kubelet"}}});
+  json["spec"]["overhead"]["cpu"] = "250m";
+  json["spec"]["containers"][0]["env"] = Json::array({{{"name", "A"}, {"value", "B"}}});
+  json["spec"]["containers"][0]["resources"]["limits"]["memory"] = "1Gi";
+  json["spec"]["initContainers"] =
+      Json::array({{{"name", "side"}, {"restartPolicy", "Always"}, {"resources", {{"requests", {{"cpu", "100m"}}}}}},
+                   {{"name", "first"}, {"image", "x"}, {"resources", {{"requests", {{"cpu", "9"}}}}}}});
+  json["status"]["reason"] = "Evicted";
+  json["status"]["message"] = "the node was low on memory";
+  json["status"]["conditions"][0]["status"] = "False";
+  json["status"]["conditions"][0]["message"] = "0/3 nodes are available";
+  const auto full = Pod::decode(json);
+  ASSERT_TRUE(full);
+  EXPECT_EQ(full->requests.at("cpu"), 9350);
+  EXPECT_EQ(full->unschedulable_message, "0/3 nodes are available");
+  EXPECT_EQ(full->containers[1].waiting_message, "no such image");
+  const auto kept = parse_json(json.dump(), Pod::selection());
+  ASSERT_TRUE(kept);
+  EXPECT_FALSE((*kept)["metadata"].contains("managedFields"));
+  EXPECT_EQ((*kept)["spec"]["containers"][0].size(), 1u) << "resources, and no env";
+  EXPECT_EQ(*Pod::decode(*kept), *full);
+  EXPECT_EQ(**Payload::text(json.dump()).as<Pod>(), *full);
+}
+
+TEST(NodeType, selection_names_all_that_decode_reads) {
+  Json json = whole_node().encode();
+  json["status"]["images"] = Json::array({{{"names", {"a", "b"}}, {"sizeBytes", 7}}});
+  const auto kept = parse_json(json.dump(), Node::selection());
+  ASSERT_TRUE(kept);
+  EXPECT_FALSE((*kept)["status"].contains("images"));
+  EXPECT_EQ(*Node::decode(*kept), whole_node());
 }
 
 TEST(PodType, requests_are_counted_as_the_scheduler_counts_them) {
@@ -105,17 +161,9 @@ TEST(PodType, an_object_of_another_kind_or_without_a_name_is_an_error) {
 }
 
 TEST(NodeType, a_node_comes_back_as_it_was_encoded) {
-  Node node;
-  node.metadata.name = "n1";
-  node.provider_id = "aws:///us-east-1a/i-1";
-  node.unschedulable = true;
-  node.taints = {{"pitcrew.dev/unhealthy", "x", "NoSchedule"}};
-  node.allocatable = {{"cpu", 8000}, {"memory", 1024'000}};
-  node.conditions = {{"Ready", "True", "KubeletReady", "fine", Instant(seconds(5))}};
-  node.internal_ip = "10.0.0.1";
-  const auto again = Node::decode(node.encode());
+  const auto again = Node::decode(whole_node().encode());
   ASSERT_TRUE(again);
-  EXPECT_EQ(*again, node);
+  EXPECT_EQ(*again, whole_node());
   EXPECT_TRUE(again->ready());
 }
 
