@@ -1,4 +1,7 @@
-"""Writes container images as OCI archives (image-spec 1.1) with nothing but Python: the same files give the same bytes."""
+"""Writes container images as OCI archives (image-spec 1.1) with nothing but Python: the same files give the same bytes.
+
+    python3 scripts/oci.py ARCHIVE FOLDER     unpacks an archive's layers into a folder, for the Dockerfile
+"""
 
 import gzip
 import hashlib
@@ -6,6 +9,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,3 +144,25 @@ def write(image, name, path, compression="gzip"):
 
 def _json(value):
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read(path):
+    """(configuration, [uncompressed layer]) of an archive that write() has made with gzip."""
+    with tarfile.open(path) as archive:
+
+        def blob(digest):
+            return archive.extractfile(f"blobs/{digest.replace(':', '/')}").read()
+
+        index = json.load(archive.extractfile("index.json"))
+        manifest = json.loads(blob(index["manifests"][0]["digest"]))
+        return json.loads(blob(manifest["config"]["digest"])), [gzip.decompress(blob(layer["digest"])) for layer in manifest["layers"]]
+
+
+def unpack(path, folder):
+    for layer in read(path)[1]:
+        with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+            tar.extractall(folder)
+
+
+if __name__ == "__main__":
+    unpack(sys.argv[1], sys.argv[2])

@@ -8,11 +8,13 @@ import tempfile
 from pathlib import Path
 
 import oci
+import sbom
 
 ROOT = Path(__file__).resolve().parents[1]
 NONROOT = 65532
 TITLES = {"operator": "Pitcrew's operator", "launcher": "Pitcrew's launcher, copied into training containers",
-          "agent": "Pitcrew's node agent", "trainer": "Pitcrew's trainer, CPU", "check": "Pitcrew's deep check of a node"}
+          "agent": "Pitcrew's node agent", "trainer": "Pitcrew's trainer, CPU", "check": "Pitcrew's deep check of a node",
+          "cli": "pitcrew, the command"}
 # What every dynamically linked image has in common, in a layer of its own so that registries and nodes keep it once.
 COMMON = re.compile(r"/(ld-linux|libc\.so|libm\.so|libgcc_s|libstdc\+\+|libdl\.|libpthread\.|librt\.)")
 
@@ -104,6 +106,9 @@ def main():
     if not arguments.program.exists():
         raise SystemExit(f"error: {arguments.program} is not there: leave --programs away, so that it is built")
     image = image_of(arguments.kind, arguments.program)
+    if arguments.kind != "launcher":
+        # Where people() puts the roots; OpenSSL would look where Debian's own package has them.
+        image.environment["SSL_CERT_FILE"] = "/etc/ssl/certs/ca-certificates.crt"
     commit = output("git", "rev-parse", "HEAD")
     changed = output("git", "status", "--porcelain", "--untracked-files=no")
     image.created = output("git", "show", "-s", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "HEAD")
@@ -114,6 +119,12 @@ def main():
         "org.opencontainers.image.licenses": "Apache-2.0",
     }
     digest = oci.write(image, arguments.name, arguments.out, arguments.compression)
+    shared = sbom.packages_of(str(Path(path).resolve()) for path in libraries(arguments.program))
+    compiled = sbom.compiled_in(arguments.program.resolve().parents[1], arguments.program.name)
+    labels = image.labels
+    sbom.write(arguments.out.with_suffix(".spdx.json"), sbom.document(
+        arguments.kind, arguments.program, labels["org.opencontainers.image.version"], labels["org.opencontainers.image.revision"], image.created,
+        shared, compiled, digest))
     print(f"{arguments.out} {arguments.out.stat().st_size / 1e6:.1f} MB {digest}")
 
 

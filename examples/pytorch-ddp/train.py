@@ -1,6 +1,6 @@
 """A plain PyTorch DDP program, as one would write it for torchrun: it knows nothing of Pitcrew. Its own checkpoint is one file.
 
-    torchrun --nproc-per-node 2 train.py --folder /tmp/ddp --steps 200
+    torchrun --nproc-per-node 2 train.py --folder RUN --steps 200
 
 Learns a sine from points that depend on the step alone, so that a run that was broken off and resumed ends where any other does.
 """

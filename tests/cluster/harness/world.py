@@ -43,7 +43,7 @@ class World:
         with tempfile.TemporaryDirectory() as folder:
             say("building images")
             quiet(ROOT / "scripts" / "images", "--programs", PROGRAMS, "--out", folder)
-            for name in ("operator", "launcher", "agent", "trainer"):
+            for name in ("operator", "launcher", "agent", "trainer", "cli"):
                 # A tag of its own for each content: nodes keep what they have under a name.
                 tag = hashlib.sha256(Path(f"{folder}/{name}.tar").read_bytes()).hexdigest()[:12]
                 cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
@@ -65,7 +65,8 @@ class World:
     @classmethod
     def upgrade(cls, cluster, *settings, values=None):
         """The chart with these settings over its defaults, and no others."""
-        tags = (f"{name}.image.tag={cls.images[name].rpartition(':')[2]}" for name in ("operator", "launcher", "agent"))
+        keys = {"operator": "operator", "launcher": "launcher", "agent": "agent", "trainer": "test.trainer", "cli": "test"}
+        tags = (f"{key}.image.tag={cls.images[name].rpartition(':')[2]}" for name, key in keys.items())
         file = cluster.state / "values.json"
         file.write_text(json.dumps(values or {"agent": {"enabled": False}}))
         words = [word for setting in (f"image.registry={cluster.registry}/pitcrew", *tags, *settings) for word in ("--set-string", setting)]
