@@ -202,8 +202,10 @@ void Agent::read_health(const api::NodeHealth* health) {
       std::max_element(checks.begin(), checks.end(), [](const auto& a, const auto& b) { return a.time < b.time; });
   if (newest == checks.end()) return;
   const auto tests = std::count_if(checks.begin(), checks.end(), [&](const auto& one) { return one.id == newest->id; });
-  const bool passed =
-      std::all_of(checks.begin(), checks.end(), [&](const auto& one) { return one.id != newest->id || one.passed; });
+  const api::CheckOutcome outcome = api::checked(health->status);
+  // What could not be checked is not known to be bad, nor to be good.
+  if (outcome == api::CheckOutcome::kUnknown) return;
+  const bool passed = outcome == api::CheckOutcome::kPassed;
   // One that was passed before the fault came says nothing about it.
   const auto since = ledger_->waits_for_check();
   if (passed && (!since || newest->time <= *since)) return;

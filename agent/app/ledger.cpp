@@ -73,7 +73,7 @@ Ledger::Outcome Ledger::judge(const std::vector<Observation>& observations, Inst
   for (const Change& change : judged.changes) {
     const bool raised = change.change == api::HealthChange::kRaised;
     events_.push_back({raised ? change.verdict.since : now, change.verdict.rule, change.verdict.device, change.change,
-                       raised ? change.verdict.message : change.why});
+                       raised ? change.verdict.message : change.why, change.verdict.severity});
   }
   if (events_.size() > api::NodeHealth::kMaxHistory) {
     events_.erase(events_.begin(), events_.end() - static_cast<std::ptrdiff_t>(api::NodeHealth::kMaxHistory));

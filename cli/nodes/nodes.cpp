@@ -38,6 +38,11 @@ const kube::NodeCondition* ready_condition(const kube::Node& node) {
   return nullptr;
 }
 
+std::string word_of(api::CheckOutcome outcome) {
+  if (outcome == api::CheckOutcome::kPassed) return "passed";
+  return outcome == api::CheckOutcome::kFailed ? "FAILED" : "no result";
+}
+
 const api::HealthVerdict* worst(const api::NodeHealth& health) {
   const auto& verdicts = health.status.verdicts;
   const auto found = std::max_element(verdicts.begin(), verdicts.end(),
@@ -225,7 +230,7 @@ std::string print_node(const FleetFacts& facts, const std::string& name, const T
                         " since " + clock_time(facts.now, verdict.since) + ": " + verdict.message);
   }
   for (const api::CheckResult& check : health->status.checks) {
-    line("check", clock_time(facts.now, check.time) + " " + check.test + ": " + (check.passed ? "passed" : "FAILED") +
+    line("check", clock_time(facts.now, check.time) + " " + check.test + ": " + word_of(check.outcome) +
                       (check.message.empty() ? "" : ": " + check.message));
   }
   const auto& history = health->status.history;
@@ -290,15 +295,14 @@ int check_node(Cluster& cluster, const std::string& name, Duration patience, std
     if (!json) return refuse(err, command, json.error());
     Problems problems;
     const api::NodeHealth now = api::decode_node_health(*json, problems);
-    bool passed = true, found = false;
+    bool found = false;
     for (const api::CheckResult& check : now.status.checks) {
       if (check.id != id) continue;
       found = true;
-      passed = passed && check.passed;
-      out << (check.passed ? "passed  " : "FAILED  ") << check.test
-          << (check.message.empty() ? "" : "  " + check.message) << "\n";
+      out << word_of(check.outcome) << "  " << check.test << (check.message.empty() ? "" : "  " + check.message)
+          << "\n";
     }
-    if (found) return passed ? kExitDone : kExitNo;
+    if (found) return api::checked(now.status) == api::CheckOutcome::kPassed ? kExitDone : kExitNo;
   }
   err << command << ": no result within " << to_string(patience)
       << "; it is done as soon as the node is free. Look again: "

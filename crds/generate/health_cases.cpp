@@ -143,9 +143,9 @@ status:
   memory: "{}"
   gpus: [{uuid: GPU-1, serial: "165", pci: "0000:b9:00.0", model: NVIDIA H200}]
   verdicts: [{rule: xid-79, device: GPU-1, severity: Fault, certain: true, action: Replace, message: gone, since: "2026-03-01T00:00:00.250Z", last: "2026-03-01T00:00:00Z", count: 2}]
-  history: [{time: "2026-03-01T00:00:00Z", rule: xid-79, device: GPU-1, change: Raised, message: gone}]
+  history: [{time: "2026-03-01T00:00:00Z", rule: xid-79, device: GPU-1, change: Raised, message: gone, severity: Fault}]
   rates: [{device: rdmap0s29, counter: retrans_pkts, perSecond: 12.5, time: "2026-03-01T00:00:00Z"}]
-  checks: [{id: c1, test: memory, passed: true, message: "", time: "2026-03-01T00:00:00Z"}]
+  checks: [{id: c1, test: memory, outcome: Passed, message: "", time: "2026-03-01T00:00:00Z"}]
 )";
 
 constexpr Change kHealthChanges[] = {
@@ -162,6 +162,8 @@ constexpr Change kHealthChanges[] = {
     {"/status/needs", R"("Kill")"},
     {"/status/healthy", R"("no")"},
     {"/status/extra", "1"},
+    {"/status/checks/0/outcome", R"("Fine")"},
+    {"/status/history/0/severity", R"("Bad")"},
     {"/status/verdicts/0/since", R"("yesterday")"},
 };
 

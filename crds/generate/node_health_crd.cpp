@@ -39,7 +39,8 @@ Schema event() {
       .field("rule", word("The rule's name."))
       .field("device", word("Which device; empty: the node."))
       .field("change", word("Which of the two.").set("enum", {"Raised", "Cleared"}))
-      .field("message", word("Why."));
+      .field("message", word("Why."))
+      .field("severity", word("What it meant for the node.").set("enum", {"Info", "Warning", "Fault"}));
 }
 
 Schema rate() {
@@ -54,7 +55,8 @@ Schema check() {
   return Schema::object("The result of one test of a deep check.")
       .field("id", word("The check, by the annotation that asked for it."))
       .field("test", word("Which test."))
-      .field("passed", Schema::boolean("Whether it passed."))
+      .field("outcome", word("How it came out; Unknown says nothing about the hardware.")
+                            .set("enum", {"Passed", "Failed", "Unknown"}))
       .field("message", word("What was measured, or what is wrong."))
       .field("time", Schema::time("When."));
 }

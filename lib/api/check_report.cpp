@@ -39,11 +39,6 @@ CheckOutcome worst_of(const std::vector<CheckTest>& tests, std::string_view kind
 
 }  // namespace
 
-std::string_view to_string(CheckOutcome outcome) {
-  return std::find_if(kOutcomes.begin(), kOutcomes.end(), [&](const auto& pair) { return pair.second == outcome; })
-      ->first;
-}
-
 CheckOutcome CheckReport::outcome() const {
   const CheckOutcome worst = worst_of(tests, "");
   return worst == CheckOutcome::kSkipped ? CheckOutcome::kUnknown : worst;
@@ -141,7 +136,7 @@ std::vector<CheckResult> CheckReport::results() const {
         std::any_of(results.begin(), results.end(), [&](const CheckResult& other) { return other.test == test.test; });
     const CheckOutcome outcome = worst_of(tests, test.test);
     if (there || outcome == CheckOutcome::kSkipped) continue;
-    CheckResult result{id, test.test, outcome == CheckOutcome::kPassed, "", time};
+    CheckResult result{id, test.test, outcome, "", time};
     for (const CheckTest& one : tests) {
       if (one.test != test.test || one.message.empty() || one.outcome != outcome) continue;
       result.message +=

@@ -9,15 +9,6 @@
 
 namespace pitcrew::api {
 
-// How a test of a deep check came out.
-enum class CheckOutcome {
-  kPassed,
-  kFailed,   // the hardware is at fault
-  kSkipped,  // does not apply here: one GPU has nobody to talk to
-  kUnknown,  // could not be done; says nothing about the hardware
-};
-std::string_view to_string(CheckOutcome outcome);
-
 // One measured number, and what it must reach where that is known.
 struct CheckFigure {
   std::string name;  // "bandwidth"

@@ -65,8 +65,9 @@ TEST(CheckReport, becomes_one_result_for_each_kind_of_test) {
                                test("efa", CheckOutcome::kSkipped), test("burn", CheckOutcome::kPassed)})
                            .results();
   ASSERT_EQ(results.size(), 2u);
-  EXPECT_EQ(results[0], (CheckResult{"c1", "memory", false, "GPU-1: 3 wrong words", Instant(seconds(1'700'000'000))}));
-  EXPECT_TRUE(results[1].passed);
+  EXPECT_EQ(results[0], (CheckResult{"c1", "memory", CheckOutcome::kFailed, "GPU-1: 3 wrong words",
+                                     Instant(seconds(1'700'000'000))}));
+  EXPECT_EQ(results[1].outcome, CheckOutcome::kPassed);
 }
 
 }  // namespace

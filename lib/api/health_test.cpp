@@ -94,9 +94,9 @@ NodeHealth example() {
   health.status.gpus = {{"GPU-1", "165", "0000:b9:00.0", "NVIDIA H200"}};
   health.status.verdicts = {
       {"xid-79", "GPU-1", HealthSeverity::kFault, true, HealthAction::kReplace, "gone", time, time, 2}};
-  health.status.history = {{time, "xid-79", "GPU-1", HealthChange::kRaised, "gone"}};
+  health.status.history = {{time, "xid-79", "GPU-1", HealthChange::kRaised, "gone", HealthSeverity::kFault}};
   health.status.rates = {{"rdmap0s29", "retrans_pkts", 12.5, time}};
-  health.status.checks = {{"c1", "memory", true, "", time}};
+  health.status.checks = {{"c1", "memory", CheckOutcome::kPassed, "", time}};
   return health;
 }
 
@@ -104,6 +104,28 @@ TEST(NodeHealthType, reads_back_what_it_writes) {
   const auto again = NodeHealth::decode(example().encode());
   ASSERT_TRUE(again) << again.error().message;
   EXPECT_EQ(*again, example());
+}
+
+TEST(NodeHealthType, a_check_is_as_good_as_its_worst_test_and_what_is_unknown_condemns_nobody) {
+  const Instant time = *parse_rfc3339("2026-03-01T00:00:00Z");
+  NodeHealthStatus status;
+  EXPECT_EQ(checked(status), CheckOutcome::kUnknown);
+  EXPECT_FALSE(unchecked_fault(status));
+  status.history = {{time, "xid-79", "", HealthChange::kRaised, "", HealthSeverity::kFault},
+                    {time + minutes(2), "xid-63", "", HealthChange::kRaised, "", HealthSeverity::kWarning},
+                    {time + minutes(3), "xid-79", "", HealthChange::kCleared, "", HealthSeverity::kFault}};
+  EXPECT_EQ(unchecked_fault(status), time) << "of faults alone, and when they came";
+  const auto outcome = [&](CheckOutcome a, CheckOutcome b) {
+    status.checks = {{"old", "burn", CheckOutcome::kFailed, "", time - hours(1)},
+                     {"new", "burn", a, "", time + minutes(9)},
+                     {"new", "efa", b, "", time + minutes(9)}};
+    return checked(status);
+  };
+  EXPECT_EQ(outcome(CheckOutcome::kPassed, CheckOutcome::kUnknown), CheckOutcome::kUnknown);
+  EXPECT_TRUE(unchecked_fault(status));
+  EXPECT_EQ(outcome(CheckOutcome::kUnknown, CheckOutcome::kFailed), CheckOutcome::kFailed);
+  EXPECT_EQ(outcome(CheckOutcome::kPassed, CheckOutcome::kPassed), CheckOutcome::kPassed);
+  EXPECT_FALSE(unchecked_fault(status));
 }
 
 TEST(NodeHealthType, is_named_after_the_instance_and_never_after_the_node) {

@@ -17,6 +17,9 @@ const std::vector<std::pair<std::string_view, HealthAction>> kActions = {{"None"
                                                                          {"Reboot", HealthAction::kReboot},
                                                                          {"Replace", HealthAction::kReplace}};
 
+const std::vector<std::pair<std::string_view, CheckOutcome>> kOutcomes = {
+    {"Passed", CheckOutcome::kPassed}, {"Failed", CheckOutcome::kFailed}, {"Unknown", CheckOutcome::kUnknown}};
+
 // Reads every element of the list `key` by `read`, which gets a reader of the element.
 template <typename T, typename Read>
 void read_list(ObjectReader& reader, std::string_view key, std::vector<T>& out, Read read) {
@@ -55,6 +58,7 @@ void read_status(ObjectReader& reader, NodeHealthStatus& status) {
     event.read("device", out.device);
     event.read_enum("change", out.change, kChanges);
     event.read("message", out.message);
+    event.read_enum("severity", out.severity, kSeverities);
   });
   read_list(reader, "rates", status.rates, [](ObjectReader& rate, DeviceRate& out) {
     rate.read("device", out.device);
@@ -66,7 +70,7 @@ void read_status(ObjectReader& reader, NodeHealthStatus& status) {
   read_list(reader, "checks", status.checks, [](ObjectReader& check, CheckResult& out) {
     check.read("id", out.id);
     check.read("test", out.test);
-    check.read("passed", out.passed);
+    check.read_enum("outcome", out.outcome, kOutcomes);
     check.read("message", out.message);
     check.read("time", out.time);
   });
@@ -97,7 +101,8 @@ Json write_status(const NodeHealthStatus& status) {
                                {"rule", event.rule},
                                {"device", event.device},
                                {"change", to_string(event.change)},
-                               {"message", event.message}});
+                               {"message", event.message},
+                               {"severity", to_string(event.severity)}});
   }
   for (const DeviceRate& rate : status.rates) {
     json["rates"].push_back({{"device", rate.device},
@@ -108,7 +113,7 @@ Json write_status(const NodeHealthStatus& status) {
   for (const CheckResult& check : status.checks) {
     json["checks"].push_back({{"id", check.id},
                               {"test", check.test},
-                              {"passed", check.passed},
+                              {"outcome", to_string(check.outcome)},
                               {"message", check.message},
                               {"time", to_rfc3339(check.time, 3)}});
   }
@@ -118,6 +123,20 @@ Json write_status(const NodeHealthStatus& status) {
 }  // namespace
 
 std::string_view to_string(HealthChange change) { return change == HealthChange::kRaised ? "Raised" : "Cleared"; }
+
+std::string_view to_string(CheckOutcome outcome) {
+  switch (outcome) {
+    case CheckOutcome::kPassed:
+      return "Passed";
+    case CheckOutcome::kFailed:
+      return "Failed";
+    case CheckOutcome::kSkipped:
+      return "Skipped";
+    case CheckOutcome::kUnknown:
+      return "Unknown";
+  }
+  return "Unknown";
+}
 
 const ResourceType& NodeHealth::type() {
   static const ResourceType type{kGroup, kVersion, "NodeHealth", "nodehealths", false};
@@ -172,6 +191,38 @@ Result<NodeHealth> NodeHealth::decode(const Json& json) {
   validate(health, problems);
   if (problems.empty()) return health;
   return Error(Code::kInvalidArgument, "NodeHealth " + health.metadata.name + ": " + join(problems));
+}
+
+namespace {
+
+// Results of the newest check; null: there was none.
+const CheckResult* newest_check(const NodeHealthStatus& status) {
+  const auto newest = std::max_element(status.checks.begin(), status.checks.end(),
+                                       [](const auto& a, const auto& b) { return a.time < b.time; });
+  return newest == status.checks.end() ? nullptr : &*newest;
+}
+
+}  // namespace
+
+CheckOutcome checked(const NodeHealthStatus& status) {
+  const CheckResult* newest = newest_check(status);
+  CheckOutcome outcome = newest == nullptr ? CheckOutcome::kUnknown : CheckOutcome::kPassed;
+  for (const CheckResult& check : status.checks) {
+    if (check.id != newest->id) continue;
+    if (check.outcome == CheckOutcome::kFailed) return CheckOutcome::kFailed;
+    if (check.outcome != CheckOutcome::kPassed) outcome = CheckOutcome::kUnknown;
+  }
+  return outcome;
+}
+
+std::optional<Instant> unchecked_fault(const NodeHealthStatus& status) {
+  std::optional<Instant> fault;
+  for (const HealthEvent& event : status.history) {
+    if (event.change != HealthChange::kRaised || event.severity != HealthSeverity::kFault) continue;
+    fault = fault ? std::max(*fault, event.time) : event.time;
+  }
+  if (fault && checked(status) == CheckOutcome::kPassed && newest_check(status)->time > *fault) return std::nullopt;
+  return fault;
 }
 
 std::string node_health_name(const NodeHealthSpec& spec) {

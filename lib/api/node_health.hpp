@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/api/health_policy.hpp"
@@ -40,6 +41,7 @@ struct HealthEvent {
   std::string device;
   HealthChange change = HealthChange::kRaised;
   std::string message;
+  HealthSeverity severity = HealthSeverity::kWarning;
   bool operator==(const HealthEvent&) const = default;
 };
 
@@ -52,11 +54,20 @@ struct DeviceRate {
   bool operator==(const DeviceRate&) const = default;
 };
 
-// The result of a deep check; written by the operator alone.
+// How a test of a deep check came out.
+enum class CheckOutcome {
+  kPassed,
+  kFailed,   // the hardware is at fault
+  kSkipped,  // does not apply here: one GPU has nobody to talk to; in no NodeHealth
+  kUnknown,  // could not be done; says nothing about the hardware
+};
+std::string_view to_string(CheckOutcome outcome);
+
+// The result of one kind of test of a deep check; written by the operator alone.
 struct CheckResult {
-  std::string id;
-  std::string test;
-  bool passed = false;
+  std::string id;    // of the request
+  std::string test;  // "run": there is no report, and `message` says why
+  CheckOutcome outcome = CheckOutcome::kUnknown;
   std::string message;
   Instant time;
   bool operator==(const CheckResult&) const = default;
@@ -101,6 +112,12 @@ struct NodeHealth {
 
 NodeHealth decode_node_health(const Json& json, Problems& problems);
 void validate(const NodeHealth& health, Problems& problems);
+
+// Of the newest deep check: failed where one of its tests failed; else unknown where one could not be done, or there
+// was no check; else passed.
+CheckOutcome checked(const NodeHealthStatus& status);
+// When the newest fault was raised that no passed deep check came after; nothing: none is known.
+std::optional<Instant> unchecked_fault(const NodeHealthStatus& status);
 
 // "aws:///us-east-2b/i-0123456789abcdef0" → "i-0123456789abcdef0"; without a provider ID "node-" and the node's UID. A
 // name that an API server takes.

@@ -90,6 +90,7 @@ Result<OperatorConfig> parse_config(const std::string& text, const std::string& 
     }
     reader.read("checkImage", config.check_image);
     reader.read("checkDeadline", config.check_deadline);
+    reader.read("checkAfterFaults", config.check_after_faults);
     reader.read("workers", config.workers);
     reader.read("createBatchLimit", config.create_batch_limit);
     reader.read("requestsPerSecond", config.requests_per_second);
@@ -122,6 +123,7 @@ OperatorSettings operator_settings(const OperatorConfig& config, const OperatorP
   settings.webhook = config.webhook;
   settings.check_image = config.check_image;
   settings.check_deadline = config.check_deadline;
+  settings.check_after_faults = config.check_after_faults;
   settings.workers = config.workers;
   settings.create_batch_limit = config.create_batch_limit;
   settings.quiet_writes_per_second = config.progress_writes_per_second;

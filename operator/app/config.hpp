@@ -35,6 +35,7 @@ struct OperatorConfig {
   std::string webhook;
   std::string check_image;
   Duration check_deadline = minutes(30);
+  bool check_after_faults = true;
 
   enum class Calls { kBeast, kCpprestsdk };
   Calls api_calls = Calls::kBeast;  // through which library; watches and the lease are Beast's

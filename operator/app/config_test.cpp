@@ -23,7 +23,7 @@ TEST(OperatorConfigTest, every_key_arrives) {
       "channelCa: {rootLifetime: 48h, overlap: 1h, certificateLifetime: 2h}\n"
       "metricsPort: 2\nhealthPort: 2\nlogLevel: debug\nlogFormat: plain\napiCalls: cpprestsdk\nworkers: "
       "3\ncreateBatchLimit: 4\n"
-      "repair: {mode: webhook, webhook: \"https://r/\"}\ncheckImage: k\ncheckDeadline: 5m\n"
+      "repair: {mode: webhook, webhook: \"https://r/\"}\ncheckImage: k\ncheckDeadline: 5m\ncheckAfterFaults: false\n"
       "requestsPerSecond: 5\nrequestBurst: 6\ntokenReviewsPerSecond: 7\nprogressWritesPerSecond: 8\n",
       "f");
   ASSERT_TRUE(config.ok()) << config.error().message;
@@ -36,6 +36,7 @@ TEST(OperatorConfigTest, every_key_arrives) {
   EXPECT_EQ(settings.webhook, "https://r/");
   EXPECT_EQ(settings.check_image, "k");
   EXPECT_EQ(settings.check_deadline, minutes(5));
+  EXPECT_FALSE(settings.check_after_faults);
   EXPECT_EQ(settings.workers, 3u);
   EXPECT_EQ(settings.create_batch_limit, 4u);
   EXPECT_EQ(settings.requests_per_second, 5);

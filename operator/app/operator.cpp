@@ -1,5 +1,8 @@
 #include "operator/app/operator.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "lib/kube/runtime/leader_elector.hpp"
 #include "operator/app/reconciler.hpp"
 #include "operator/execute/pod_trim.hpp"
@@ -44,7 +47,7 @@ NodeKeeperSettings keeper_settings(const OperatorSettings& settings) {
   NodeKeeperSettings made;
   made.repair = settings.repair;
   made.webhook = settings.webhook;
-  made.check = {settings.check_image, settings.ns, settings.check_deadline};
+  made.check = {settings.check_image, settings.ns, settings.check_deadline, settings.check_after_faults};
   made.identity = settings.identity;
   return made;
 }
@@ -56,6 +59,17 @@ bool in_use(const kube::Pod& pod) {
   if (owner != nullptr && owner->kind == api::TrainingJob::type().kind) return true;
   const auto gpus = pod.requests.find("nvidia.com/gpu");
   return gpus != pod.requests.end() && gpus->second > 0;
+}
+
+// Whether a pod that waits to be started has waited long enough to say that it never will be.
+bool stuck(const kube::Pod& pod, Instant now) {
+  constexpr Duration kPatience = minutes(2);
+  constexpr std::array<std::string_view, 5> kReasons = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName",
+                                                        "CreateContainerConfigError", "CreateContainerError"};
+  if (!pod.start_time || now - *pod.start_time < kPatience) return false;
+  return std::any_of(pod.containers.begin(), pod.containers.end(), [&](const kube::ContainerStatus& container) {
+    return std::find(kReasons.begin(), kReasons.end(), container.waiting_reason) != kReasons.end();
+  });
 }
 
 // Whether anything changed of a node that a decision may depend on: heartbeats change none of it.
@@ -373,7 +387,7 @@ class Operator::Impl {
       if (node && snapshots_.health_of(*node) == health) care.node = node;
       CheckPod check;
       const ObjectKey check_key{settings_.ns, check_pod_name(*health)};
-      if (const auto pod = pods_.store().get(check_key)) check = {true, pod->ended()};
+      if (const auto pod = pods_.store().get(check_key)) check = {true, pod->ended(), stuck(*pod, loop_.now())};
       for (const auto& pod : pods_.store().by_index(kByNode, health->spec.node_name)) {
         care.used = care.used || (pod->metadata.key() != check_key && in_use(*pod));
       }

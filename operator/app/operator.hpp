@@ -45,6 +45,7 @@ struct OperatorSettings {
   std::string webhook;      // of RepairMode::kWebhook
   std::string check_image;  // of pitcrew-check; empty: checks are refused
   Duration check_deadline = minutes(30);
+  bool check_after_faults = true;  // nodes that are well again and stand idle
   Status validate() const;
 };
 

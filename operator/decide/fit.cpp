@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <tuple>
 
 #include "operator/decide/drain.hpp"
 
@@ -57,6 +58,14 @@ bool matches(const PodShape& shape, const kube::Node& node) {
   });
 }
 
+// How much speaks against a node that takes pods: nothing where it has passed a deep check since its last fault, most
+// where a fault has gone and nobody has looked.
+int doubt(const NodeView& view) {
+  if (!view.health) return 1;
+  if (api::unchecked_fault(view.health->status)) return 2;
+  return api::checked(view.health->status) == api::CheckOutcome::kPassed ? 0 : 1;
+}
+
 // How many pods of this shape go into what is free.
 uint32_t room(const kube::Resources& free, const PodShape& shape) {
   int64_t pods = 1'000'000;
@@ -94,6 +103,9 @@ Fit fit(const Situation& situation, uint32_t count, const std::vector<std::strin
     std::string name;
     uint32_t ours = 0;
     uint32_t room = 0;
+    int doubt = 1;
+    // Who comes first.
+    auto order() const { return std::tie(ours, doubt, name); }
   };
   std::map<std::string, uint32_t> ours, unborn;
   for (const api::PodRecord& record : situation.status.pods) {
@@ -118,7 +130,7 @@ Fit fit(const Situation& situation, uint32_t count, const std::vector<std::strin
       ++refusals[why];
       continue;
     }
-    Place place{name, ours.contains(name) ? ours[name] : 0, room(view.free, situation.in.shape)};
+    Place place{name, ours.contains(name) ? ours[name] : 0, room(view.free, situation.in.shape), doubt(view)};
     const uint32_t reserved = unborn.contains(name) ? unborn[name] : 0;
     place.room -= std::min(place.room, reserved);
     if (place.room == 0) {
@@ -142,8 +154,7 @@ Fit fit(const Situation& situation, uint32_t count, const std::vector<std::strin
     Place* best = nullptr;
     for (Place& place : places) {
       if (place.room == 0) continue;
-      if (best == nullptr || place.ours < best->ours || (place.ours == best->ours && place.name < best->name))
-        best = &place;
+      if (best == nullptr || place.order() < best->order()) best = &place;
     }
     result.nodes.push_back(best->name);
     ++best->ours;

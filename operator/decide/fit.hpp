@@ -16,7 +16,8 @@ struct Fit {
 // Places `count` pods, all or none. A node takes a pod where it is Ready, not cordoned, has no taint that the pod
 // doesn't tolerate (NoSchedule, NoExecute), matches the node selector and the required node affinity, isn't avoided by
 // the job, isn't in `except`, and has the pod's requests free, less what this job has reserved there for pods that
-// don't exist yet. Nodes without a pod of this job come first, then by name.
+// don't exist yet. Nodes without a pod of this job come first; of those, nodes that passed their newest deep check, and
+// last nodes that had a fault and no passed check since; then by name.
 Fit fit(const Situation& situation, uint32_t count, const std::vector<std::string>& except = {});
 
 // Whether one node could take a pod of this job, free resources apart; the empty string, or why not.

@@ -50,6 +50,25 @@ TEST_F(FitTest, pods_are_spread_before_they_share_a_node) {
   EXPECT_EQ(run(3).nodes, (std::vector<std::string>{"a", "b", "a"}));
 }
 
+TEST_F(FitTest, a_node_that_passed_its_deep_check_comes_first_and_one_with_an_unchecked_fault_last) {
+  const auto health = [&](const std::string& node, std::optional<Instant> fault, std::optional<Instant> check,
+                          api::CheckOutcome outcome = api::CheckOutcome::kPassed) {
+    auto made = std::make_shared<api::NodeHealth>();
+    if (fault)
+      made->status.history = {{*fault, "xid-79", "", api::HealthChange::kRaised, "", api::HealthSeverity::kFault}};
+    if (check) made->status.checks = {{"c", "burn", outcome, "", *check}};
+    add(node);
+    nodes_->back().health = made;
+  };
+  const Instant early(seconds(10)), late(seconds(20));
+  health("a", late, early);                               // passed before its fault
+  health("b", early, late, api::CheckOutcome::kUnknown);  // the check said nothing
+  health("c", {}, {});                                    // nothing is known
+  health("d", early, late);                               // good again
+  EXPECT_EQ(run(1).nodes, (std::vector<std::string>{"d"}));
+  EXPECT_EQ(run(4).nodes, (std::vector<std::string>{"d", "c", "a", "b"}));
+}
+
 TEST_F(FitTest, reasons_are_counted_by_kind) {
   add("a").unschedulable = true;
   add("b").conditions[0].status = "Unknown";

@@ -11,6 +11,8 @@ namespace {
 
 using kube::fields::find;
 
+constexpr char kScratch[] = "/scratch";
+
 std::optional<std::string> requested(const api::NodeHealth& health) {
   const auto found = health.metadata.annotations.find(kRequestCheck);
   if (found == health.metadata.annotations.end() || found->second.empty()) return std::nullopt;
@@ -22,6 +24,20 @@ bool answered(const api::NodeHealth& health, const std::string& id) {
   return std::any_of(checks.begin(), checks.end(), [&](const api::CheckResult& check) { return check.id == id; });
 }
 
+// The id of the check that is due since the newest fault; nothing: none is.
+std::optional<std::string> due_after_fault(const NodeCare& care, const CheckSettings& settings) {
+  if (!settings.after_faults || settings.image.empty() || !care.node || !care.health->status.healthy) return {};
+  const kube::Node& node = *care.node;
+  const auto gpus = node.allocatable.find("nvidia.com/gpu");
+  const bool has_gpus = gpus != node.allocatable.end() && gpus->second >= 1000;
+  const bool away = node.unschedulable || node.metadata.annotations.contains(api::health::kHold) ||
+                    std::any_of(node.taints.begin(), node.taints.end(),
+                                [](const kube::Taint& taint) { return taint.key == api::health::kUnhealthy; });
+  if (!has_gpus || away) return {};
+  const auto fault = api::unchecked_fault(care.health->status);
+  return fault ? std::optional("after-fault-" + to_rfc3339(*fault, 3)) : std::nullopt;
+}
+
 Json tolerations() {
   Json list = Json::array();
   for (const char* key : {api::health::kUnhealthy, "node.kubernetes.io/unschedulable", "nvidia.com/gpu"}) {
@@ -31,7 +47,7 @@ Json tolerations() {
 }
 
 api::CheckResult no_report(const std::string& id, std::string why, Instant now) {
-  return {id, "run", false, std::move(why), now};
+  return {id, "run", api::CheckOutcome::kUnknown, std::move(why), now};
 }
 
 }  // namespace
@@ -45,9 +61,12 @@ std::string check_pod_name(const api::NodeHealth& health) {
 }
 
 CheckPlan plan_check(const NodeCare& care, const CheckPod& pod, const CheckSettings& settings) {
-  const auto id = requested(*care.health);
-  if (!id || answered(*care.health, *id)) return {pod.there ? CheckStep::kRemove : CheckStep::kNothing, "", ""};
-  if (pod.there) return {pod.ended ? CheckStep::kCollect : CheckStep::kWait, *id, "the check runs"};
+  auto id = requested(*care.health);
+  if (!id || answered(*care.health, *id)) {
+    id = due_after_fault(care, settings);
+    if (!id || answered(*care.health, *id)) return {pod.there ? CheckStep::kRemove : CheckStep::kNothing, "", ""};
+  }
+  if (pod.there) return {pod.ended || pod.stuck ? CheckStep::kCollect : CheckStep::kWait, *id, "the check runs"};
   if (settings.image.empty()) return {CheckStep::kRefuse, *id, "the operator's configuration names no checkImage"};
   if (!care.node) return {CheckStep::kRefuse, *id, "its node is gone"};
   if (!care.node->ready()) return {CheckStep::kWait, *id, "the node is not ready"};
@@ -64,7 +83,7 @@ Json check_pod(const NodeCare& care, const std::string& id, const CheckSettings&
     }
   }
   const bool gpus = limits.contains("nvidia.com/gpu");
-  Json arguments = Json::array({"--id", id, "--termination-log", "/dev/termination-log"});
+  Json arguments = Json::array({"--id", id, "--termination-log", "/dev/termination-log", "--disk", kScratch});
   const auto type = care.node->metadata.labels.find("node.kubernetes.io/instance-type");
   if (type != care.node->metadata.labels.end()) {
     arguments.push_back("--instance");
@@ -82,6 +101,7 @@ Json check_pod(const NodeCare& care, const std::string& id, const CheckSettings&
                            // What NVIDIA's container runtime brings beside the devices.
                            {{"name", "NVIDIA_DRIVER_CAPABILITIES"}, {"value", "compute,utility"}}})},
       {"resources", {{"limits", std::move(limits)}}},
+      {"volumeMounts", Json::array({{{"name", "scratch"}, {"mountPath", kScratch}}})},
       {"terminationMessagePath", "/dev/termination-log"},
       {"securityContext", {{"allowPrivilegeEscalation", false}, {"capabilities", {{"drop", Json::array({"ALL"})}}}}}};
   Json here{{"key", "metadata.name"}, {"operator", "In"}, {"values", Json::array({care.node->metadata.name})}};
@@ -109,7 +129,9 @@ Json check_pod(const NodeCare& care, const std::string& id, const CheckSettings&
          {{"nodeAffinity",
            {{"requiredDuringSchedulingIgnoredDuringExecution", {{"nodeSelectorTerms", std::move(terms)}}}}}}},
         {"securityContext", {{"seccompProfile", {{"type", "RuntimeDefault"}}}}},
-        {"containers", Json::array({std::move(container)})}}}};
+        {"containers", Json::array({std::move(container)})},
+        // On the disk where the node's pods have theirs: local NVMe, where the node was set up so.
+        {"volumes", Json::array({{{"name", "scratch"}, {"emptyDir", {{"sizeLimit", "4Gi"}}}}})}}}};
 }
 
 std::vector<api::CheckResult> check_results(const Json& pod, const std::string& id, Instant now) {
@@ -118,6 +140,9 @@ std::vector<api::CheckResult> check_results(const Json& pod, const std::string& 
   if (status != nullptr) {
     why = status->value("reason", "");
     kube::fields::each(find(*status, "containerStatuses"), [&](const Json& container) {
+      if (const Json* waiting = find(container, "state", "waiting"); waiting != nullptr && why.empty()) {
+        why = "its container can't be started: " + waiting->value("reason", "") + " " + waiting->value("message", "");
+      }
       const Json* ended = find(container, "state", "terminated");
       if (ended == nullptr) return;
       message = ended->value("message", "");

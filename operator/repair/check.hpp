@@ -16,19 +16,21 @@ struct CheckSettings {
   std::string image;  // of pitcrew-check; empty: checks are refused
   std::string ns = "pitcrew-system";
   Duration deadline = minutes(30);
+  bool after_faults = true;  // a node with GPUs that has had a fault is checked before it takes a job
 };
 
 // A check's pod as the caches show it.
 struct CheckPod {
   bool there = false;
   bool ended = false;
+  bool stuck = false;  // its container can't be started: no such image, no right to it
 };
 
 enum class CheckStep {
-  kNothing,  // none is asked for, or it is answered
+  kNothing,  // none is asked for or due, or it is answered
   kWait,     // for jobs to leave, or for the pod
   kCreate,
-  kCollect,  // the pod has ended: its answer is read and written, then it goes
+  kCollect,  // the pod has ended or never will: its answer is read and written, then it goes
   kRemove,   // a pod that nobody asked for, or whose answer is written
   kRefuse,   // it can't be done, and `why` is the answer
 };
@@ -38,17 +40,21 @@ struct CheckPlan {
   std::string why;
 };
 
-// What to do about the check that is asked for on a NodeHealth. Never beside a job. Pure.
+// What to do about the check that is asked for on a NodeHealth, or due after a fault. Never beside a job. Pure.
+//
+// Due is one, once for each fault, where a node with GPUs is well again, takes pods and stands idle, and no deep check
+// has passed since its newest fault.
 CheckPlan plan_check(const NodeCare& care, const CheckPod& pod, const CheckSettings& settings);
 
 // One pod for each NodeHealth: its name follows from the NodeHealth's.
 std::string check_pod_name(const api::NodeHealth& health);
 // It asks for all GPUs and EFA devices of the node, so that no job comes beside it; tolerates the quarantine and a
-// cordon; has a deadline; may ask the API nothing. It is the NodeHealth's, and goes with it.
+// cordon; has a deadline; may ask the API nothing; and has a folder on the disk of the node's pods, which is checked
+// too. It is the NodeHealth's, and goes with it.
 Json check_pod(const NodeCare& care, const std::string& id, const CheckSettings& settings);
 
-// What a pod that has ended answers, from its JSON: the report in its container's termination message; else one result,
-// named "run", that says why there is none.
+// What a pod that has ended or is stuck answers, from its JSON: the report in its container's termination message; else
+// one result, named "run", of outcome Unknown, that says why there is none: nobody condemns a node for it.
 std::vector<api::CheckResult> check_results(const Json& pod, const std::string& id, Instant now);
 
 }  // namespace pitcrew::control

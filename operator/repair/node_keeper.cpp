@@ -277,7 +277,7 @@ class NodeKeeper::Impl : public std::enable_shared_from_this<Impl> {
         remove_pod(care);
         return true;
       case CheckStep::kRefuse:
-        answer(care, {{plan.id, "run", false, plan.why, loop_.now()}});
+        answer(care, {{plan.id, "run", api::CheckOutcome::kUnknown, plan.why, loop_.now()}});
         return true;
     }
     return false;

@@ -250,7 +250,7 @@ TEST_F(NodeKeeperTest, deep_check_runs_in_a_pod_and_its_answer_is_in_the_status)
   const Json checks = get(api::NodeHealth::type(), {"", "i-0abc"})["status"]["checks"];
   ASSERT_EQ(checks.size(), 1u);
   EXPECT_EQ(checks[0]["id"], "c-7");
-  EXPECT_EQ(checks[0]["passed"], true);
+  EXPECT_EQ(checks[0]["outcome"], "Passed");
   const Json pod = get(kube::Pod::type(), key);
   EXPECT_TRUE(pod.is_null() || pod["metadata"].contains("deletionTimestamp"));
 }

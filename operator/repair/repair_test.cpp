@@ -133,7 +133,7 @@ NodeCare asked(const std::string& id, const std::string& answered = "") {
   NodeCare made = care(HealthAction::kReplace);
   auto health = std::make_shared<api::NodeHealth>(*made.health);
   health->metadata.annotations[kRequestCheck] = id;
-  if (!answered.empty()) health->status.checks = {{answered, "memory", true, "", kNow}};
+  if (!answered.empty()) health->status.checks = {{answered, "memory", api::CheckOutcome::kPassed, "", kNow}};
   made.health = health;
   return made;
 }
@@ -159,6 +159,77 @@ TEST(Check, is_done_once_for_each_request_and_never_beside_a_job) {
   EXPECT_EQ(step(with_node(asked("1"), [](kube::Node& node) { node.conditions.clear(); }), {}), CheckStep::kWait);
 }
 
+NodeCare recovered(Instant fault) {
+  NodeCare made = with_node(care(HealthAction::kNone), [](kube::Node& node) { node.taints.clear(); });
+  auto health = std::make_shared<api::NodeHealth>(*made.health);
+  health->status.healthy = true;
+  health->status.verdicts.clear();
+  health->status.history = {{fault, "xid-79", "GPU-1", api::HealthChange::kRaised, "gone", api::HealthSeverity::kFault},
+                            {fault + minutes(1), "xid-79", "GPU-1", api::HealthChange::kCleared, "not seen again",
+                             api::HealthSeverity::kFault}};
+  made.health = health;
+  return made;
+}
+
+NodeCare with_checks(NodeCare care, std::vector<api::CheckResult> checks) {
+  auto health = std::make_shared<api::NodeHealth>(*care.health);
+  health->status.checks = std::move(checks);
+  care.health = health;
+  return care;
+}
+
+TEST(Check, is_due_once_after_a_fault_when_the_node_is_well_and_idle) {
+  const CheckSettings settings{"check:1", "pitcrew-system", minutes(30)};
+  const auto plan = [&](const NodeCare& care, CheckPod pod = {}) { return plan_check(care, pod, settings); };
+  const NodeCare due = recovered(kNow);
+  EXPECT_EQ(plan(due).step, CheckStep::kCreate);
+  const std::string id = plan(due).id;
+  EXPECT_NE(plan(recovered(kNow + hours(1))).id, id) << "each fault has its own";
+
+  NodeCare used = due;
+  used.used = true;
+  EXPECT_EQ(plan(used).step, CheckStep::kWait) << "never beside a job";
+  using Outcome = api::CheckOutcome;
+  for (const Outcome outcome : {Outcome::kPassed, Outcome::kFailed, Outcome::kUnknown}) {
+    EXPECT_EQ(plan(with_checks(due, {{id, "memory", outcome, "", kNow + minutes(9)}})).step, CheckStep::kNothing)
+        << to_string(outcome) << ": it is not done again for the same fault";
+  }
+  EXPECT_EQ(plan(with_checks(due, {{"old", "memory", Outcome::kPassed, "", kNow - minutes(9)}})).step,
+            CheckStep::kCreate)
+      << "passed before the fault";
+  EXPECT_EQ(plan(with_checks(due, {{"mine", "memory", Outcome::kPassed, "", kNow + minutes(9)}})).step,
+            CheckStep::kNothing)
+      << "somebody else's request has answered it";
+
+  EXPECT_EQ(plan(with_node(due, [](kube::Node& node) { node.unschedulable = true; })).step, CheckStep::kNothing);
+  EXPECT_EQ(plan(with_node(due, [](kube::Node& node) { node.metadata.annotations[api::health::kHold] = "me"; })).step,
+            CheckStep::kNothing);
+  EXPECT_EQ(plan(with_node(due, [](kube::Node& node) { node.allocatable.erase("nvidia.com/gpu"); })).step,
+            CheckStep::kNothing)
+      << "no GPUs";
+  EXPECT_EQ(plan(care(HealthAction::kReplace)).step, CheckStep::kNothing) << "it is still bad";
+  CheckSettings off = settings;
+  off.after_faults = false;
+  EXPECT_EQ(plan_check(due, {}, off).step, CheckStep::kNothing);
+  off = settings;
+  off.image.clear();
+  EXPECT_EQ(plan_check(due, {}, off).step, CheckStep::kNothing);
+}
+
+TEST(Check, a_pod_that_can_not_start_is_not_waited_for) {
+  const CheckSettings settings{"check:1", "pitcrew-system", minutes(30)};
+  EXPECT_EQ(plan_check(asked("1"), {true, false, true}, settings).step, CheckStep::kCollect);
+  const Json waiting{
+      {"status",
+       {{"containerStatuses",
+         Json::array({{{"state", {{"waiting", {{"reason", "ImagePullBackOff"}, {"message", "no"}}}}}}})}}}};
+  const auto results = check_results(waiting, "1", kNow);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].outcome, api::CheckOutcome::kUnknown);
+  EXPECT_EQ(results[0].message,
+            "the check's pod ended without a report: its container can't be started: ImagePullBackOff no");
+}
+
 TEST(Check, its_pod_asks_for_all_of_the_nodes_gpus_and_tolerates_the_quarantine) {
   const Json pod = check_pod(asked("c-7"), "c-7", {"check:1", "pitcrew-system", minutes(30)});
   const Json& spec = pod.at("spec");
@@ -167,6 +238,12 @@ TEST(Check, its_pod_asks_for_all_of_the_nodes_gpus_and_tolerates_the_quarantine)
   EXPECT_EQ(spec.at("containers").at(0).at("resources").at("limits"),
             (Json{{"nvidia.com/gpu", "8"}, {"vpc.amazonaws.com/efa", "32"}}));
   EXPECT_EQ(spec.at("activeDeadlineSeconds"), 1800);
+  const Json& container = spec.at("containers").at(0);
+  const Json arguments = container.at("args");
+  const auto disk = std::find(arguments.begin(), arguments.end(), "--disk");
+  ASSERT_NE(disk, arguments.end());
+  EXPECT_EQ(*(disk + 1), container.at("volumeMounts").at(0).at("mountPath")) << "what it writes to is mounted";
+  EXPECT_TRUE(spec.at("volumes").at(0).contains("emptyDir"));
   EXPECT_EQ(spec.at("automountServiceAccountToken"), false);
   EXPECT_EQ(spec.at("tolerations").at(0).at("key"), api::health::kUnhealthy);
   EXPECT_NE(spec.dump().find(R"({"key":"metadata.name","operator":"In","values":["n1"]})"), std::string::npos);
@@ -187,13 +264,15 @@ TEST(Check, answers_what_the_pods_report_says_or_why_there_is_none) {
   const auto results = check_results(ended(report.encode_within(4096), ""), "c-7", kNow);
   ASSERT_EQ(results.size(), 2u);
   EXPECT_EQ(results[0].id, "c-7");
-  EXPECT_TRUE(results[0].passed);
-  EXPECT_FALSE(results[1].passed);
+  EXPECT_EQ(results[0].outcome, api::CheckOutcome::kPassed);
+  EXPECT_EQ(results[1].outcome, api::CheckOutcome::kFailed);
   const auto late = check_results(ended("", "DeadlineExceeded"), "c-7", kNow);
   ASSERT_EQ(late.size(), 1u);
   EXPECT_EQ(late[0].test, "run");
+  EXPECT_EQ(late[0].outcome, api::CheckOutcome::kUnknown) << "a node is not condemned for it";
   EXPECT_EQ(late[0].message, "the check's pod ended without a report: DeadlineExceeded");
   EXPECT_EQ(check_results(ended("{", ""), "c-7", kNow)[0].test, "run");
+  EXPECT_EQ(check_results(ended("{", ""), "c-7", kNow)[0].outcome, api::CheckOutcome::kUnknown);
 }
 
 }  // namespace

@@ -233,7 +233,7 @@ def an_agent_writes_the_node_health_of_its_instance():
 
 @case
 def an_agent_leaves_checks_and_other_nodes_health_alone():
-    check = {"status": {"checks": [{"id": "1", "test": "memory", "passed": True, "time": "2026-03-01T00:00:00Z"}]}}
+    check = {"status": {"checks": [{"id": "1", "test": "memory", "outcome": "Passed", "time": "2026-03-01T00:00:00Z"}]}}
     denied(patch("node-a", "nodehealth/i-0a", check, "status"), saying="status.checks is the operator's")
     kubectl("patch", "nh", "i-0a", "--subresource=status", "--type=merge", "-p", json.dumps(check))
     denied(patch("node-a", "nodehealth/i-0a", {"status": {"checks": None}}, "status"), saying="status.checks is the operator's")
