@@ -235,7 +235,8 @@ constexpr Section kSections[] = {
     {"DCGM_FI_DEV_SM_CLOCK", "GPUs, as dcgm-exporter calls them",
      "Labels: `gpu`, `UUID`, `pci_bus_id`, `device`, `modelName`, `Hostname`, `DCGM_FI_DRIVER_VERSION`, as there; and "
      "for a GPU "
-     "in use `pod`, `namespace`, `container`, and `job`: the pod's name without the number at its end."},
+     "in use `pod`, `namespace`, `container`, and `job`: the TrainingJob's name, of another pod its name without the "
+     "number at its end."},
     {"pitcrew_gpu_xid_total", "GPUs, what has no name there", "The same labels where a metric is about one GPU."},
     {"pitcrew_efa_count", "EFA", "Label: `device`, the RDMA device's name."},
     {"pitcrew_lustre_read_bytes_total", "Lustre", "Label: `filesystem`, or `target` of a server's part of it."},

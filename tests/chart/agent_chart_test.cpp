@@ -1,9 +1,11 @@
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include <gtest/gtest.h>
 
 #include "agent/app/config.hpp"
+#include "agent/probe/host.hpp"
 #include "lib/base/yaml.hpp"
 
 namespace pitcrew::agent {
@@ -69,6 +71,32 @@ TEST(AgentChart, the_pod_has_one_capability_and_writes_into_its_state_alone) {
   for (const Json& mount : agent.at("volumeMounts")) {
     EXPECT_TRUE(mount.at("name") == "state" || mount.value("readOnly", false)) << mount.dump();
   }
+}
+
+// What GpuUsers reads: the driver's process numbers, their control groups, the names of containers' logs.
+TEST(AgentChart, whose_gpu_it_is_can_be_seen_unless_that_is_switched_off) {
+  const auto paths_of = [](const Json& pod) {
+    std::map<std::string, std::string> paths;
+    for (const Json& mount : pod.at("containers").at(0).at("volumeMounts")) {
+      for (const Json& volume : pod.at("volumes")) {
+        if (volume.at("name") == mount.at("name") && volume.contains("hostPath"))
+          paths[mount.at("mountPath")] = volume.at("hostPath").at("path");
+      }
+    }
+    return paths;
+  };
+  const auto pod_of = [](const char* file, const char* name) {
+    return rendered(file, "DaemonSet", name).at("spec").at("template").at("spec");
+  };
+  const Json pod = pod_of("default", "pitcrew-agent");
+  const auto paths = paths_of(pod);
+  const HostPaths wanted = HostPaths::under(config_of("default")->host);
+  EXPECT_EQ(pod.value("hostPID", false), true);
+  EXPECT_EQ(paths.at(wanted.proc), "/proc");
+  EXPECT_EQ(paths.at(wanted.root + "/var/log/containers"), "/var/log/containers");
+  const Json without = pod_of("everything", "pitcrew-agent");
+  EXPECT_FALSE(without.value("hostPID", false));
+  for (const auto& [inside, outside] : paths_of(without)) EXPECT_FALSE(outside.starts_with("/var/log")) << inside;
 }
 
 }  // namespace

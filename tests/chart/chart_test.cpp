@@ -59,6 +59,7 @@ TEST(Chart, the_operator_reads_its_configuration_and_its_defaults_are_the_progra
   EXPECT_EQ(config->repair, wanted.repair);
   EXPECT_EQ(config->check_image, "registry.example.com/pitcrew/check:0.1.0");
   EXPECT_EQ(config->check_deadline, wanted.check_deadline);
+  EXPECT_EQ(config->check_after_faults, wanted.check_after_faults);
   EXPECT_EQ(config->log_level, wanted.log_level);
   EXPECT_EQ(config->log_format, wanted.log_format);
 }
@@ -73,6 +74,7 @@ TEST(Chart, every_key_of_the_configuration_that_it_can_set_is_one_that_the_opera
   EXPECT_EQ(config->channel_ca.overlap, hours(48));
   EXPECT_EQ(config->log_level, LogLevel::kDebug);
   EXPECT_EQ(config->workers, 4u);
+  EXPECT_FALSE(config->check_after_faults);
   EXPECT_EQ(config->progress_writes_per_second, 5);
 }
 

@@ -7,6 +7,7 @@ namespace {
 
 constexpr size_t kIdLength = 64;  // hexadecimal digits, of containerd and CRI-O
 constexpr size_t kMaxPids = 64;
+constexpr size_t kUidDigits = 5;  // of a TrainingJob's UID in its pods' names
 
 bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); }
 
@@ -21,19 +22,29 @@ std::optional<std::string> last_id(std::string_view text) {
   return std::nullopt;
 }
 
-std::string job_of(const std::string& pod) {
-  const size_t dash = pod.rfind('-');
-  const bool numbered = dash != std::string::npos && dash > 0 && dash + 1 < pod.size() &&
-                        std::all_of(pod.begin() + static_cast<std::ptrdiff_t>(dash) + 1, pod.end(),
-                                    [](char c) { return c >= '0' && c <= '9'; });
-  return numbered ? pod.substr(0, dash) : pod;
+// What is before the last dash, where all behind it is of a kind and there is something before it; else nothing.
+std::optional<std::string_view> without_end(std::string_view name, bool (*kind)(char), size_t length = 0) {
+  const size_t dash = name.rfind('-');
+  if (dash == std::string_view::npos || dash == 0) return std::nullopt;
+  const std::string_view end = name.substr(dash + 1);
+  if (end.empty() || (length != 0 && end.size() != length)) return std::nullopt;
+  return std::all_of(end.begin(), end.end(), kind) ? std::optional(name.substr(0, dash)) : std::nullopt;
+}
+
+std::string job_of(std::string_view pod) {
+  const auto numbered = without_end(pod, [](char c) { return c >= '0' && c <= '9'; });
+  if (!numbered) return std::string(pod);
+  // A TrainingJob's pod: its name, the beginning of its UID, the serial (api::pod_name).
+  const auto job = without_end(*numbered, is_hex, kUidDigits);
+  return std::string(job ? *job : *numbered);
 }
 
 }  // namespace
 
 std::optional<std::string> container_of_cgroup(std::string_view text) {
   for (const std::string_view line : split_lines(text)) {
-    if (line.find("kubepods") == std::string_view::npos) continue;
+    // In a control-group namespace of one's own the path begins at one's own group: "/../../pod<uid>/<id>".
+    if (line.find("kubepods") == std::string_view::npos && line.find("/pod") == std::string_view::npos) continue;
     if (auto id = last_id(line)) return id;
   }
   return std::nullopt;

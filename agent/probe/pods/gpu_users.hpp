@@ -16,7 +16,7 @@ struct GpuUser {
   std::string ns;
   std::string pod;
   std::string container;
-  std::string job;  // the pod's name without the number at its end
+  std::string job;  // the TrainingJob's name; of another pod its name without the number at its end
   bool operator==(const GpuUser&) const = default;
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/probe/testing/fake_host.hpp"
+#include "lib/api/training_job.hpp"
 
 namespace pitcrew::agent {
 namespace {
@@ -16,7 +17,8 @@ TEST(GpuUsers, a_container_is_found_in_every_form_of_control_group) {
        {"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + under + ".slice/cri-containerd-" + kId +
             ".scope\n",
         "0::/kubepods/besteffort/pod" + uid + "/" + kId + "\n",
-        "0::/../../kubepods-pod" + under + ".slice/crio-" + kId + ".scope\n",
+        "0::/../../kubepods-pod" + under + ".slice/crio-" + kId + ".scope\n", "0::/../../pod" + uid + "/" + kId + "\n",
+        "0::/../../../besteffort/pod" + uid + "/" + kId + "\n",
         "0::/kubepods.slice/kubepods-pod" + under + ".slice/cri-containerd-" + kId + ".scope/inner\n",
         "12:cpuset:/\n11:memory:/kubepods/burstable/pod" + uid + "/" + kId + "\n10:pids:/kubepods/burstable/pod" + uid +
             "/" + kId + "\n",
@@ -35,7 +37,16 @@ TEST(GpuUsers, a_log_is_named_after_pod_namespace_container_and_id) {
   ASSERT_TRUE(found);
   EXPECT_EQ(found->first, kId);
   EXPECT_EQ(found->second, (GpuUser{"team-a", "llama-8b-12", "train", "llama-8b"}));
-  EXPECT_EQ(container_of_log("notebook_team-a_main-" + kId + ".log")->second.job, "notebook");
+  const auto job = [](const std::string& pod) {
+    return container_of_log(pod + "_team-a_main-" + kId + ".log")->second.job;
+  };
+  EXPECT_EQ(job("notebook"), "notebook");
+  api::TrainingJob training;
+  training.metadata.name = "llama-8b";
+  training.metadata.uid = "0b1c2d3e-0000-1111-2222-333344445555";
+  EXPECT_EQ(job(api::pod_name(training, Serial(12))), "llama-8b") << "as Prometheus calls the job elsewhere";
+  EXPECT_EQ(job("web-0b1c2"), "web-0b1c2");
+  EXPECT_EQ(job("0b1c2-1"), "0b1c2");
   for (const std::string& name : {"x_y-" + kId + ".log", "a_b_c-" + kId, std::string("a_b_c-123.log"), kId + ".log"}) {
     EXPECT_FALSE(container_of_log(name)) << name;
   }

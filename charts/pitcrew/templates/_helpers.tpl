@@ -134,3 +134,17 @@ imagePullSecrets:
     helm.sh/hook: test
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
+
+{{/* What a PodMonitor begins with: (dict "root" . "namespace" … "name" …) */}}
+{{- define "pitcrew.monitor" }}
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "pitcrew.labels" .root | nindent 4 }}
+    {{- with .root.Values.monitors.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}

@@ -11,6 +11,7 @@
 //   error: {5: {rows: 999}}           calls for such a value return this code
 //   xids: [{id: 1, gpu: 2, code: 79}] events; each id is told once to everybody who has registered for the GPU
 //
+// `processes` of a GPU have the numbers 4242, 4243, …; the value first_pid puts another beginning there.
 // GPM's metrics are the values gpm_<number>, in NVML's units (percent; MiB/s).
 #include <chrono>
 #include <cstdlib>
@@ -343,7 +344,9 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned* count, Proc
   unsigned running = 0;
   if (const int code = give(device, "processes", &running); code != kSuccess) return code;
   if (running > *count) return *count = running, kInsufficientSize;
-  for (unsigned i = 0; i < running; ++i) out[i] = {4242 + i, 1ull << 30, 0xffffffff, 0xffffffff};
+  unsigned first = 4242;
+  give(device, "first_pid", &first);
+  for (unsigned i = 0; i < running; ++i) out[i] = {first + i, 1ull << 30, 0xffffffff, 0xffffffff};
   return *count = running, kSuccess;
 }
 int nvmlDeviceGetGpuFabricInfoV(Device device, FabricInfo* out) {
