@@ -9,9 +9,7 @@
 namespace pitcrew::control {
 namespace {
 
-constexpr char kSystemRoots[] = "/etc/ssl/certs/ca-certificates.crt";
 constexpr uint64_t kRootsLimit = 4 << 20;
-constexpr Duration kTimeout = seconds(10);
 
 }  // namespace
 
@@ -23,8 +21,10 @@ struct Webhook::Call {
   net::HttpExchangePtr exchange;
 };
 
-Webhook::Webhook(net::AsioLoop& loop)
-    : loop_(loop), calls_(std::make_shared<std::map<uint64_t, std::shared_ptr<Call>>>()) {}
+Webhook::Webhook(net::AsioLoop& loop, WebhookSettings settings)
+    : loop_(loop),
+      settings_(std::move(settings)),
+      calls_(std::make_shared<std::map<uint64_t, std::shared_ptr<Call>>>()) {}
 
 Webhook::~Webhook() = default;
 
@@ -83,10 +83,10 @@ void Webhook::post(const std::string& url, const std::string& body, std::functio
         net::HttpClientSettings settings;
         settings.address = at->front();
         settings.host = call->url.host;
-        settings.timeout = kTimeout;
+        settings.timeout = settings_.timeout;
         settings.max_body_bytes = 64 * 1024;
         if (call->url.tls) {
-          auto roots = read_file(posix_file_system(), kSystemRoots, kRootsLimit);
+          auto roots = read_file(posix_file_system(), settings_.roots, kRootsLimit);
           if (!roots) return call->done(roots.error());
           settings.trust = net::TlsTrust{*std::move(roots), call->url.host};
         }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "lib/base/result.hpp"
+#include "lib/base/time.hpp"
 
 namespace pitcrew::net {
 class AsioLoop;
@@ -14,11 +15,17 @@ class AsioLoop;
 
 namespace pitcrew::control {
 
-// Calls a webhook: one POST of JSON to an http:// or https:// URL at a time; a server's certificate is checked against
-// the system's roots. An answer other than 2xx is an error. Lives on the loop; destroying it drops what is under way.
+struct WebhookSettings {
+  Duration timeout = seconds(10);                            // to the answer's end
+  std::string roots = "/etc/ssl/certs/ca-certificates.crt";  // PEM file: whose servers are believed
+};
+
+// Calls a webhook: POSTs of JSON to http:// or https:// URLs; a server's certificate must be of one of the roots and
+// carry the URL's host. An answer other than 2xx is an error (kUnavailable), as is none in time. Lives on the
+// loop; destroying it drops what is under way.
 class Webhook {
  public:
-  explicit Webhook(net::AsioLoop& loop);
+  explicit Webhook(net::AsioLoop& loop, WebhookSettings settings = {});
   ~Webhook();
   Webhook(const Webhook&) = delete;
 
@@ -27,6 +34,7 @@ class Webhook {
  private:
   struct Call;
   net::AsioLoop& loop_;
+  const WebhookSettings settings_;
   std::shared_ptr<std::map<uint64_t, std::shared_ptr<Call>>> calls_;
   uint64_t next_ = 0;
 };
