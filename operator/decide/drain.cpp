@@ -141,13 +141,13 @@ void begin_stop(Situation& situation, const std::vector<Slot>& slots, bool spare
 }  // namespace
 
 std::string leaving(const kube::Node& node) {
-  for (const kube::Taint& taint : node.taints) {
-    if (taint.key == api::health::kUnhealthy) return "unhealthy";
-    if (says_removal(taint)) return "tainted " + taint.key;
-  }
   const auto hyperpod = node.metadata.labels.find(api::health::kHyperPodStatus);
   if (hyperpod != node.metadata.labels.end() && hyperpod->second.starts_with("Unschedulable")) {
     return "HyperPod: " + hyperpod->second;
+  }
+  for (const kube::Taint& taint : node.taints) {
+    if (taint.key == api::health::kUnhealthy) return "unhealthy";
+    if (says_removal(taint)) return "tainted " + taint.key;
   }
   return node.unschedulable ? "cordoned" : "";
 }

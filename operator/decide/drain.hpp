@@ -6,8 +6,8 @@
 
 namespace pitcrew::control {
 
-// Why a node is being taken away by somebody else; empty: it isn't. Cordoned, or with a taint by which Karpenter, the
-// cluster autoscaler, a cloud or a termination handler says so.
+// Why a node is being taken away by somebody else; empty: it isn't. Cordoned, or with a taint by which its agent,
+// Karpenter, the cluster autoscaler, a cloud or a termination handler says so, or HyperPod by its label.
 std::string leaving(const kube::Node& node);
 
 // Slots whose pods are on nodes that are leaving.

@@ -14,6 +14,8 @@ using api::Cause;
 constexpr Duration kClockError = minutes(1);
 
 bool about_network(const std::string& rule) { return rule.starts_with("efa"); }
+// What the agent has from HyperPod's label: it takes the node away, which is no failure of the job's (leaving()).
+bool hyperpods_word(const std::string& rule) { return rule.starts_with("hyperpod-"); }
 
 bool quarantined(const kube::Node& node) {
   return std::any_of(node.taints.begin(), node.taints.end(),
@@ -25,13 +27,13 @@ std::string words_of(const api::HealthVerdict& verdict) {
          (verdict.message.empty() ? "" : ": " + verdict.message);
 }
 
-// The fault that the node's label names, else the first.
+// The fault that the node's label names, else the first; HyperPod's word only where there is no other.
 const api::HealthVerdict* fault_of(const api::NodeHealth& health, const std::string& rule) {
   const api::HealthVerdict* found = nullptr;
   for (const api::HealthVerdict& verdict : health.status.verdicts) {
     if (verdict.severity != api::HealthSeverity::kFault) continue;
-    if (verdict.rule == rule) return &verdict;
-    if (found == nullptr) found = &verdict;
+    if (verdict.rule == rule && !hyperpods_word(rule)) return &verdict;
+    if (found == nullptr || hyperpods_word(found->rule)) found = &verdict;
   }
   return found;
 }
@@ -91,6 +93,7 @@ std::optional<NodeFault> node_fault(const NodeView& view) {
     fault.certain = verdict->certain;
     fault.since = verdict->since;
   }
+  if (hyperpods_word(verdict != nullptr ? verdict->rule : rule)) return std::nullopt;
   fault.cause = about_network(verdict != nullptr ? verdict->rule : rule) ? Cause::kEfaFault : Cause::kGpuFault;
   fault.evidence = "unhealthy: " + (verdict != nullptr ? words_of(*verdict) : rule.empty() ? "by its agent" : rule);
   return fault;
@@ -100,7 +103,7 @@ std::vector<Slot> faulty_slots(const Situation& situation) {
   std::vector<Slot> slots;
   for (uint32_t slot = 0; slot < situation.spec.replicas; ++slot) {
     const NodeView* view = view_of(situation, Slot(slot));
-    if (view != nullptr && quarantined(*view->node)) slots.push_back(Slot(slot));
+    if (view != nullptr && node_fault(*view)) slots.push_back(Slot(slot));
   }
   return slots;
 }

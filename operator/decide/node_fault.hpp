@@ -7,7 +7,7 @@
 namespace pitcrew::control {
 
 // What a node's agent says of a node that it has quarantined: our taint is on it. A verdict without the taint (the
-// CordonBudget had no token, shadow mode) moves no job.
+// CordonBudget had no token, shadow mode) moves no job. A node that HyperPod takes away isn't faulty: it is leaving().
 struct NodeFault {
   api::Cause cause = api::Cause::kGpuFault;  // or kEfaFault
   std::string evidence;                      // "unhealthy: xid-79 on GPU-1: the GPU has fallen off the bus"
@@ -16,7 +16,7 @@ struct NodeFault {
 };
 std::optional<NodeFault> node_fault(const NodeView& view);
 
-// The slots on quarantined nodes.
+// The slots on nodes with such a fault.
 std::vector<Slot> faulty_slots(const Situation& situation);
 
 // Of a failure that came while a node of the gang is quarantined, that node is the cause: the slot moves, whichever
