@@ -101,6 +101,7 @@ class Actor::Impl : public std::enable_shared_from_this<Actor::Impl> {
   struct Backoff {
     Instant until;
     Duration delay{0};
+    bool away = false;  // the API server could not be reached
   };
 
   // ---- what the cluster says -------------------------------------------------------------------------------------
@@ -203,6 +204,10 @@ class Actor::Impl : public std::enable_shared_from_this<Actor::Impl> {
     backoffs_[static_cast<size_t>(errand)] = {};
     ++numbers_.errands[static_cast<size_t>(errand)].done;
     problems_[static_cast<size_t>(errand)].clear();
+    // The API server answers: what could not reach it need not wait longer.
+    for (Backoff& other : backoffs_) {
+      if (std::exchange(other.away, false)) other.until = loop_.now();
+    }
   }
 
   void failed(Errand errand, const Error& error) {
@@ -215,6 +220,7 @@ class Actor::Impl : public std::enable_shared_from_this<Actor::Impl> {
     const Duration least = conflict ? Duration(milliseconds(20)) : settings_.retry_first;
     backoff.delay = first ? least : std::min(backoff.delay * 2, most);
     Duration wait = from_seconds(to_seconds(backoff.delay) * (0.5 + 0.5 * random_.uniform()));
+    backoff.away = !error.retry_after && (error.code == Code::kUnavailable || error.code == Code::kDeadlineExceeded);
     if (error.retry_after) wait = std::max(wait, Duration(*error.retry_after));
     backoff.until = loop_.now() + wait;
     if (conflict) return;

@@ -103,6 +103,11 @@ class ActorTest : public testing::Test {
     request.body = kube::Payload::of(std::move(object));
     ASSERT_EQ(server_.handle(request).status, 201);
   }
+  void patch_status(const ResourceType& type, const ObjectKey& key, Json status) {
+    kube::Request request{.verb = Verb::kPatch, .type = type, .key = key};
+    request.body = kube::Payload::of({{"status", std::move(status)}});
+    ASSERT_LT(server_.handle(request).status, 300);
+  }
   std::unique_ptr<Agent> agent(const std::string& node, bool settled = true) {
     create(kube::Node::type(),
            {{"metadata", {{"name", node}}},
@@ -259,6 +264,40 @@ TEST_F(ActorTest, of_a_fleet_with_the_same_uncertain_fault_three_are_cordoned_an
   EXPECT_EQ(budget()["status"]["cordons"].size(), 10u);
 }
 
+// A hundred nodes take the same bad driver within a minute. A fifth of them may be cordoned within five minutes, and no
+// more; later nobody is refused for what is long past, and all comes back when the fault goes.
+TEST_F(ActorTest, of_a_hundred_nodes_with_one_driver_the_breaker_keeps_four_fifths_in_service) {
+  constexpr int kNodes = 100;
+  patch_status({"apps", "v1", "DaemonSet", "daemonsets", true}, {"pitcrew-system", "pitcrew-agent"},
+               {{"desiredNumberScheduled", kNodes}});
+  std::vector<std::unique_ptr<Agent>> agents;
+  for (int i = 0; i < kNodes; ++i) agents.push_back(agent("n" + std::to_string(i)));
+  loop_.run_for(seconds(10));
+  Random random(11);
+  for (const auto& one : agents) {
+    loop_.run_for(milliseconds(static_cast<int64_t>(random.below(1200))));
+    one->raise(fault("gpu-missing", false, loop_.now()));
+  }
+  const auto count = [&](const std::string& word) {
+    return std::count_if(agents.begin(), agents.end(),
+                         [&](const auto& one) { return state(one->node).find(word) != std::string::npos; });
+  };
+  for (int i = 0; i < 100; ++i) {
+    loop_.run_for(seconds(1));
+    ASSERT_LE(count("cordoned"), kNodes / 5) << "after " << i << " s";
+  }
+  EXPECT_EQ(count("cordoned"), kNodes / 5);
+  EXPECT_EQ(count("tainted"), kNodes / 5) << "who got no token isn't quarantined, so no job leaves it";
+  EXPECT_EQ(count("labelled"), kNodes) << "all say what they have";
+  EXPECT_EQ(events().count("CordonRefused"), static_cast<size_t>(kNodes * 4 / 5))
+      << "each says once that it was refused";
+
+  for (const auto& one : agents) one->clear();
+  loop_.run_for(seconds(30));
+  EXPECT_EQ(count("cordoned"), 0);
+  EXPECT_EQ(count("labelled"), 0);
+}
+
 TEST_F(ActorTest, of_two_that_want_the_last_token_one_gets_it) {
   const auto a = agent("a"), b = agent("b"), c = agent("c"), d = agent("d");
   loop_.run_for(seconds(10));
@@ -288,6 +327,23 @@ TEST_F(ActorTest, with_the_api_away_nothing_is_cordoned_and_all_is_written_after
   // What went in between cordons nothing, and is in the history.
   EXPECT_EQ(state("b"), "True");
   EXPECT_EQ(health("b")["status"]["history"].size(), 2u);
+}
+
+TEST_F(ActorTest, what_could_not_reach_the_api_server_goes_as_soon_as_one_call_has) {
+  for (int i = 0; i < 8; ++i) {
+    const std::string name = "n" + std::to_string(i);
+    SCOPED_TRACE(name);
+    const auto a = agent(name);
+    loop_.run_for(seconds(10));
+    a->transport.set_connected(false);
+    a->raise(fault("xid-79", true, loop_.now()));
+    loop_.run_for(minutes(5));
+    a->transport.set_connected(true);
+    for (int tick = 0; tick < 400 && state(name) == "True"; ++tick) loop_.run_for(milliseconds(100));
+    loop_.run_for(seconds(2));
+    EXPECT_EQ(state(name), kBad);
+    EXPECT_EQ(health(name)["status"].value("verdicts", Json::array()).size(), 1u) << "it waits for its own back-off";
+  }
 }
 
 TEST_F(ActorTest, killed_at_any_request_the_next_one_comes_to_the_same_result_once) {
