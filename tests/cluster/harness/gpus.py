@@ -28,7 +28,7 @@ POLICY = {"rules": [
 
 def values():
     """What helm is told, so that agents run on nodes with played GPUs."""
-    config = {"kernelLog": f"{INSIDE}/kernel.log", "nvml": f"{INSIDE}/nvml/libnvidia-ml.so.1", "instanceType": "p5.48xlarge"}
+    config = {"kernelLog": f"{INSIDE}/kernel.log", "nvml": f"{INSIDE}/nvml/libnvidia-ml.so.1", "instanceType": "p5.48xlarge", "policyEvery": "10s"}
     return {"agent": {"enabled": True, "statePath": STATE, "hostPaths": [], "config": config, "policy": POLICY["rules"]}}
 
 
@@ -45,7 +45,9 @@ class Gpus:
     def plug(self):
         if not LIBRARY.exists():
             raise Failed(f"{LIBRARY} is not built: cmake --build … --target pitcrew_fake_nvml")
-        (self.folder / "nvml").mkdir(parents=True, exist_ok=True)
+        # What an agent of an earlier scenario has kept goes: some faults clear by nothing but a reboot.
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "nvml").mkdir(parents=True)
         shutil.copy(LIBRARY, self.folder / "nvml")
         shutil.copy(CAPTURE, self.folder / "nvml/capture.yaml")
         self.faults({})

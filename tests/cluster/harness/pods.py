@@ -25,6 +25,12 @@ def processes(pod_uid, program=""):
     return sorted(found)
 
 
+def inner_pid(pid):
+    """The process's number in the namespace of the machine that its pod is on: the second of /proc's NSpid."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[2])
+
+
 def send(pod_uid, program, number=signal.SIGKILL):
     """Sends a signal to all of a pod's processes of that program, or to all but the pause container's, in one go."""
     pids = processes(pod_uid, program)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -43,7 +44,7 @@ class World:
         with tempfile.TemporaryDirectory() as folder:
             say("building images")
             quiet(ROOT / "scripts" / "images", "--programs", PROGRAMS, "--out", folder)
-            for name in ("operator", "launcher", "agent", "trainer", "cli"):
+            for name in ("operator", "launcher", "agent", "trainer", "cli", "check"):
                 # A tag of its own for each content: nodes keep what they have under a name.
                 tag = hashlib.sha256(Path(f"{folder}/{name}.tar").read_bytes()).hexdigest()[:12]
                 cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
@@ -65,7 +66,7 @@ class World:
     @classmethod
     def upgrade(cls, cluster, *settings, values=None):
         """The chart with these settings over its defaults, and no others."""
-        keys = {"operator": "operator", "launcher": "launcher", "agent": "agent", "trainer": "test.trainer", "cli": "test"}
+        keys = {"operator": "operator", "launcher": "launcher", "agent": "agent", "trainer": "test.trainer", "cli": "test", "check": "operator.check"}
         tags = (f"{key}.image.tag={cls.images[name].rpartition(':')[2]}" for name, key in keys.items())
         file = cluster.state / "values.json"
         file.write_text(json.dumps(values or {"agent": {"enabled": False}}))
@@ -198,6 +199,12 @@ class World:
         """Node → its NodeHealth."""
         listed = self.cluster.control.object("/apis/pitcrew.dev/v1alpha1/nodehealths") or {"items": []}
         return {item["spec"]["nodeName"]: item for item in listed["items"]}
+
+    def page(self, pod, port, path):
+        """What a pod answers to GET, asked from its node."""
+        node = self.cluster.node(pod["spec"]["nodeName"])
+        ask = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+        return node.machine.do(sys.executable, "-c", ask, f"http://{pod['status']['podIP']}:{port}{path}", only_network=True)
 
     # The operator.
 

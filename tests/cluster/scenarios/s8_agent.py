@@ -4,10 +4,13 @@ import signal
 import time
 from datetime import datetime, timezone
 
+from harness import pods
 from harness.gpus import Gpus, values
 from harness.process import say, until
 from harness.scenario import scenario
 from harness.world import SYSTEM
+
+HYPERPOD = "sagemaker.amazonaws.com/node-health-status"
 
 
 class Agents:
@@ -30,7 +33,7 @@ class Agents:
     def __exit__(self, *_):
         world = self.world
         world.upgrade(world.cluster)
-        world.cluster.kubectl("label", "nodes", "--all", "pitcrew.dev/gpus-", "pitcrew.dev/unhealthy-", "pitcrew.dev/hold-")
+        world.cluster.kubectl("label", "nodes", "--all", "pitcrew.dev/gpus-", "pitcrew.dev/unhealthy-", "pitcrew.dev/hold-", f"{HYPERPOD}-")
         world.cluster.kubectl("annotate", "nodes", "--all", "pitcrew.dev/cordoned-")
         for name in self.gpus:
             world.cluster.kubectl("taint", "nodes", name, "pitcrew.dev/unhealthy-", check=False)
@@ -153,3 +156,82 @@ def with_the_api_away_nothing_is_cordoned_and_afterwards_it_is(world):
         when = world.node(node)["metadata"]["annotations"]["pitcrew.dev/cordoned"].split()[0]
         world.check(when[:19] >= back[:19], f"it was cordoned at {when}, the API server came back at {back}")
         until("the verdict, once", lambda: len(verdicts(world, node)) == 1, 30, 0.2)
+
+
+@scenario(seconds=600)
+def a_gpu_in_use_is_known_to_be_the_jobs(world):
+    with Agents(world) as agents:
+        job = world.job("whose", steps=100000).apply()
+        job.wait_step(20)
+        pod = job.pod_of_slot(1)
+        node = pod["spec"]["nodeName"]
+        rank = pods.inner_pid(world.ranks(pod)[0])
+        agents.gpus[node].faults({"set": {"3": {"processes": 1, "first_pid": rank}}})
+        whose = f'pod="{pod["metadata"]["name"]}",namespace="{world.namespace}",container="train",job="{job.name}"'
+
+        def lines():
+            page = world.page(world.agents()[node], 9400, "/metrics")
+            return [line for line in page.splitlines() if line.startswith("DCGM_FI_DEV_GPU_TEMP{") and whose in line]
+
+        found = until(f"a GPU with {whose}", lines, 60, 1)
+        world.check(len(found) == 1 and 'gpu="3"' in found[0], f"of the job are: {found}")
+        agents.gpus[node].faults({})
+        until("the GPU to be nobody's again", lambda: not lines(), 60, 1)
+        job.delete()
+
+
+@scenario(seconds=900)
+def hyperpods_word_about_a_node_is_heeded(world):
+    with Agents(world):
+        job = world.job("hyperpod", steps=100000).apply()
+        job.wait_step(60)
+        node = job.node_of_slot(1).name
+        world.cluster.kubectl("label", "node", node, "--overwrite", f"{HYPERPOD}=Schedulable")
+        job.wait_step(job.last()["step"] + 60)
+        world.check(not job.recoveries(), f"'Schedulable' disturbed training: {job.recoveries()}")
+        begin = job.mark()
+        world.cluster.kubectl("label", "node", node, "--overwrite", f"{HYPERPOD}=UnschedulablePendingReplacement")
+        seconds, line = job.wait_next_step(begin)
+        world.measure("HyperPod is going to replace a node: from the label to the next step elsewhere", seconds, 30)
+        world.check(line["step"] > job.marked_step, f"steps were lost: {job.marked_step} was done, {line['step']} is the next")
+        world.check(job.node_of_slot(1).name != node, f"slot 1 is still on {node}")
+        until("the quarantine", lambda: tainted(world, node) and cordoned(world, node), 60, 0.2)
+        rules = until("the verdict", lambda: [(verdict["rule"], verdict["action"]) for verdict in verdicts(world, node)], 10, 0.2)
+        world.check(rules == [("hyperpod-pending-replacement", "Replace")], f"the verdicts are {rules}")
+        until("no pod of the job to be there", lambda: all(pod["spec"].get("nodeName") != node for pod in job.pods()), 60, 0.5)
+        world.check(job.recoveries()[0]["cause"] == "Planned", f"the recovery was {job.recoveries()[0]}")
+        # HyperPod has done its work.
+        world.cluster.kubectl("label", "node", node, "--overwrite", f"{HYPERPOD}=Schedulable")
+        until("the quarantine's end", lambda: not tainted(world, node) and not cordoned(world, node), 180, 0.5)
+        until("a spare on the node", lambda: any(pod["spec"].get("nodeName") == node for pod in job.pods()), 60, 0.5)
+        world.check(len(job.recoveries()) == 1, f"the recoveries were {job.recoveries()}")
+        job.delete()
+
+
+def checks(world, node):
+    return world.node_healths().get(node, {}).get("status", {}).get("checks", [])
+
+
+@scenario(seconds=900)
+def deep_checks_run_in_pods_and_what_they_can_not_tell_condemns_nobody(world):
+    with Agents(world) as agents:
+        node = sorted(agents.gpus)[0]
+        # Asked for by a person, on a node without GPUs: its disk is checked.
+        world.cluster.kubectl("annotate", "nodehealth", world.node_healths()[node]["metadata"]["name"], "pitcrew.dev/request-check=c-1")
+        found = until("the check's result", lambda: checks(world, node), 180, 0.5)
+        world.check([(c["id"], c["test"], c["outcome"]) for c in found] == [("c-1", "disk", "Passed")], f"the results are {found}")
+        # Due after a fault, on a node with GPUs: their driver isn't there, so nothing is known of them.
+        world.cluster.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", '{"status": {"capacity": {"nvidia.com/gpu": "8"}}}')
+        try:
+            agents.gpus[node].xid(79, words="GPU has fallen off the bus.")
+            until("the cordon", lambda: cordoned(world, node), 30, 0.1)
+            until("the node to be good again", lambda: not cordoned(world, node) and not tainted(world, node), 120, 0.5)
+            found = until("the result of the check that is due", lambda: [c for c in checks(world, node) if c["id"].startswith("after-fault-")], 180, 0.5)
+            outcomes = {c["test"]: c["outcome"] for c in found}
+            world.check(outcomes == {"gpu": "Unknown", "disk": "Passed"}, f"the results are {found}")
+            time.sleep(30)  # the agent reads its NodeHealth every ten seconds here
+            world.check(not cordoned(world, node) and condition(world, node)["status"] == "True", f"it is {condition(world, node)}")
+            until("the check's pod to be gone", lambda: not world.pods("app.kubernetes.io/component=check", SYSTEM), 60, 0.5)
+        finally:
+            patch = '[{"op": "remove", "path": "/status/capacity/nvidia.com~1gpu"}]'
+            world.cluster.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", patch)
