@@ -44,7 +44,9 @@ class World:
         with tempfile.TemporaryDirectory() as folder:
             say("building images")
             quiet(ROOT / "scripts" / "images", "--programs", PROGRAMS, "--out", folder)
-            for name in ("operator", "launcher", "agent", "trainer", "cli", "check"):
+            # Of `cli` only `helm test` has need, of `check` only deep checks.
+            names = ("operator", "launcher", "agent", "trainer", "cli", "check")
+            for name in (name for name in names if Path(f"{folder}/{name}.tar").exists()):
                 # A tag of its own for each content: nodes keep what they have under a name.
                 tag = hashlib.sha256(Path(f"{folder}/{name}.tar").read_bytes()).hexdigest()[:12]
                 cls.images[name] = cluster.push(f"{folder}/{name}.tar", f"pitcrew/{name}:{tag}")
@@ -67,7 +69,7 @@ class World:
     def upgrade(cls, cluster, *settings, values=None):
         """The chart with these settings over its defaults, and no others."""
         keys = {"operator": "operator", "launcher": "launcher", "agent": "agent", "trainer": "test.trainer", "cli": "test", "check": "operator.check"}
-        tags = (f"{key}.image.tag={cls.images[name].rpartition(':')[2]}" for name, key in keys.items())
+        tags = (f"{key}.image.tag={cls.images[name].rpartition(':')[2]}" for name, key in keys.items() if name in cls.images)
         file = cluster.state / "values.json"
         file.write_text(json.dumps(values or {"agent": {"enabled": False}}))
         words = [word for setting in (f"image.registry={cluster.registry}/pitcrew", *tags, *settings) for word in ("--set-string", setting)]

@@ -4,6 +4,7 @@ import json
 import time
 
 from harness.cluster import REGISTRY_PORT
+from harness.config import NotRun
 from harness.gobuild import program
 from harness.process import quiet, say, until
 from harness.scenario import scenario
@@ -32,6 +33,8 @@ def undisturbed(world, job, before, epoch, what):
 
 @scenario(seconds=900)
 def helm_test_trains_a_tiny_job(world):
+    if "cli" not in world.images:
+        raise NotRun("pitcrew is not built beside the other programs")
     said = world.cluster.helm("test", RELEASE, "--namespace", SYSTEM, "--logs", "--timeout", "300s", seconds=330).stdout
     world.check("pitcrew-test: Succeeded" in said, f"helm test said: {said}")
     until("the test's job to be gone", lambda: "pitcrew-test" not in world.cluster.kubectl("get", "tj", "-n", SYSTEM).stdout, 60)
