@@ -85,7 +85,13 @@ def image_of(kind, program):
         return oci.Image([own], entrypoint=["/pitcrew-launcher"])
     own.file(f"/usr/bin/{program.name}", stripped(program), 0o755)
     common, others, packages = people(), oci.Layer(), set()
-    for path in libraries(program):
+    needed = libraries(program)
+    # What the trainer loads for s3:// paths lies in ../lib, where it was built.
+    s3 = program.parent.parent / "lib" / "libpitcrew_s3.so"
+    if kind == "trainer" and s3.exists():
+        own.file(f"/usr/lib/{s3.name}", stripped(s3), 0o755)
+        needed = sorted({*needed, *libraries(s3)})
+    for path in needed:
         add_library(common if COMMON.search(path) else others, path, packages)
     # The trainer's manifests name the command, so it has no entry point of its own.
     image = oci.Image([common, others, own], entrypoint=[] if kind == "trainer" else [f"/usr/bin/{program.name}"])

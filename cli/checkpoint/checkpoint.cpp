@@ -115,6 +115,11 @@ Json look_pod(const api::TrainingJob& job, const std::string& name, const LookOp
     for (const char* key : {"volumeMounts", "securityContext"}) {
       if (training->contains(key)) container[key] = training->at(key);
     }
+    if (job.spec.checkpoint->path.starts_with("s3://")) {  // its region, endpoint and keys
+      for (const char* key : {"env", "envFrom"}) {
+        if (training->contains(key)) container[key] = training->at(key);
+      }
+    }
   }
   Json pod_spec = {{"restartPolicy", "Never"},
                    {"activeDeadlineSeconds", static_cast<int64_t>(to_seconds(options.patience)) + kStartGrace},

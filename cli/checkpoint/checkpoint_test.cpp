@@ -41,6 +41,20 @@ TEST(CheckpointPod, has_the_jobs_volumes_and_no_gpus) {
   EXPECT_EQ(pod["metadata"]["ownerReferences"][0]["uid"], "u-1");
 }
 
+TEST(CheckpointPod, has_the_environment_that_a_bucket_needs) {
+  api::TrainingJob in_a_bucket = job();
+  in_a_bucket.spec.checkpoint->path = "s3://bucket/llama";
+  Json& training = in_a_bucket.spec.pod_template["spec"]["containers"][0];
+  training["env"] = {{{"name", "AWS_REGION"}, {"value", "eu-west-1"}}};
+  training["envFrom"] = {{{"secretRef", {{"name", "keys"}}}}};
+  const Json pod = look_pod(in_a_bucket, "llama-look-1", {.image = "trainer:1"});
+  const Json& container = pod["spec"]["containers"][0];
+  EXPECT_EQ(container["command"], Json({"pitcrew-train", "checkpoints", "s3://bucket/llama"}));
+  EXPECT_EQ(container["env"], training["env"]);
+  EXPECT_EQ(container["envFrom"], training["envFrom"]);
+  EXPECT_EQ(pod["spec"]["serviceAccountName"], "train");
+}
+
 TEST(CheckpointList, says_what_is_damaged) {
   const Json document = {{"path", "/c"},
                          {"verified", true},

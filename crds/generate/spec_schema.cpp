@@ -19,10 +19,16 @@ Schema interval() {
   return Schema::object("How often a durable checkpoint is written: {steps: 500} or {time: 10m}.")
       .field("steps", count("Every so many steps.", {.lowest = 1, .is_64_bit = true}))
       .field("time", duration("Every so often, like 10m.", {"10s", 10}))
-      .field("auto", Schema::boolean("Chosen by what a save costs."))
-      .rule(refused("auto", "write every: {steps: 500} or every: {time: 10m}"))
-      .rule({.cel = "has(self.steps) || has(self.time) || has(self.auto)", .message = "needs steps or time"})
-      .rule({.cel = "!(has(self.steps) && has(self.time))", .message = "has steps and time; keep one of the two"});
+      .field("auto", Schema::boolean("As often as loses least: by what a save costs and how often nodes fail. The "
+                                     "bundled trainer measures both."))
+      .rule(
+          {.cel = "has(self.steps) || has(self.time) || has(self.auto)", .message = "needs steps, time or auto: true"})
+      .rule({.cel = "!(has(self.steps) && has(self.time))", .message = "has steps and time; keep one of the two"})
+      .rule({.cel = "!(has(self.auto) && self.auto) || !(has(self.steps) || has(self.time))",
+             .message = "has auto and a number; keep one of the two"})
+      .rule({.cel = "!has(self.auto) || self.auto || has(self.steps) || has(self.time)",
+             .message = "is false; write auto: true, steps or time",
+             .field_path = ".auto"});
 }
 
 Schema memory_size() {
@@ -60,14 +66,15 @@ Schema checkpoint_schema() {
           .field("copies", count("Copies of each slice, on other replicas' nodes.", {}).fallback(1))
           .field("size", memory_size());
   Schema path =
-      Schema::text("A folder on a volume that all replicas mount, as the container sees it. Immutable.", kMaxPath)
-          .rule({.cel = "!self.startsWith('s3://')",
-                 .message = "s3:// is not supported by this version of Pitcrew; use a folder on a shared file system",
-                 .reason = Rule::Reason::kForbidden})
+      Schema::text(
+          "A folder on a volume that all replicas mount, as the container sees it, or s3://bucket/prefix. "
+          "Immutable.",
+          kMaxPath)
+          .rule({.cel = "!self.startsWith('s3://') || self.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')",
+                 .message = "names no bucket; write s3://bucket/prefix"})
           .rule({.cel = "self == '' || self.startsWith('/') || self.startsWith('s3://')",
-                 .message = "must be absolute, as the container sees it: /checkpoints/name"})
-          .rule({.cel = "self.startsWith('s3://') || !(self.contains('/../') || self.endsWith('/..'))",
-                 .message = "must not contain '..'"});
+                 .message = "must be absolute, as the container sees it: /checkpoints/name, or s3://bucket/prefix"})
+          .rule({.cel = "!(self.contains('/../') || self.endsWith('/..'))", .message = "must not contain '..'"});
   return Schema::object("Where checkpoints go and how often they are written.")
       .field("path", std::move(path))
       .field("every", interval())
@@ -76,7 +83,8 @@ Schema checkpoint_schema() {
                            {.lowest = 1, .why = "; the newest checkpoint is what a restart needs"})
                          .fallback(3))
       .rule({.cel = "has(self.path) && self.path != ''",
-             .message = "is missing; name the folder where checkpoints go, on a volume that all replicas mount",
+             .message = "is missing; name the folder where checkpoints go, on a volume that all replicas mount, or "
+                        "s3://bucket/prefix",
              .field_path = ".path",
              .reason = Rule::Reason::kRequired});
 }

@@ -21,6 +21,7 @@ inline constexpr char kVersion[] = "v1alpha1";
 struct Interval {
   std::optional<uint64_t> steps;
   std::optional<Duration> time;
+  bool automatic = false;  // auto: true; the trainer chooses by what a save costs and how often nodes fail
   bool operator==(const Interval&) const = default;
 };
 

@@ -13,13 +13,15 @@ void refuse(ObjectReader& reader, std::string_view key, std::string_view remedy)
   }
 }
 
-// {every: {steps: n}} or {every: {time: 10m}}
+// {every: {steps: n}}, {every: {time: 10m}} or {every: {auto: true}}
 void read_interval(ObjectReader& reader, Interval& every) {
   reader.read("steps", every.steps);
   reader.read("time", every.time);
-  refuse(reader, "auto", "write every: {steps: 500} or every: {time: 10m}");
+  reader.read("auto", every.automatic);
   if (!reader.has("steps") && !reader.has("time") && !reader.has("auto")) {
-    reader.problems().push_back({reader.path(), "needs steps or time"});
+    reader.problems().push_back({reader.path(), "needs steps, time or auto: true"});
+  } else if (reader.has("auto") && !every.automatic && !reader.has("steps") && !reader.has("time")) {
+    reader.problem("auto", "is false; write auto: true, steps or time");
   }
   reader.finish();
 }
@@ -65,7 +67,9 @@ void read_checkpoint(ObjectReader& reader, CheckpointSpec& checkpoint) {
   reader.read("path", checkpoint.path);
   const Json* path = reader.raw("path");
   if (path == nullptr || (path->is_string() && checkpoint.path.empty())) {
-    reader.problem("path", "is missing; name the folder where checkpoints go, on a volume that all replicas mount");
+    reader.problem(
+        "path",
+        "is missing; name the folder where checkpoints go, on a volume that all replicas mount, or s3://bucket/prefix");
   }
   if (auto every = reader.object("every")) read_interval(*every, checkpoint.every.emplace());
   if (auto memory = reader.object("memory")) read_memory(*memory, checkpoint.memory.emplace());
@@ -191,6 +195,7 @@ Json write_checkpoint(const CheckpointSpec& checkpoint) {
   Json json{{"path", checkpoint.path}, {"keep", checkpoint.keep}};
   if (checkpoint.every && checkpoint.every->steps) json["every"]["steps"] = *checkpoint.every->steps;
   if (checkpoint.every && checkpoint.every->time) json["every"]["time"] = to_string(*checkpoint.every->time);
+  if (checkpoint.every && checkpoint.every->automatic) json["every"]["auto"] = true;
   if (checkpoint.memory) {
     json["memory"] = {{"every", {{"steps", checkpoint.memory->every_steps}}}, {"copies", checkpoint.memory->copies}};
     if (checkpoint.memory->size) {

@@ -125,6 +125,18 @@ TEST(TrainingJob, the_goodput_that_kubectl_shows_has_four_digits) {
   EXPECT_EQ(job.encode()["status"]["goodput"]["ratio"].dump(), "0.6667");
 }
 
+TEST(TrainingJob, checkpoints_may_lie_in_a_bucket_and_be_saved_as_often_as_loses_least) {
+  std::string text = kWhole;
+  text.replace(text.find("/checkpoints/llama-8b"), 21, "s3://bucket/llama-8b");
+  text.replace(text.find("{steps: 500}"), 12, "{auto: true}");
+  Problems problems;
+  const TrainingJob job = decode_yaml(text, problems);
+  EXPECT_EQ(problems, Problems{});
+  EXPECT_EQ(job.spec.checkpoint->path, "s3://bucket/llama-8b");
+  EXPECT_TRUE(job.spec.checkpoint->every->automatic);
+  EXPECT_EQ(job.encode()["spec"]["checkpoint"]["every"], (Json{{"auto", true}}));
+}
+
 TEST(TrainingJob, the_first_container_trains_where_none_is_named) {
   std::string text = kWhole;
   text.replace(text.find("  container: train\n"), 19, "");

@@ -71,17 +71,19 @@ void check_checkpoint(const TrainingJobSpec& spec, Checker& check) {
   const CheckpointSpec& checkpoint = *spec.checkpoint;
   const std::string at = "spec.checkpoint";
   if (checkpoint.path.starts_with("s3://")) {
-    check.problem(at + ".path",
-                  "s3:// is not supported by this version of Pitcrew; use a folder on a shared file system");
+    static const RE2 kBucket("s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?");
+    check.require(RE2::FullMatch(checkpoint.path, kBucket), at + ".path", "names no bucket; write s3://bucket/prefix");
   } else if (!checkpoint.path.empty()) {
     check.require(checkpoint.path.front() == '/', at + ".path",
-                  "must be absolute, as the container sees it: /checkpoints/name");
-    check.require(checkpoint.path.find("/../") == std::string::npos && !checkpoint.path.ends_with("/.."), at + ".path",
-                  "must not contain '..'");
+                  "must be absolute, as the container sees it: /checkpoints/name, or s3://bucket/prefix");
   }
+  check.require(checkpoint.path.find("/../") == std::string::npos && !checkpoint.path.ends_with("/.."), at + ".path",
+                "must not contain '..'");
   if (checkpoint.every) {
-    check.require(!(checkpoint.every->steps && checkpoint.every->time), at + ".every",
-                  "has steps and time; keep one of the two");
+    const Interval& every = *checkpoint.every;
+    check.require(!(every.steps && every.time), at + ".every", "has steps and time; keep one of the two");
+    check.require(!every.automatic || !(every.steps || every.time), at + ".every",
+                  "has auto and a number; keep one of the two");
     check.require(!checkpoint.every->steps || *checkpoint.every->steps >= 1, at + ".every.steps", "must be at least 1");
     check.require(!checkpoint.every->time || *checkpoint.every->time >= seconds(10), at + ".every.time",
                   "must be at least 10s");

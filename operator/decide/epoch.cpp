@@ -96,6 +96,7 @@ api::channel::Epoch epoch_message(const Situation& situation) {
     if (spec.checkpoint->every) {
       message.checkpoint.every_steps = spec.checkpoint->every->steps;
       message.checkpoint.every_time = spec.checkpoint->every->time;
+      message.checkpoint.every_auto = spec.checkpoint->every->automatic;
     }
     if (spec.checkpoint->memory) {
       message.checkpoint.memory_steps = spec.checkpoint->memory->every_steps;

@@ -85,7 +85,9 @@ class CheckpointerImpl final : public Checkpointer {
       const auto& restored = output.restored;
       services_.page->set_resumed(restored ? std::optional(restored->step) : std::nullopt,
                                   restored ? restored->source : page::Source::kNone);
-      if (restored && restored->source == page::Source::kFileSystem) services_.page->set_durable(restored->step);
+      const bool durable = restored && (restored->source == page::Source::kFileSystem ||
+                                        restored->source == page::Source::kObjectStorage);
+      if (durable) services_.page->set_durable(restored->step);
       if (output.in_memory) services_.page->set_memory(output.in_memory->step);
     }
     saver_ = std::make_unique<Saver>(SaverInput{.settings = &settings_,

@@ -50,7 +50,10 @@ struct CheckpointerServices {
   Comm* comm = nullptr;                 // of its own, used by nobody else once restore() has returned; null: one rank
   LauncherClient* launcher = nullptr;   // null: no launcher, so no peers' memory
   Copier* copier = nullptr;             // required
-  page::Writer* page = nullptr;         // used within the training thread's calls only
+  // What must be durable before a checkpoint counts, as a log of its steps. On a thread of rank 0's saver, before each
+  // manifest; an error fails that save.
+  std::function<Status()> before_commit;
+  page::Writer* page = nullptr;  // used within the training thread's calls only
   Logger log;
 };
 
@@ -91,7 +94,7 @@ class Checkpointer {
  public:
   // Claims the checkpoint folder for this epoch and prepares the buffers. Collective. `tensors` are the state, in the
   // order in which the optimizer will write it; names, shapes and addresses stay fixed. Errors: kConflict (another job
-  // or a newer epoch writes to the folder), kUnsupported (s3://), storage errors.
+  // or a newer epoch writes to the folder), kUnsupported (s3:// without its library), storage errors.
   static Result<std::unique_ptr<Checkpointer>> open(CheckpointerSettings settings, CheckpointerServices services,
                                                     std::vector<StateTensor> tensors, RunDescription run);
   virtual ~Checkpointer() = default;

@@ -185,13 +185,13 @@ TEST_F(CheckpointerTest, another_model_and_another_dataset_are_errors) {
   }));
 }
 
-TEST_F(CheckpointerTest, s3_is_refused_by_name) {
+TEST_F(CheckpointerTest, an_unknown_scheme_is_refused_by_name) {
   auto made = epoch(1);
-  made.checkpoint.path = "s3://bucket/prefix";
+  made.checkpoint.path = "gs://bucket/prefix";
   const Status opened = run_epoch(made, [](RankView) {});
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Code::kUnsupported);
-  EXPECT_THAT(opened.error().message, ::testing::HasSubstr("s3://bucket/prefix"));
+  EXPECT_THAT(opened.error().message, ::testing::HasSubstr("gs://bucket/prefix: unknown scheme"));
 }
 
 TEST_F(CheckpointerTest, finish_saves_the_last_step_once_and_releases_the_claim) {

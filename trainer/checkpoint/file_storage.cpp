@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "trainer/checkpoint/name.hpp"
+#include "trainer/checkpoint/s3/library.hpp"
 #include "trainer/checkpoint/storage.hpp"
 
 namespace pitcrew::trainer {
@@ -126,16 +127,14 @@ class FileStorage final : public Storage {
 
 }  // namespace
 
+bool is_object_storage(const std::string& path) { return path.starts_with("s3://"); }
+
 Result<std::unique_ptr<Storage>> open_storage(FileSystem& files, const std::string& path) {
-  if (path.starts_with("s3://")) {
-    return Error(
-        Code::kUnsupported,
-        "checkpoint path " + path +
-            ": object storage is not built into this program; give a folder of a file system that all replicas mount");
-  }
+  if (is_object_storage(path)) return s3::open(path);
   if (path.find("://") != std::string::npos) {
     return Error(Code::kUnsupported, "checkpoint path " + path +
-                                         ": unknown scheme; give a folder of a file system that all replicas mount");
+                                         ": unknown scheme; give a folder of a file system that all replicas mount, "
+                                         "or s3://bucket/prefix");
   }
   if (const Status made = make_folders(files, path); !made)
     return made.error().with_context("prepare the checkpoint path");

@@ -23,9 +23,16 @@ struct Opened {
   FoundCheckpoint found;
 };
 
+// Whoever only looks makes no folder. In a bucket there are none: nothing is found there.
+Status must_exist(FileSystem& files, const std::string& path) {
+  if (is_object_storage(path)) return {};
+  const auto listed = files.list(path);
+  return listed ? Status() : Status(listed.error().with_context("look for checkpoints"));
+}
+
 // `path` names a checkpoint or a folder of them.
 Result<Opened> open_checkpoint(FileSystem& files, const std::string& path) {
-  if (const auto listed = files.list(path); !listed) return listed.error().with_context("look for checkpoints");
+  PITCREW_TRY(must_exist(files, path));
   std::string folder = path;
   while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
   const std::string last =
@@ -64,7 +71,7 @@ Status read_tensor(Storage& storage, const std::string& folder, const Manifest& 
 }  // namespace
 
 Result<std::vector<CheckpointSummary>> list_checkpoints(FileSystem& files, const std::string& path) {
-  if (const auto listed = files.list(path); !listed) return listed.error().with_context("list checkpoints");
+  PITCREW_TRY(must_exist(files, path));
   PITCREW_ASSIGN(const auto storage, open_storage(files, path));
   PITCREW_ASSIGN(const auto found, find_checkpoints(*storage));
   std::vector<CheckpointSummary> summaries;

@@ -198,12 +198,16 @@ class Restorer {
     restored.step = manifest->name.step;
     restored.claim = manifest->name.claim;
     restored.state = manifest->state;
-    restored.source = candidate.place == Place::kDurable ? page::Source::kFileSystem
+    restored.source = candidate.place == Place::kDurable ? durable_source()
                       : only_own(candidate, *manifest)   ? page::Source::kOwnMemory
                                                          : page::Source::kPeerMemory;
     restored.why_not = compare_bits(*manifest);
     restored.bit_for_bit = restored.why_not.empty();
     return attempt;
+  }
+
+  page::Source durable_source() const {
+    return is_object_storage(in_.storage->path()) ? page::Source::kObjectStorage : page::Source::kFileSystem;
   }
 
   // The manifest for everybody; the inner error is the candidate's.

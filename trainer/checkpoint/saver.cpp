@@ -47,6 +47,7 @@ Saver::~Saver() {
 void Saver::abort() {
   if (in_.services->comm != nullptr) in_.services->comm->abort();
   if (in_.services->launcher != nullptr) in_.services->launcher->abort();
+  if (in_.storage != nullptr) in_.storage->abort();
   coordinator_.request_stop();
   writer_.request_stop();
 }
@@ -372,8 +373,9 @@ Status Saver::commit(Job& job) {
 }
 
 Status Saver::commit_manifest(const Manifest& manifest) {
+  if (in_.services->before_commit) PITCREW_TRY(in_.services->before_commit());
   PITCREW_TRY(in_.claims->check());
-  return in_.storage->replace(join_path(to_string(manifest.name), kManifestFile), encode(manifest));
+  return in_.storage->create(join_path(to_string(manifest.name), kManifestFile), encode(manifest));
 }
 
 void Saver::write_shards(std::stop_token stop) {

@@ -41,10 +41,16 @@ class Storage {
   virtual Result<std::string> read(const std::string& name, uint64_t limit) = 0;
   virtual Status remove(const std::string& name) = 0;         // fine where it is absent
   virtual Status remove_folder(const std::string& name) = 0;  // with all that is in it, the manifest first
+  // Ends what waits for a network, from any thread: kCancelled, then and from then on.
+  virtual void abort() {}
 };
 
-// The storage at a checkpoint path: a folder of a file system, which is made where it is absent.
-// kUnsupported: s3:// and other schemes.
+// Whether the path is of object storage (s3://bucket/prefix), not of a file system.
+bool is_object_storage(const std::string& path);
+
+// The storage at a checkpoint path: a folder of a file system, which is made where it is absent, or s3://bucket/prefix.
+// kUnsupported: other schemes, or s3:// where libpitcrew_s3.so isn't there. What S3 needs comes from the environment;
+// see docs/checkpoints-s3.md.
 Result<std::unique_ptr<Storage>> open_storage(FileSystem& files, const std::string& path);
 
 }  // namespace pitcrew::trainer

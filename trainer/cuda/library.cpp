@@ -1,10 +1,6 @@
 #include "trainer/cuda/library.hpp"
 
-#include <filesystem>
-#include <vector>
-
-#include <dlfcn.h>
-
+#include "lib/base/plugin.hpp"
 #include "lib/base/version.hpp"
 
 namespace pitcrew::trainer::cuda {
@@ -13,31 +9,12 @@ namespace {
 
 constexpr const char* kLibrary = "libpitcrew_cuda.so";
 
-// Beside the program, in its ../lib, then where the system looks.
-std::vector<std::string> places() {
-  std::error_code error;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (error) return {kLibrary};
-  const auto folder = program.parent_path();
-  return {(folder / kLibrary).string(), (folder.parent_path() / "lib" / kLibrary).string(), kLibrary};
-}
-
 Result<OpenFunction> load() {
-  std::string tried;
-  for (const std::string& place : places()) {
-    if (place.find('/') != std::string::npos && !std::filesystem::exists(place)) continue;
-    void* library = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) {
-      tried += std::string("; ") + dlerror();
-      continue;
-    }
-    void* symbol = dlsym(library, kOpenSymbol);
-    if (symbol != nullptr) return reinterpret_cast<OpenFunction>(symbol);
-    tried += "; " + place + " is not of pitcrew-train";
-  }
-  return Error(Code::kNotFound,
-               std::string("load ") + kLibrary + tried +
-                   "; build it with -DPITCREW_CUDA=ON and put it beside pitcrew-train, or set device: cpu");
+  const auto symbol = load_symbol(kLibrary, kOpenSymbol);
+  if (symbol) return reinterpret_cast<OpenFunction>(*symbol);
+  return Error(Code::kNotFound, symbol.error().message +
+                                    "; build it with -DPITCREW_CUDA=ON and put it beside pitcrew-train, or set "
+                                    "device: cpu");
 }
 
 }  // namespace

@@ -65,6 +65,12 @@ std::string format(Step step, const char* kind, double loss, EpochNumber epoch, 
 }  // namespace
 
 Result<StepLog> StepLog::open(FileSystem& files, const std::string& folder, Step resumed, EpochNumber epoch) {
+  if (is_object_storage(folder)) {
+    PITCREW_ASSIGN(auto storage, open_storage(files, folder));
+    std::string gap;
+    PITCREW_ASSIGN(auto parts, StepParts::open(std::move(storage), resumed, epoch, gap));
+    return StepLog(std::move(parts), epoch, gap.empty() ? "" : folder + "/steps: " + gap);
+  }
   const std::string path = join_path(folder, "steps.jsonl");
   PITCREW_TRY(make_folders(files, folder));
   auto text = read_file(files, path, kLimit);
@@ -77,16 +83,30 @@ Result<StepLog> StepLog::open(FileSystem& files, const std::string& folder, Step
 }
 
 Status StepLog::append(Step step, double loss, uint64_t samples) {
-  return write(format(step, nullptr, loss, epoch_, samples));
+  return write(step, format(step, nullptr, loss, epoch_, samples));
 }
 
 Status StepLog::append_evaluation(Step step, double loss, uint64_t samples) {
-  return write(format(step, "evaluation", loss, epoch_, samples));
+  return write(step, format(step, "evaluation", loss, epoch_, samples));
 }
 
-Status StepLog::sync() { return file_->sync(); }
+Status StepLog::sync() {
+  if (file_) return file_->sync();
+  parts_->close();
+  return {};
+}
 
-Status StepLog::write(const std::string& line) {
+Status StepLog::settle() { return parts_ ? parts_->settle() : Status(); }
+
+void StepLog::abort() {
+  if (parts_) parts_->abort();
+}
+
+Status StepLog::write(Step step, const std::string& line) {
+  if (parts_) {
+    parts_->append(step, line);
+    return {};
+  }
   PITCREW_TRY(file_->write(std::as_bytes(std::span(line)), size_));
   size_ += line.size();
   return {};

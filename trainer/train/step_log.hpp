@@ -5,6 +5,7 @@
 
 #include "lib/base/file.hpp"
 #include "lib/base/strong.hpp"
+#include "trainer/train/step_parts.hpp"
 
 namespace pitcrew::trainer {
 
@@ -16,6 +17,8 @@ namespace pitcrew::trainer {
 // `loss` is the mean over the step's tokens in double, `bits` the same double's bits in hexadecimal; `samples` is how
 // many the run has used, or the evaluation held out. Lines that don't have "kind" are training steps.
 //
+// In object storage it is one object for each checkpoint: see StepParts.
+//
 // Owned by rank 0's training thread. An older epoch's writer that still lives writes to a file that has no name any
 // more.
 class StepLog {
@@ -26,17 +29,25 @@ class StepLog {
 
   Status append(Step step, double loss, uint64_t samples);
   Status append_evaluation(Step step, double loss, uint64_t samples);
-  // All lines so far survive a power loss: to be called before a checkpoint of the last step can become complete.
+  // All lines so far survive a power loss, once settle() has returned too: to be called before a checkpoint of the last
+  // step can become complete.
   Status sync();
+  // Waits for what sync() began, where that takes a network. From any thread.
+  Status settle();
+  // Ends what settle() waits for.
+  void abort();
   // What was missing or damaged when the log was opened; empty: every step up to `resumed` is there.
   const std::string& gap() const { return gap_; }
 
  private:
   StepLog(std::unique_ptr<File> file, uint64_t size, EpochNumber epoch, std::string gap)
       : file_(std::move(file)), size_(size), epoch_(epoch), gap_(std::move(gap)) {}
-  Status write(const std::string& line);
+  StepLog(std::unique_ptr<StepParts> parts, EpochNumber epoch, std::string gap)
+      : parts_(std::move(parts)), size_(0), epoch_(epoch), gap_(std::move(gap)) {}
+  Status write(Step step, const std::string& line);
 
-  std::unique_ptr<File> file_;
+  std::unique_ptr<File> file_;  // or
+  std::unique_ptr<StepParts> parts_;
   uint64_t size_;
   EpochNumber epoch_;
   std::string gap_;

@@ -69,6 +69,7 @@ class Run {
     if (!blamed_) outcome.lost_peer = lost_peer();
     if (outcome.lost_peer) services_.page->set_phase(page::Phase::kLostPeer);
     // Nothing of this rank may hold the others, or write, from here on.
+    if (log_) log_->abort();
     if (checkpointer_) checkpointer_->abort();
     return outcome;
   }
@@ -127,8 +128,8 @@ class Run {
   std::optional<SampleOrder> order_;
   std::unique_ptr<LaneEngine> engine_;
   std::unique_ptr<DeviceCopier> copier_;
+  std::optional<StepLog> log_;  // outlives the checkpointer, whose threads wait for it
   std::unique_ptr<Checkpointer> checkpointer_;
-  std::optional<StepLog> log_;
   std::optional<SaveSchedule> schedule_;
   Duration paused_{0};  // by the save that is under way
   Instant save_began_;
@@ -286,6 +287,7 @@ End Run::restore() {
     services.copier = copier_.get();
     services.page = services_.page;
     services.log = services_.log;
+    if (is_first()) services.before_commit = [this] { return log_ ? log_->settle() : Status(); };
     const RunDescription description{run_hash(config_), source_->fingerprint(),
                                      Json::parse(engine_->device().numerics())};
     auto opened = Checkpointer::open(std::move(settings), std::move(services), engine_->state_tensors(), description);
@@ -559,6 +561,7 @@ End Run::finish(bool stopped) {
     PITCREW_END(checkpointer_->finish(step_, state(), request > save_served_ ? request : 0), exit_code::kTryAgain);
     report_saves();
   }
+  if (log_) PITCREW_END(log_->settle(), exit_code::kTryAgain);
   // Nobody leaves while another still needs it.
   PITCREW_END(comm_.barrier(), exit_code::kTryAgain);
   print((stopped ? "stopped at step " : "done: step ") + std::to_string(step_.value));

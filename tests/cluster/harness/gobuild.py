@@ -62,6 +62,14 @@ COMPONENTS = {
             "github.com/google/go-containerregistry",
             {"crane": "github.com/google/go-containerregistry/cmd/crane"},
         ),
+        # An S3 server, for tests/contract/storage.
+        Component(
+            "versitygw",
+            PINS["VERSITYGW"],
+            "github.com/versity/versitygw",
+            {"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+            by_name=True,
+        ),
         Component("kwok", PINS["KWOK"], "sigs.k8s.io/kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
         # What tests/chart looks at manifests with.
         Component(
