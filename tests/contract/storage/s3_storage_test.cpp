@@ -272,6 +272,13 @@ TEST_F(S3Storage, errors_of_a_user_name_the_remedy) {
   set.erase("AWS_ACCESS_KEY_ID");
   EXPECT_THAT(says(path, set).message, ::testing::HasSubstr("give the pod's service account an IAM role"));
 
+  HttpPlay old([](const HttpPlay::Request&) {
+    return Action{Action::Kind::kAnswer, 501, "<Error><Code>NotImplemented</Code></Error>"};
+  });
+  error = says(path, S3Server::shared()->environment(old.port()));
+  EXPECT_EQ(error.code, Code::kUnsupported);
+  EXPECT_EQ(old.seen().size(), 1u);
+
   HttpPlay play([](const HttpPlay::Request&) {
     return Action{Action::Kind::kAnswer,
                   301,

@@ -9,9 +9,12 @@
 namespace pitcrew::trainer::s3 {
 namespace {
 
+// "Processing of a CompleteMultipartUpload request could take several minutes" (Amazon S3 API Reference).
+constexpr Duration kPutTogether = minutes(5);
 constexpr char kWriter[] = "x-amz-meta-pitcrew-writer";
 
 bool tried_again(const HttpAnswer& answer, const std::string& code) {
+  if (answer.status == 501) return false;  // the server lacks it
   if (answer.status >= 500 || answer.status == 429 || answer.status == 408) return true;
   // 409 of a conditional put: another request for the same key is under way.
   return code == "RequestTimeout" || code == "ConditionalRequestConflict" || code == "OperationAborted" ||
@@ -88,6 +91,7 @@ Result<HttpAnswer> Client::attempt(const Request& request, const std::string& pa
                    .url = location_.endpoint.url() + encode_uri(to_sign.path, true),
                    .headers = to_sign.headers,
                    .body = request.body,
+                   .quiet_for = request.quiet_for,
                    .into = request.into};
   http.headers.insert(added.begin(), added.end());
   if (const std::string query = canonical_query(request.query); !query.empty()) http.url += "?" + query;
@@ -127,7 +131,6 @@ Result<Client::Answer> Client::send(const Request& request) {
     }
     const Error error = answer ? refusal(request, *answer) : answer.error().with_context(name_of(request));
     if (!again) {
-      if (answer && error.code == Code::kUnavailable) return error;
       if (answer) return Answer{std::move(*answer), number};
       return error;
     }
@@ -298,7 +301,8 @@ Status Client::complete_parts(const std::string& key, const std::string& upload,
                         .key = key,
                         .query = {{"uploadId", upload}},
                         .headers = {{"content-type", "application/xml"}},
-                        .body = std::as_bytes(std::span(body))};
+                        .body = std::as_bytes(std::span(body)),
+                        .quiet_for = kPutTogether};
   for (int number = 1;; ++number) {
     PITCREW_ASSIGN(const Answer answer, send(request));
     // S3 begins its answer before it knows how it ends: 200 with an error inside.

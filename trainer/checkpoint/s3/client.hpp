@@ -83,6 +83,7 @@ class Client {
     std::vector<std::pair<std::string, std::string>> query = {};
     std::map<std::string, std::string> headers = {};
     std::span<const std::byte> body = {};
+    std::optional<Duration> quiet_for = {};
     std::span<std::byte> into = {};
   };
   struct Answer {

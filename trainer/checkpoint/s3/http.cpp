@@ -162,7 +162,7 @@ Result<HttpAnswer> Http::send(const HttpRequest& request) {
                    static_cast<long>(state_->settings.connect_within / milliseconds(1)));
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, state_->settings.slow_bytes);
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME,
-                   std::max(1L, static_cast<long>(state_->settings.slow_for / seconds(1))));
+                   std::max(1L, static_cast<long>(request.quiet_for.value_or(state_->settings.slow_for) / seconds(1))));
   if (request.direct) curl_easy_setopt(curl, CURLOPT_PROXY, "");
   curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, &look_aborted);

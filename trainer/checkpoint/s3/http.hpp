@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -16,7 +17,8 @@ struct HttpRequest {
   std::string url;  // whole and encoded
   std::map<std::string, std::string> headers = {};
   std::span<const std::byte> body = {};
-  bool direct = false;             // past any proxy
+  std::optional<Duration> quiet_for = {};  // instead of Settings::slow_for, where the server works long
+  bool direct = false;                     // past any proxy
   std::span<std::byte> into = {};  // a 2xx answer's body goes here; it must be as long. Empty: into HttpAnswer::body
 };
 
