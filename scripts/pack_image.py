@@ -42,6 +42,16 @@ def libraries(program):
     return sorted(set(re.findall(r"(/\S+) \(0x", done.stdout)))
 
 
+def plugins(kind, program):
+    """What the program loads by itself: for s3:// paths, from ../lib, where it was built."""
+    s3 = program.parent.parent / "lib" / "libpitcrew_s3.so"
+    return [s3] if kind in ("trainer", "cli") and s3.exists() else []
+
+
+def all_libraries(kind, program):
+    return sorted({path for each in (program, *plugins(kind, program)) for path in libraries(each)})
+
+
 def people():
     """Users, names, certificates and a place for temporary files: what programs look for in any image."""
     layer = oci.Layer()
@@ -85,13 +95,9 @@ def image_of(kind, program):
         return oci.Image([own], entrypoint=["/pitcrew-launcher"])
     own.file(f"/usr/bin/{program.name}", stripped(program), 0o755)
     common, others, packages = people(), oci.Layer(), set()
-    needed = libraries(program)
-    # What the trainer loads for s3:// paths lies in ../lib, where it was built.
-    s3 = program.parent.parent / "lib" / "libpitcrew_s3.so"
-    if kind == "trainer" and s3.exists():
-        own.file(f"/usr/lib/{s3.name}", stripped(s3), 0o755)
-        needed = sorted({*needed, *libraries(s3)})
-    for path in needed:
+    for plugin in plugins(kind, program):
+        own.file(f"/usr/lib/{plugin.name}", stripped(plugin), 0o755)
+    for path in all_libraries(kind, program):
         add_library(common if COMMON.search(path) else others, path, packages)
     # The trainer's manifests name the command, so it has no entry point of its own.
     image = oci.Image([common, others, own], entrypoint=[] if kind == "trainer" else [f"/usr/bin/{program.name}"])
@@ -125,7 +131,7 @@ def main():
         "org.opencontainers.image.licenses": "Apache-2.0",
     }
     digest = oci.write(image, arguments.name, arguments.out, arguments.compression)
-    shared = sbom.packages_of(str(Path(path).resolve()) for path in libraries(arguments.program))
+    shared = sbom.packages_of(str(Path(path).resolve()) for path in all_libraries(arguments.kind, arguments.program))
     compiled = sbom.compiled_in(arguments.program.resolve().parents[1], arguments.program.name)
     labels = image.labels
     sbom.write(arguments.out.with_suffix(".spdx.json"), sbom.document(
