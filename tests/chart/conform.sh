@@ -12,10 +12,10 @@ kubeconform=$(tests/cluster/cluster program kubeconform)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# schemas VERSION: the folder of a version's schemas, made once for each version and each state of our definitions.
+# schemas VERSION: the folder of a version's schemas, made once.
 schemas() {
   local key folder part
-  key=$(cat crds/*.yaml tests/chart/schemas.py <(echo "$PROMETHEUSOPERATOR") | sha256sum | cut -c 1-12)
+  key=$(cat tests/chart/schemas.py <(echo "$PROMETHEUSOPERATOR") | sha256sum | cut -c 1-12)
   folder=$CACHE/kube-schemas/$1-$key
   if [ ! -d "$folder" ]; then
     part=$(mktemp -d "$CACHE/schemas.XXXXXX")
@@ -32,11 +32,13 @@ for values in tests/chart/values/*.yaml; do
 done
 "$helm" template pitcrew charts/pitcrew --set image.registry=r,dashboards.enabled=true,alerts.enabled=true,crds.install=false >"$work/dashboards.yaml"
 mapfile -t examples < <(git ls-files -co --exclude-standard -- 'examples/*.yaml' | xargs grep -l '^kind: ')
+python3 tests/chart/schemas.py ours "$work/ours" >&2
+places=(-schema-location "$work/ours/{{.ResourceKind}}{{.KindSuffix}}.json")
 failures=0
 for version in "$KUBERNETESOLDEST" "$KUBERNETES"; do
   folder=$(schemas "$version") || exit $?
   echo "Kubernetes $version"
-  "$kubeconform" -strict -summary -schema-location "$folder/{{.ResourceKind}}{{.KindSuffix}}.json" "$work"/*.yaml "${examples[@]}" || failures=1
+  "$kubeconform" -strict -summary "${places[@]}" -schema-location "$folder/{{.ResourceKind}}{{.KindSuffix}}.json" "$work"/*.yaml "${examples[@]}" || failures=1
 done
 
 # What it is worth: a field that doesn't exist, in an object of each origin, is found.
@@ -45,7 +47,7 @@ printf '%s\n' 'apiVersion: pitcrew.dev/v1alpha1' 'kind: TrainingJob' 'metadata: 
 printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PodMonitor' 'metadata: {name: a}' 'spec: {selectors: {}}' >"$work/wrong3"
 for wrong in "$work"/wrong*; do
   mv "$wrong" "$wrong.yaml"
-  if "$kubeconform" -strict -schema-location "$folder/{{.ResourceKind}}{{.KindSuffix}}.json" "$wrong.yaml" >"$work/said" || ! grep -q 'additional properties' "$work/said"; then
+  if "$kubeconform" -strict "${places[@]}" -schema-location "$folder/{{.ResourceKind}}{{.KindSuffix}}.json" "$wrong.yaml" >"$work/said" || ! grep -q 'additional properties' "$work/said"; then
     echo "FAILED an unknown field passes: $(cat "$wrong.yaml")"
     failures=1
   fi

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes JSON schemas for kubeconform: of a Kubernetes version's own OpenAPI, of our definitions and the Prometheus operator's.
+"""Writes JSON schemas for kubeconform: of a Kubernetes version's own OpenAPI and the Prometheus operator's, or of our definitions.
 
     schemas.py VERSION FOLDER     VERSION like v1.36.3; FOLDER gets <kind>-<group>-<version>.json for every kind
+    schemas.py ours FOLDER
 
 What a schema names is closed: an unknown field is refused. The sources are Go modules (k8s.io/kubernetes holds the API
 server's swagger.json), fetched by Go; exit code 77, with the reason, where they can't be had.
@@ -114,14 +115,18 @@ def of_definitions(files):
 
 def main():
     version, folder = sys.argv[1], Path(sys.argv[2])
-    prometheus = module("github.com/prometheus-operator/prometheus-operator", config.PINS["PROMETHEUSOPERATOR"])
-    crds = [*sorted((ROOT / "crds").glob("*.yaml")), *sorted((prometheus / "example/prometheus-operator-crd").glob("*_p*.yaml"))]
+    if version == "ours":
+        schemas = of_definitions(sorted((ROOT / "crds").glob("*.yaml")))
+    else:
+        prometheus = module("github.com/prometheus-operator/prometheus-operator", config.PINS["PROMETHEUSOPERATOR"])
+        crds = sorted((prometheus / "example/prometheus-operator-crd").glob("*_p*.yaml"))
+        schemas = (*of_kubernetes(version), *of_definitions(crds))
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for name, schema in (*of_kubernetes(version), *of_definitions(crds)):
+    for name, schema in schemas:
         (folder / name).write_text(json.dumps(schema))
         count += 1
-    print(f"{count} schemas of Kubernetes {version}, ours and the Prometheus operator's", file=sys.stderr)
+    print(f"{count} schemas ({version})", file=sys.stderr)
 
 
 if __name__ == "__main__":

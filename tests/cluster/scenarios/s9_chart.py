@@ -35,9 +35,9 @@ def undisturbed(world, job, before, epoch, what):
 def helm_test_trains_a_tiny_job(world):
     if "cli" not in world.images:
         raise NotRun("pitcrew is not built beside the other programs")
-    said = world.cluster.helm("test", RELEASE, "--namespace", SYSTEM, "--logs", "--timeout", "300s", seconds=330).stdout
+    said = world.cluster.helm("test", RELEASE, "--namespace", SYSTEM, "--logs", "--timeout", "300s", seconds=330)
     world.check("pitcrew-test: Succeeded" in said, f"helm test said: {said}")
-    until("the test's job to be gone", lambda: "pitcrew-test" not in world.cluster.kubectl("get", "tj", "-n", SYSTEM).stdout, 60)
+    until("the test's job to be gone", lambda: "pitcrew-test" not in world.cluster.kubectl("get", "tj", "-n", SYSTEM), 60)
 
 
 @scenario(seconds=1200)
@@ -55,7 +55,7 @@ def upgrade_and_rollback_do_not_disturb_a_running_job(world):
     until("new operators", lambda: len(operators(world)) == 2 and not operators(world) & first, 120)
     undisturbed(world, job, before, epoch, "after the upgrade")
 
-    revision = json.loads(world.cluster.helm("history", RELEASE, "--namespace", SYSTEM, "-o", "json").stdout)[-1]["revision"]
+    revision = json.loads(world.cluster.helm("history", RELEASE, "--namespace", SYSTEM, "-o", "json"))[-1]["revision"]
     second = operators(world)
     world.cluster.helm("rollback", RELEASE, str(revision - 1), "--namespace", SYSTEM, "--wait", "--timeout", "150s", seconds=180)
     until("the old operators' like", lambda: len(operators(world)) == 2 and not operators(world) & second, 120)
@@ -75,9 +75,11 @@ def uninstall_takes_back_what_agents_did_and_lets_jobs_train_on(world):
         agents.gpus[bad].xid(79, words="pid='<unknown>', name=<unknown>, GPU has fallen off the bus.")
         until("the cordon", lambda: cordoned(world, bad) and tainted(world, bad), 30, 0.1)
         begin = time.monotonic()
-        said = world.cluster.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--timeout", "280s", seconds=300).stdout
+        done = world.cluster.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--timeout", "280s", check=False, seconds=300)
+        said = done.stdout + done.stderr  # what the hook says goes to the latter
         world.measure("helm uninstall, with its hook", time.monotonic() - begin, 280)
         try:
+            world.check(done.returncode == 0, f"helm uninstall failed: {said}")
             world.check("kubectl delete crd trainingjobs.pitcrew.dev" in said, f"helm uninstall doesn't say how to remove the definitions: {said}")
             for name in agents.gpus:
                 node = world.node(name)
