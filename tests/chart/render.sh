@@ -67,6 +67,10 @@ check "an unknown key of the operator's configuration" refuses "additional prope
 check "a replica count that is text" refuses "at '/operator/replicas': got string, want integer" --set image.registry=r --set-string operator.replicas=two
 check "a digest that is none" refuses "at '/launcher/image/digest'" --set image.registry=r --set launcher.image.digest=latest
 
+check "an unknown value of an optional part" refuses "additional properties 'cidr' not allowed" --set image.registry=r --set networkPolicies.apiServer.cidr=10.0.0.0/8
+check "an address that is none" refuses "at '/networkPolicies/apiServer/cidrs/0'" --set image.registry=r --set 'networkPolicies.apiServer.cidrs={everywhere}'
+check "a class that preempts" refuses "additional properties 'preemptionPolicy' not allowed" --set image.registry=r --set-json 'priorityClasses=[{"name":"a","value":1,"preemptionPolicy":"PreemptLowerPriority"}]'
+
 check "README" python3 charts/generate_readme.py --check
 check "the chart's version is VERSION" grep -qx "version: $(cat VERSION)" "$chart/Chart.yaml"
 check "the images' version is VERSION" grep -qx "appVersion: $(cat VERSION)" "$chart/Chart.yaml"
