@@ -59,10 +59,9 @@ class Machine {
   }
   Machine(const Machine&) = delete;
 
-  // syslog(2) as in a cluster, where this process may; else a file.
-  void start(const std::string& programs) {
-    const bool root = ::geteuid() == 0;
-    log_ = root ? "syslog" : host_.folder() + "/kernel.txt";
+  // `syslog`: by syslog(2), as in a cluster; else a file in which nothing happens.
+  void start(const std::string& programs, bool syslog) {
+    log_ = syslog ? "syslog" : host_.folder() + "/kernel.txt";
     host_.file("agent.yaml", "host: " + host_.folder() + "\nstate: " + host_.folder() + "/state\nkernelLog: " + log_ +
                                  "\nnvml: " PITCREW_FAKE_NVML "\nmetricsPort: 0\nhealthPort: 0\n");
     host_.file("kubeconfig",
@@ -162,13 +161,16 @@ class Machine {
 int main(int argc, char** argv) {
   CLI::App app{"What the node agent costs a healthy machine with 8 GPUs and 32 EFA devices."};
   double time = 300;
-  std::string programs = PITCREW_BIN_DIR;
+  std::string programs = PITCREW_BIN_DIR, log = ::geteuid() == 0 ? "syslog" : "file";
   app.add_option("--seconds", time, "How long it is watched, after its start")->capture_default_str();
   app.add_option("--programs", programs, "Where pitcrew-agent is")->capture_default_str();
+  app.add_option("--kernel-log", log, "syslog (this machine's, as root), or file: one in which nothing happens")
+      ->check(CLI::IsMember({"syslog", "file"}))
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
   Machine machine;
-  machine.start(programs);
+  machine.start(programs, log == "syslog");
   machine.live(kStart);
   if (!machine.healthy()) Machine::fail("after its start the agent hasn't said that the node is healthy");
   const double before = machine.cpu_seconds();
