@@ -196,11 +196,13 @@ class Launcher:
         """A durable checkpoint is complete. For rank 0."""
         return self.ask("saved", step=step, path=path, bytes=size, request=request)
 
-    def evidence(self, rank, kind, message, peer=None):
-        """Something that the operator should know: lost-peer, nonfinite, digest, storage."""
+    def evidence(self, rank, kind, message, peer=None, step=None, digest=None):
+        """Something that the operator should know: lost-peer, nonfinite, spike, replay, digest, storage. Step and digest: of a
+        step that gave the same bits twice, or that is past."""
         fields = {"rank": rank, "kind": kind, "message": message}
-        if peer is not None:
-            fields["peer"] = peer
+        for name, value in ("peer", peer), ("step", step), ("digest", digest):
+            if value is not None:
+                fields[name] = value
         return self.ask("evidence", **fields)
 
     def push(self, checkpoint, files):

@@ -119,6 +119,11 @@ JOB_BOARD = {
                            ("pitcrew_job_checkpoint_durable_step{%s}" % JOB, "durable checkpoint"),
                            ("pitcrew_job_checkpoint_memory_step{%s}" % JOB, "memory checkpoint")], of="launcher", width=6),
             panel("Gradient norm", [("pitcrew_rank_gauge{%s,rank=\"0\",name=\"gradient_norm\"}" % JOB, "norm")], of="launcher", width=6),
+            panel("MFU", [("max(pitcrew_rank_gauge{%s,name=\"mfu\"})" % JOB, "MFU")], unit="percentunit", maximum=1,
+                  of="launcher", width=12,
+                  help="Model FLOPs of a step, attention causal and recomputing not counted, over the GPUs' dense BF16 peak."),
+            panel("Checkpoint stall", [("max(pitcrew_rank_gauge{%s,name=\"stall_seconds\"})" % JOB, "worst rank")], unit="s",
+                  of="launcher", width=12, help="How long the last step waited for checkpoints."),
         ]),
         ("What it cost", [
             panel("Where the time went", [("pitcrew_job_seconds{%s}" % JOB, "{{part}}")], unit="s", stack=True),
@@ -133,6 +138,10 @@ JOB_BOARD = {
                   help="One that is higher than the others holds all of them up."),
             panel("Waiting for data", [("pitcrew_rank_gauge{%s,name=\"data_wait_seconds\"}" % JOB, "rank {{rank}}")], unit="s",
                   of="launcher", help="Before the last step."),
+            panel("Own time of ranks", [
+                ("sum by (rank) (pitcrew_rank_gauge{%s,name=~\"data_wait_seconds|compute_seconds|optimizer_seconds\"})" % JOB,
+                 "rank {{rank}}")], unit="s", of="launcher",
+                  help="What a rank does itself in a step. The others wait for the one that takes longest."),
             panel("In collectives", [("avg_over_time(pitcrew_rank_in_collective{%s}[1m])" % JOB, "rank {{rank}}")],
                   unit="percentunit", maximum=1, of="launcher",
                   help="The straggler is the rank that is in collectives least: the others wait there for it."),

@@ -121,6 +121,11 @@ void History::recovery(Instant time, const api::Recovery& recovery) {
              " (" + recovery.evidence + ")",
          fields_of(recovery));
   }
+  // More is known of it than when it was decided: a step was computed on another node meanwhile.
+  if (before.decided && recovery.evidence != before.evidence)
+    note(time,
+         "what is known of the " + std::string(api::to_string(recovery.cause)) + where + " now: " + recovery.evidence,
+         fields_of(recovery));
   const auto seconds = seconds_to_training(recovery);
   if (!seconds || before.first_step) return;
   std::string text =

@@ -53,7 +53,13 @@ Schema epoch() {
       .field("resumeStep", Schema::integer("The step that is proposed to start from."))
       .field("resumePlace", word("Where that checkpoint lies: memory or durable."))
       .field("resumeClaim", Schema::integer("The claim of the epoch that wrote it."))
-      .field("committed", Schema::time("When the epoch was written down."));
+      .field("committed", Schema::time("When the epoch was written down."))
+      .field("replay", Schema::object("A step that gave the same bits twice on one node, and they can't be right.")
+                           .field("step", Schema::integer("The step."))
+                           .field("rank", Schema::integer("Whose part of the batch it was."))
+                           .field("node", word("Where it was computed first."))
+                           .field("digest", word("Of what it computed there."))
+                           .field("ranks", Schema::integer("Of the job then.")));
 }
 
 Schema slots() {

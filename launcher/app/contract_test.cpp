@@ -67,6 +67,25 @@ TEST(Table, that_makes_no_sense_for_the_pod_is_refused) {
   EXPECT_FALSE(own_entry(epoch, 8)) << "beyond the world";
 }
 
+TEST(RankEnvironment, a_step_under_suspicion_is_told_and_an_outer_one_is_not) {
+  Contract contract;
+  contract.environment = {"PITCREW_REPLAY={\"step\":7}", "HOME=/"};
+  api::channel::Epoch epoch;
+  epoch.slot = Slot(0);
+  epoch.world_size = 1;
+  epoch.table = {{.slot = Slot(0), .first_rank = Rank(0), .ranks = 1}};
+  const auto value = [&]() -> std::string {
+    for (const std::string& variable : rank_environment(contract, epoch, {"/progress", "/socket"}, 0))
+      if (variable.starts_with("PITCREW_REPLAY=")) return variable.substr(15);
+    return "";
+  };
+  EXPECT_EQ(value(), "");
+  epoch.replay = ReplayPoint{Step(42), Rank(0), "b", "d1", false};
+  const auto told = parse_replay_point(*parse_json(value()));
+  ASSERT_TRUE(told);
+  EXPECT_EQ(*told, *epoch.replay);
+}
+
 TEST(Outbox, keeps_what_matters_bounded) {
   using namespace api::channel;
   Outbox outbox;

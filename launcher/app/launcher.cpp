@@ -443,8 +443,19 @@ struct Launcher::State {
   void on_evidence(const launcher_socket::Evidence& evidence) {
     if (!epoch || !has_ranks) return;
     if (evidence.kind == "lost-peer" && evidence.peer) lost_rank = evidence.peer;
-    send(channel::Evidence{epoch->id, evidence.rank, clean_text(evidence.kind.substr(0, 64)),
-                           shorten(clean_text(evidence.message), 4096), evidence.peer});
+    channel::Evidence message{epoch->id,
+                              evidence.rank,
+                              clean_text(evidence.kind.substr(0, 64)),
+                              shorten(clean_text(evidence.message), 4096),
+                              evidence.peer,
+                              evidence.step,
+                              clean_text(evidence.digest.substr(0, 128))};
+    // What a step's bits say decides what its exit means, whoever leads when it is heard.
+    if (evidence.step) {
+      send_kept(std::move(message));
+    } else {
+      send(message);
+    }
     report();
   }
 

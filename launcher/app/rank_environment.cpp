@@ -31,6 +31,7 @@ std::vector<std::string> rank_environment(const Contract& contract, const api::c
   variables[environment::kProgress] = paths.progress;
   variables[environment::kLauncher] = paths.socket;
   if (epoch.resume) variables[environment::kResume] = to_json(*epoch.resume).dump();
+  if (epoch.replay) variables[environment::kReplay] = to_json(*epoch.replay).dump();
   if (!contract.memory_folder.empty() && checkpoint.memory_steps)
     variables[environment::kMemory] = contract.memory_folder;
 
@@ -38,7 +39,8 @@ std::vector<std::string> rank_environment(const Contract& contract, const api::c
   std::vector<std::string> inherited;
   for (const std::string& variable : contract.environment) {
     const std::string name = variable.substr(0, variable.find('='));
-    if (name != environment::kResume && name != environment::kMemory) inherited.push_back(variable);
+    if (name != environment::kResume && name != environment::kMemory && name != environment::kReplay)
+      inherited.push_back(variable);
   }
   return merge_environment(inherited, variables, torch_defaults(place));
 }

@@ -74,7 +74,8 @@ api::channel::Stalled make_stalled(const Stall& stall, EpochId epoch, Rank first
   for (uint32_t i = 0; i < ranks.size() && i < kMostSuspects; ++i) {
     // Programs without the page have no words to compare.
     if (!ranks[i].alive || ranks[i].line.updates == 0) continue;
-    message.ranks.push_back({Rank(first_rank.value + i), ranks[i].line.collective, ranks[i].line.in_collective});
+    message.ranks.push_back({Rank(first_rank.value + i), ranks[i].line.collective, ranks[i].line.in_collective,
+                             ranks[i].line.gpu_behind()});
   }
   return message;
 }

@@ -139,6 +139,7 @@ Json write(const Stalled& m) {
   for (const auto& rank : m.ranks) {
     json["ranks"].push_back(
         {{"rank", rank.rank.value}, {"collective", rank.collective}, {"inCollective", rank.in_collective}});
+    if (rank.gpu_behind) json["ranks"].back()["gpuBehind"] = *rank.gpu_behind;
   }
   put(json, "stacks", m.stacks);
   return json;
@@ -157,6 +158,8 @@ Stalled read_stalled(ObjectReader& r) {
     suspect.read("rank", rank.rank);
     suspect.read("collective", rank.collective);
     suspect.read("inCollective", rank.in_collective);
+    bool behind = false;
+    if (suspect.read("gpuBehind", behind)) rank.gpu_behind = behind;
   });
   r.read("stacks", m.stacks);
   return m;
@@ -223,6 +226,8 @@ Json write(const Evidence& m) {
             {"kind", m.kind},
             {"message", m.message}};
   put(json, "peer", m.peer);
+  put(json, "step", m.step);
+  put(json, "digest", m.digest);
   return json;
 }
 
@@ -233,6 +238,8 @@ Evidence read_evidence(ObjectReader& r) {
   r.read("kind", m.kind);
   r.read("message", m.message);
   r.read("peer", m.peer);
+  r.read("step", m.step);
+  r.read("digest", m.digest);
   return m;
 }
 
@@ -261,6 +268,7 @@ Json write(const Epoch& m) {
   put(json, "slot", m.slot);
   if (m.resume) json["resume"] = to_json(*m.resume);
   put(json, "resumeHint", m.resume_hint);
+  if (m.replay) json["replay"] = to_json(*m.replay);
   if (m.stall_after) json["stallAfterMs"] = *m.stall_after / milliseconds(1);
   return json;
 }
@@ -296,6 +304,14 @@ Epoch read_epoch(ObjectReader& r) {
   r.read("key", m.key);
   if (const Json* resume = r.raw("resume")) read_resume(*resume, "resume", m.resume.emplace(), r.problems());
   r.read("resumeHint", m.resume_hint);
+  if (const Json* replay = r.raw("replay")) {
+    auto parsed = parse_replay_point(*replay);
+    if (parsed) {
+      m.replay = *std::move(parsed);
+    } else {
+      r.problem("replay", parsed.error().message);
+    }
+  }
   if (const Json* checkpoint = r.raw("checkpoint")) {
     auto parsed = parse_checkpoint_settings(checkpoint->dump());
     if (parsed) {

@@ -96,6 +96,7 @@ struct Stalled {
     Rank rank;
     uint64_t collective = 0;
     bool in_collective = false;
+    std::optional<bool> gpu_behind;  // its GPU has not done all that it was given; unset: not known
   };
   std::vector<Suspect> ranks;  // of all local ranks; the operator compares pods
   std::string stacks;          // at most 16 KiB
@@ -136,6 +137,8 @@ struct Evidence {
   std::string kind;
   std::string message;
   std::optional<Rank> peer;
+  std::optional<Step> step;  // with `digest` as in launcher_socket::Evidence
+  std::string digest;
 };
 
 // Answer to Diagnose.
@@ -197,6 +200,7 @@ struct Epoch {
   std::string key;  // base64 of 32 bytes: what launchers of this epoch prove to one another
   std::optional<ResumePoint> resume;
   std::string resume_hint;  // for logs
+  std::optional<ReplayPoint> replay;
   CheckpointSettings checkpoint;
   std::optional<Duration> stall_after;  // unset: learned
   Duration start_within{0};

@@ -23,7 +23,7 @@ TEST(Channel, every_message_of_a_launcher_survives_its_encoding) {
                     Step(1), Step(4), Step(2), "own memory", true, Rank(3)};
   Exited exited{epoch,   Rank(1), ExitKind::kSignaled, 11, "killed by SIGSEGV", {"a", "b"}, "ValueError: x",
                 Step(9), true};
-  Stalled stalled{epoch, Step(9), "training", 16, 15, {{Rank(0), 12, true}, {Rank(1), 11, false}}, "stacks"};
+  Stalled stalled{epoch, Step(9), "training", 16, 15, {{Rank(0), 12, true}, {Rank(1), 11, false, true}}, "stacks"};
   const std::vector<FromLauncher> messages{hello,
                                            progress,
                                            exited,
@@ -33,6 +33,7 @@ TEST(Channel, every_message_of_a_launcher_survives_its_encoding) {
                                            Stopped{epoch, true},
                                            Aborted{epoch, true, "m"},
                                            Evidence{epoch, Rank(1), "nonfinite", "loss is NaN", Rank(2)},
+                                           Evidence{epoch, Rank(1), "spike", "m", std::nullopt, Step(42), "d1"},
                                            Stacks{"r", "text"}};
   for (const FromLauncher& message : messages) {
     const std::string text = encode(message);
@@ -55,6 +56,7 @@ TEST(Channel, every_message_to_a_launcher_survives_its_encoding) {
   epoch.master_port = 29501;
   epoch.key = "a2V5";
   epoch.resume = ResumePoint{Step(40), 3, Place::kMemory};
+  epoch.replay = ReplayPoint{Step(42), Rank(1), "n0", "d1", false};
   epoch.checkpoint.path = "/c";
   epoch.checkpoint.every_steps = 10;
   epoch.checkpoint.memory_steps = 2;

@@ -137,6 +137,17 @@ struct PodRecord {
   bool operator==(const PodRecord&) const = default;
 };
 
+// A step that gave the same bits twice on one node, and they can't be right: what is known of it until it was computed
+// on another node.
+struct ReplayStatus {
+  Step step;
+  Rank rank;
+  std::string node;    // where it was computed first
+  std::string digest;  // of what it computed there
+  uint32_t ranks = 0;  // of the job then: with another number the rank's part of the batch is another
+  bool operator==(const ReplayStatus&) const = default;
+};
+
 struct EpochStatus {
   EpochNumber number;
   Term term;
@@ -145,6 +156,7 @@ struct EpochStatus {
   std::string resume_place;         // memory or durable
   uint64_t resume_claim = 0;
   std::optional<Instant> committed;
+  std::optional<ReplayStatus> replay;
   bool operator==(const EpochStatus&) const = default;
 };
 

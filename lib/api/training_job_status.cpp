@@ -46,6 +46,22 @@ void put(Json& json, const char* key, const std::optional<Strong<Tag, T>>& value
   if (value) json[key] = value->value;
 }
 
+Json write(const ReplayStatus& replay) {
+  return {{"step", replay.step.value},
+          {"rank", replay.rank.value},
+          {"node", replay.node},
+          {"digest", replay.digest},
+          {"ranks", replay.ranks}};
+}
+
+void read(ObjectReader& r, ReplayStatus& replay) {
+  r.read("step", replay.step);
+  r.read("rank", replay.rank);
+  r.read("node", replay.node);
+  r.read("digest", replay.digest);
+  r.read("ranks", replay.ranks);
+}
+
 Json write(const EpochStatus& epoch) {
   Json json{{"number", epoch.number.value}, {"term", epoch.term.value}};
   if (epoch.port != 0) json["port"] = epoch.port;
@@ -53,6 +69,7 @@ Json write(const EpochStatus& epoch) {
   put(json, "resumePlace", epoch.resume_place);
   if (epoch.resume_claim != 0) json["resumeClaim"] = epoch.resume_claim;
   put(json, "committed", epoch.committed);
+  if (epoch.replay) json["replay"] = write(*epoch.replay);
   return json;
 }
 
@@ -64,6 +81,7 @@ void read(ObjectReader& r, EpochStatus& epoch) {
   r.read("resumePlace", epoch.resume_place);
   r.read("resumeClaim", epoch.resume_claim);
   r.read("committed", epoch.committed);
+  if (auto replay = r.object("replay")) read(*replay, epoch.replay.emplace());
 }
 
 Json write(const SlotStatus& slot) {

@@ -58,6 +58,27 @@ Result<ResumePoint> parse_resume_point(const Json& json) {
   return resume;
 }
 
+Json to_json(const ReplayPoint& replay) {
+  return {{"step", replay.step.value},
+          {"rank", replay.rank.value},
+          {"node", replay.node},
+          {"digest", replay.digest},
+          {"elsewhere", replay.elsewhere}};
+}
+
+Result<ReplayPoint> parse_replay_point(const Json& json) {
+  Problems problems;
+  ObjectReader reader(json, "replay", problems);
+  ReplayPoint replay;
+  reader.read("step", replay.step);
+  reader.read("rank", replay.rank);
+  reader.read("node", replay.node);
+  reader.read("digest", replay.digest);
+  reader.read("elsewhere", replay.elsewhere);
+  PITCREW_TRY(check(environment::kReplay, problems));
+  return replay;
+}
+
 Json to_json(const CheckpointSettings& settings) {
   Json json = {{"path", settings.path}, {"keep", settings.keep}};
   if (settings.every_steps) json["every"] = {{"steps", *settings.every_steps}};

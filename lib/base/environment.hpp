@@ -17,6 +17,7 @@ inline constexpr char kEpoch[] = "PITCREW_EPOCH";  // the epoch's number
 inline constexpr char kCheckpoint[] =
     "PITCREW_CHECKPOINT";                            // the spec's `checkpoint` as JSON, path as the container sees it
 inline constexpr char kResume[] = "PITCREW_RESUME";  // ResumePoint as JSON; unset: nothing to resume from
+inline constexpr char kReplay[] = "PITCREW_REPLAY";  // ReplayPoint as JSON; unset: no step is under suspicion
 inline constexpr char kMemory[] = "PITCREW_MEMORY";  // a folder in memory for checkpoints; unset: tier is off
 inline constexpr char kProgress[] = "PITCREW_PROGRESS";  // the progress page, a file to map
 inline constexpr char kLauncher[] = "PITCREW_LAUNCHER";  // the launcher's Unix socket
@@ -45,6 +46,20 @@ struct ResumePoint {
 };
 Json to_json(const ResumePoint& resume);
 Result<ResumePoint> parse_resume_point(const Json& json);
+
+// PITCREW_REPLAY: a step that gave something that can't be right (a loss or gradient that isn't finite, a spike), and
+// the same bits when it was computed again on the same node. Whoever computes it now compares: the same bits elsewhere
+// mean program or data, other bits mean that the first node's hardware is suspect.
+struct ReplayPoint {
+  Step step;              // the optimizer step, counted from 1
+  Rank rank;              // whose part of the batch it was
+  std::string node;       // where it was computed first
+  std::string digest;     // of what it computed there; opaque to all but the training program
+  bool elsewhere = true;  // the rank is on another node now; false: there was no other
+  bool operator==(const ReplayPoint&) const = default;
+};
+Json to_json(const ReplayPoint& replay);
+Result<ReplayPoint> parse_replay_point(const Json& json);
 
 // PITCREW_CHECKPOINT: spec.checkpoint after defaults.
 struct CheckpointSettings {

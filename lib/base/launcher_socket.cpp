@@ -42,6 +42,8 @@ Json write(const Request& request) {
                       {"kind", evidence.kind},
                       {"message", evidence.message}};
             if (evidence.peer) json["peer"] = evidence.peer->value;
+            if (evidence.step) json["step"] = evidence.step->value;
+            if (!evidence.digest.empty()) json["digest"] = evidence.digest;
             return json;
           },
       },
@@ -98,6 +100,9 @@ Result<Request> read(ObjectReader& reader) {
     reader.read("message", evidence.message);
     Rank peer;
     if (reader.read("peer", peer)) evidence.peer = peer;
+    Step step;
+    if (reader.read("step", step)) evidence.step = step;
+    reader.read("digest", evidence.digest);
     return Request(evidence);
   }
   return Error(Code::kInvalidArgument, "unknown launcher socket op '" + op + "'");

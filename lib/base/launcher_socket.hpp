@@ -70,9 +70,13 @@ struct Saved {
 // Something that the operator should know when it judges: a lost peer, a NaN, a digest that differs.
 struct Evidence {
   Rank rank;
-  std::string kind;  // lost-peer, nonfinite, digest, storage
+  std::string kind;  // lost-peer, nonfinite, spike, replay, digest, storage
   std::string message;
   std::optional<Rank> peer;  // whom it is about
+  // nonfinite, spike: a step that gave the same bits twice here, for which the rank now exits with 75, and what it
+  // computed (see ReplayPoint). replay: the step of PITCREW_REPLAY is past; no digest: bits could not be compared.
+  std::optional<Step> step;
+  std::string digest;
 };
 
 using Request = std::variant<Push, List, Fetch, Counted, Drop, Saved, Evidence>;

@@ -13,7 +13,8 @@ TEST(LauncherSocket, every_request_survives_its_line) {
       Counted{"step-20-c3", Step(20)},
       Drop{"step-10-c3"},
       Saved{Step(500), "/checkpoints/step-500-c3", 1234, 2},
-      Evidence{Rank(3), "lost-peer", "connection reset", Rank(5)}};
+      Evidence{Rank(3), "lost-peer", "connection reset", Rank(5)},
+      Evidence{Rank(3), "nonfinite", "twice", std::nullopt, Step(42), "d1"}};
   uint64_t id = 1;
   for (const Request& request : requests) {
     const std::string line = encode(id, request);

@@ -164,6 +164,7 @@ LineCopy Watcher::line(uint32_t local_rank) const {
     copy.loss = get(line.loss);
     copy.collective = get(line.collective);
     copy.gpu_counter = get(line.gpu_counter);
+    copy.gpu_queued = get(line.gpu_queued);
     copy.time_ns = get(line.time_ns);
     if (get(line.updates) == copy.updates) break;
   }
@@ -258,6 +259,10 @@ void Writer::leave_collective() {
 
 void Writer::set_gpu_counter(uint64_t value) {
   if (mapping_) put(mapping_->own().gpu_counter, value);
+}
+
+void Writer::set_gpu_queued(uint64_t value) {
+  if (mapping_) put(mapping_->own().gpu_queued, static_cast<uint32_t>(value));
 }
 
 void Writer::set_gauge(std::string_view name, double value) {

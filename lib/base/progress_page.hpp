@@ -70,10 +70,10 @@ struct Line {
   uint64_t samples;  // samples consumed by the whole job
   uint16_t phase;    // Phase
   uint16_t flags;
-  uint32_t reserved;
+  uint32_t gpu_queued;   // the low half of how often the device was asked to move `gpu_counter` on; 0 on older pages
   double loss;           // of the last step done; NaN: none yet
   uint64_t collective;   // sequence number of the last collective entered
-  uint64_t gpu_counter;  // moved on by the device; 0 on CPUs
+  uint64_t gpu_counter;  // moved on by the device, in the order of its work; 0: the program has none
   uint64_t time_ns;      // CLOCK_MONOTONIC of the last update
 };
 static_assert(sizeof(Line) == 64);
@@ -99,7 +99,15 @@ struct LineCopy {
   double loss = 0;
   uint64_t collective = 0;
   uint64_t gpu_counter = 0;
+  uint32_t gpu_queued = 0;
   uint64_t time_ns = 0;
+
+  // Whether the device still has work that it was given: with a hang, whether it is stuck itself or the host. Unset:
+  // the program doesn't say.
+  std::optional<bool> gpu_behind() const {
+    if (gpu_queued == 0) return std::nullopt;
+    return static_cast<uint32_t>(gpu_counter) != gpu_queued;
+  }
 };
 
 struct HeaderCopy {
@@ -152,6 +160,8 @@ class Writer {
   void enter_collective(uint64_t sequence);
   void leave_collective();
   void set_gpu_counter(uint64_t value);
+  // How often the device was asked to move the counter on.
+  void set_gpu_queued(uint64_t value);
   void set_gauge(std::string_view name, double value);
 
   // Rank 0 of the job alone.

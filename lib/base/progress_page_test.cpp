@@ -43,6 +43,20 @@ TEST_F(ProgressPage, what_a_rank_writes_the_launcher_reads) {
   EXPECT_EQ(watcher->header().epoch, (EpochId{Term(3), EpochNumber(7)}));
 }
 
+TEST_F(ProgressPage, a_device_that_has_not_done_all_it_was_given_is_told_from_one_that_has) {
+  auto watcher = Watcher::create(path_, 1, {});
+  auto writer = Writer::open(path_, 0);
+  ASSERT_TRUE(watcher.ok() && writer.ok());
+  writer->set_gpu_counter(7);
+  EXPECT_EQ(watcher->line(0).gpu_behind(), std::nullopt) << "a program that says nothing of what it queued";
+  writer->set_gpu_queued((uint64_t{1} << 32) + 9);
+  writer->set_gpu_counter((uint64_t{1} << 32) + 8);
+  EXPECT_EQ(watcher->line(0).gpu_behind(), true);
+  writer->set_gpu_counter((uint64_t{1} << 32) + 9);
+  EXPECT_EQ(watcher->line(0).gpu_behind(), false);
+  EXPECT_EQ(watcher->line(0).updates, 0u) << "a device that moves doesn't show that the host does";
+}
+
 TEST_F(ProgressPage, requests_of_the_launcher_reach_the_rank) {
   auto watcher = Watcher::create(path_, 1, {});
   ASSERT_TRUE(watcher.ok());

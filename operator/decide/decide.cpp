@@ -10,6 +10,7 @@
 #include "operator/decide/node_fault.hpp"
 #include "operator/decide/planned_stop.hpp"
 #include "operator/decide/quiet.hpp"
+#include "operator/decide/replay.hpp"
 #include "operator/decide/requests.hpp"
 #include "operator/decide/situation.hpp"
 #include "operator/decide/spares.hpp"
@@ -26,6 +27,7 @@ void advance(Situation& situation) {
   if (plan_stops(situation) || move_off_leaving_nodes(situation)) return;
 
   if (situation.epoch_active()) {
+    settle_replay(situation);
     Judgement judgement = judge(situation);
     if (judgement.done) return succeed(situation);
     if (!judgement.verdict) judgement.verdict = restart_wanted(situation);

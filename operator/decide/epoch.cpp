@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/random.hpp"
+#include "operator/decide/replay.hpp"
 #include "operator/decide/resume.hpp"
 
 namespace pitcrew::control {
@@ -30,6 +31,7 @@ void commit_epoch(Situation& situation) {
   epoch.term = above.term;
   epoch.port = epoch_port(situation.job.metadata.uid, epoch.number, situation.in.port_first, situation.in.port_last);
   epoch.committed = situation.now;
+  epoch.replay = carried_replay(situation);
   if (resume) {
     epoch.resume_step = resume->step;
     epoch.resume_place = std::string(to_string(resume->place));
@@ -90,6 +92,7 @@ api::channel::Epoch epoch_message(const Situation& situation) {
     message.resume_hint =
         "step " + std::to_string(status.epoch.resume_step->value) + " from " + status.epoch.resume_place;
   }
+  message.replay = replay_point(situation);
   if (spec.checkpoint) {
     message.checkpoint.path = spec.checkpoint->path;
     message.checkpoint.keep = spec.checkpoint->keep;

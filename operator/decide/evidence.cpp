@@ -46,6 +46,12 @@ bool hard(const Exited& exit) {
   return false;
 }
 
+// Codes that a rank ends with when its results can't be right.
+bool about_results(const Exited& exit) {
+  return exit.kind == ExitKind::kExited && (exit.code == exit_code::kBadData || exit.code == exit_code::kTryAgain ||
+                                            exit.code == exit_code::kReplaceNode);
+}
+
 const kube::ContainerStatus* training_container(const Situation& situation, const kube::Pod& pod) {
   for (const kube::ContainerStatus& container : pod.containers) {
     if (container.name == situation.spec.container) return &container;
@@ -235,12 +241,30 @@ class Reader {
     sign.verdict.rank = rank;
     if (exit.kind == ExitKind::kExited) sign.verdict.exit_code = exit.code;
     sign.verdict.log = exit.last_lines;
+    if (const auto* said = word_of(rank); said != nullptr && about_results(exit)) {
+      sign.verdict.evidence += ": " + said->message;
+      if (exit.code == exit_code::kTryAgain && said->step && !said->digest.empty()) {
+        sign.weight = Weight::kHardExit;
+        sign.verdict.cause = Cause::kUnknown;
+        sign.verdict.replay = {*said->step, rank, row_->node, said->digest, s_.spec.replicas * s_.in.shape.processes};
+      }
+    }
     // What the job's rules name says what it is.
     if (match_rules(s_.spec.recovery.rules, sign.verdict)) sign.weight = Weight::kHardExit;
     // Where a program without the page stood is not known: the same exception may have come somewhere else.
     if (!exit.exception.empty() && !without_page(*member_.launcher)) {
       sign.verdict.fingerprint = exit.exception.substr(0, 200) + " at step " + std::to_string(exit.step.value);
     }
+  }
+
+  // What the rank itself said last about its results.
+  const api::channel::Evidence* word_of(Rank rank) const {
+    const api::channel::Evidence* found = nullptr;
+    for (const auto& [at, said] : member_.launcher->evidence) {
+      const bool results = said.kind == "nonfinite" || said.kind == "spike" || said.kind == "digest";
+      if (said.rank == rank && !said.peer && results) found = &said;
+    }
+    return found;
   }
 
   static bool without_page(const LauncherView& view) {
@@ -284,11 +308,12 @@ class Reader {
       uint64_t collective;
       Rank rank;
       const api::SlotStatus* row;
+      std::optional<bool> gpu_behind;
     };
     std::vector<Suspect> suspects;
     for (const auto& [row, stall] : stalls_) {
       for (const auto& rank : stall->message.ranks)
-        suspects.push_back({rank.in_collective, rank.collective, rank.rank, row});
+        suspects.push_back({rank.in_collective, rank.collective, rank.rank, row, rank.gpu_behind});
     }
     const auto order = [](const Suspect& a, const Suspect& b) {
       return std::tie(a.in_collective, a.collective, a.rank) < std::tie(b.in_collective, b.collective, b.rank);
@@ -308,6 +333,9 @@ class Reader {
       text += suspects[0].in_collective ? "; rank " + std::to_string(suspects[0].rank.value) +
                                               " is behind, in collective " + std::to_string(suspects[0].collective)
                                         : "; rank " + std::to_string(suspects[0].rank.value) + " is in no collective";
+      if (const auto behind = suspects[0].gpu_behind)
+        text += *behind ? "; its GPU has not done what it was given"
+                        : "; its GPU has nothing left to do: the host is stuck";
     } else {
       sign.verdict.slot.reset();
       sign.verdict.node.clear();

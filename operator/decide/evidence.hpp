@@ -13,10 +13,11 @@ struct Verdict {
   std::optional<Rank> rank;
   std::string node;
   Instant happened;
-  std::string evidence;          // for people
-  std::string fingerprint;       // exception and step: the same failure again has the same; empty: unknown
-  std::optional<int> exit_code;  // of the rank that failed
-  std::vector<std::string> log;  // its last lines
+  std::string evidence;                     // for people
+  std::string fingerprint;                  // exception and step: the same failure again has the same; empty: unknown
+  std::optional<int> exit_code;             // of the rank that failed
+  std::vector<std::string> log;             // its last lines
+  std::optional<api::ReplayStatus> replay;  // a step that gave the same bits twice, and they can't be right
 };
 
 // Slots whose pods can't take part any more, and why each.

@@ -11,6 +11,7 @@
 #include "operator/decide/limits.hpp"
 #include "operator/decide/node_loss.hpp"
 #include "operator/decide/quota.hpp"
+#include "operator/decide/replay.hpp"
 #include "operator/decide/spares.hpp"
 #include "operator/decide/terminal.hpp"
 
@@ -131,12 +132,15 @@ void fill_missing(Situation& situation) {
       if (!can_leave(situation, *member)) continue;
       std::erase_if(situation.status.pods, [&](const api::PodRecord& record) { return record.slot == Slot(slot); });
     }
-    if (const auto spare = ready_spare(situation)) {
+    const std::string suspect = replay_avoids(situation, Slot(slot));
+    if (const auto spare = ready_spare(situation, suspect)) {
       promote(situation, *spare, Slot(slot));
       raise_rung(situation, api::Rung::kSpareTaken);
       continue;
     }
-    Fit place = fit(situation, 1);
+    Fit place = suspect.empty() ? fit(situation, 1) : fit(situation, 1, {suspect});
+    // What made it worth going elsewhere may be gone by now.
+    if (place.nodes.empty() && !suspect.empty()) place = fit(situation, 1);
     if (place.nodes.empty() && situation.spec.placement.capacity == api::CapacityMode::kProvision)
       place.nodes.emplace_back();
     if (place.nodes.empty()) {

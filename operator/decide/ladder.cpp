@@ -5,6 +5,7 @@
 #include "operator/decide/avoid.hpp"
 #include "operator/decide/fit.hpp"
 #include "operator/decide/limits.hpp"
+#include "operator/decide/replay.hpp"
 #include "operator/decide/rules.hpp"
 #include "operator/decide/terminal.hpp"
 #include "operator/decide/timeline.hpp"
@@ -67,6 +68,7 @@ RungChoice choose_rung(const Situation& situation, const Verdict& verdict) {
     case Cause::kHang:
     case Cause::kUnknown:
     case Cause::kProgram: {
+      if (verdict.replay) return {can_replay_elsewhere(situation, verdict), Rung::kInPlace};
       if (!verdict.slot) return {false, Rung::kInPlace};
       const bool used_up = !in_place_allowed(situation, verdict.cause, verdict.node);
       // The same exception at the same step again: other hardware tells the program's fault from the node's.
@@ -133,6 +135,7 @@ void recover(Situation& situation, const Judgement& judgement) {
     if (lost.slot == verdict.slot) continue;
     record_failure(situation, {situation.now, lost.cause, choice.rung, lost.node, ""});
   }
+  begin_replay(situation, verdict);
   update_avoided(situation);
 
   for (const LostSlot& lost : judgement.lost) drop_record(situation, lost.slot);

@@ -33,9 +33,10 @@ uint32_t spares_wanted(const Situation& situation) {
 
 }  // namespace
 
-std::optional<Serial> ready_spare(const Situation& situation) {
+std::optional<Serial> ready_spare(const Situation& situation, const std::string& except) {
   std::optional<Serial> best;
   for (const Member& spare : situation.spares()) {
+    if (spare.node != nullptr && !except.empty() && spare.node->metadata.name == except) continue;
     if (!spare.connected() || spare.node == nullptr || !refusal(situation, *spare.node).empty()) continue;
     if (!best || spare.record->serial < *best) best = spare.record->serial;
   }

@@ -4,8 +4,9 @@
 
 namespace pitcrew::control {
 
-// The connected spare to take a slot with: on a healthy node that isn't avoided, the lowest serial first.
-std::optional<Serial> ready_spare(const Situation& situation);
+// The connected spare to take a slot with: on a healthy node that isn't avoided and isn't `except`, the lowest serial
+// first.
+std::optional<Serial> ready_spare(const Situation& situation, const std::string& except = "");
 
 // The spare's record now holds the slot; it joins by appearing in the next table.
 void promote(Situation& situation, Serial spare, Slot slot);

@@ -32,6 +32,7 @@ optimizer: {learningRate: 3e-3, weightDecay: 0.1, clip: 1.0}
 schedule: {warmup: 10, decayTo: 0.1}
 data: {text: {paths: [text]}}
 threads: 1
+peakTflops: 0.1
 log: {every: 50}
 """
 PORT = random.randint(20000, 30000)  # of the launchers: two runs on one machine share their pods' addresses

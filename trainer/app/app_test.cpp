@@ -128,7 +128,8 @@ class TrainProgram : public testing::Test {
     std::string all;
     for (std::string line; std::getline(file, line);) {
       const size_t from = line.find(",\"epoch\":"), to = line.find(",\"samples\"");
-      all += line.substr(0, from) + line.substr(to) + "\n";
+      const size_t times = std::min(line.find(",\"seconds\":"), line.size() - 1);  // nor the times
+      all += line.substr(0, from) + line.substr(to, times - to) + "\n";
     }
     return all;
   }
@@ -187,12 +188,19 @@ TEST_F(TrainProgram, when_one_of_eight_is_killed_exactly_one_rank_is_blamed) {
 
 TEST_F(TrainProgram, a_rank_that_lost_a_peer_tells_its_launcher_and_waits_to_be_ended) {
   FakeLauncher launcher(folder_ + "/launcher");
-  auto ranks = start(3, "waiting", {"steps=100000"}, {{"PITCREW_LAUNCHER", folder_ + "/launcher"}});
+  auto ranks = start(3, "waiting", {"steps=100000"},
+                     {{"PITCREW_LAUNCHER", folder_ + "/launcher"}, {"PITCREW_RANK_LOGS", folder_}});
   ranks[0].wait_for("step 3/");
   ranks[2].kill(SIGKILL);
   const launcher_socket::Evidence evidence = launcher.wait_for_evidence();
   EXPECT_EQ(evidence.kind, "lost-peer");
   EXPECT_EQ(evidence.peer, Rank(2));
+  // The last collectives are in its log, and in a file beside it.
+  const uint32_t rank = evidence.rank.value;
+  std::ifstream file(folder_ + "/rank-" + std::to_string(rank) + ".collectives.log");
+  const std::string collectives{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_NE(collectives.find("failed after"), std::string::npos) << collectives;
+  EXPECT_NE(ranks[rank].output().find("last collectives:\n" + collectives), std::string::npos) << ranks[rank].output();
   ranks[2].wait();
   EXPECT_TRUE(ranks[0].running());
   EXPECT_TRUE(ranks[1].running());
@@ -228,8 +236,17 @@ TEST_F(TrainProgram, the_pages_words_save_and_stop_and_its_phase_says_done) {
   EXPECT_NE(page->line(0).phase, page::Phase::kDone);
 
   auto page2 = page::Watcher::create(page_path, 1, {Term(0), EpochNumber(1)});
-  auto second = start(1, "done", {}, {{"PITCREW_PROGRESS", page_path}});
+  auto second = start(1, "done", {"peakTflops=0.1"}, {{"PITCREW_PROGRESS", page_path}});
   expect_done(second);
+  std::map<std::string, double> gauges;
+  for (const auto& [name, value] : page2->gauges(0)) gauges[name] = value;
+  for (const char* name : {"tokens_per_second", "mfu", "memory_bytes", "compute_seconds", "gradient_norm"})
+    EXPECT_GT(gauges[name], 0) << name;
+  EXPECT_LT(gauges["mfu"], 1);
+  for (const char* name : {"data_wait_seconds", "stall_seconds", "exchange_seconds", "optimizer_seconds"})
+    EXPECT_TRUE(gauges.contains(name)) << name;
+  EXPECT_EQ(page2->line(0).gpu_behind(), false);
+  EXPECT_GT(page2->line(0).gpu_counter, 30u);
   EXPECT_EQ(page2->line(0).phase, page::Phase::kDone);
   EXPECT_EQ(page2->line(0).step, Step(30));
   EXPECT_EQ(page2->line(0).samples, 240u);
@@ -246,6 +263,8 @@ TEST_F(TrainProgram, a_backtrace_of_every_thread_is_written_on_a_signal) {
   for (size_t at = 0; (at = output.find("--- thread ", at)) != std::string::npos; ++at) ++threads;
   EXPECT_GE(threads, 3u) << output;
   EXPECT_NE(output.find("run_train"), std::string::npos) << output;
+  ranks[0].wait_for("collective ");
+  EXPECT_NE(ranks[0].output().find(" all_gather "), std::string::npos);
   ranks[0].kill(SIGTERM);
   EXPECT_EQ(ranks[0].wait(), 0) << ranks[0].output();
 }

@@ -17,6 +17,7 @@ namespace {
 std::atomic<bool> stop{false};
 std::atomic<unsigned> written{0};  // backtraces, in all
 unsigned rank_of_process = 0;
+std::atomic<const FlightRecorder*> recorder{nullptr};
 
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<unsigned>::is_always_lock_free,
               "used in signal handlers");
@@ -88,6 +89,7 @@ void on_backtrace(int, siginfo_t* info, void*) {
     write_backtrace();
     ask_others();
     put("=== end of backtraces ===\n");
+    if (const FlightRecorder* collectives = recorder.load()) collectives->write_to(STDERR_FILENO);
   }
   errno = number;
 }
@@ -116,5 +118,7 @@ void install_backtrace_signal(unsigned rank) {
   action.sa_flags = SA_SIGINFO | SA_RESTART;
   sigaction(SIGUSR2, &action, nullptr);
 }
+
+void show_collectives(const FlightRecorder* collectives) { recorder = collectives; }
 
 }  // namespace pitcrew::trainer

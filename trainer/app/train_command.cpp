@@ -39,6 +39,18 @@ int wait_for_word(const TrainConfig& config, const RankEnvironment& environment,
   return exit_code::kTryAgain;
 }
 
+// The last collectives, for whoever asks why the epoch ended: into the log, and into a file beside the rank's log where
+// the launcher keeps logs.
+void dump(const FlightRecorder& recorder, const RankEnvironment& environment) {
+  const std::string text = recorder.text();
+  std::fprintf(stderr, "pitcrew-train: rank %u: last collectives:\n%s", environment.rank, text.c_str());
+  const char* folder = std::getenv("PITCREW_RANK_LOGS");
+  if (folder == nullptr || *folder == '\0') return;
+  const std::string path = std::string(folder) + "/rank-" + std::to_string(environment.rank) + ".collectives.log";
+  if (const Status written = replace_file(posix_file_system(), path, text); !written)
+    fail(environment, 0, written.error().message);
+}
+
 }  // namespace
 
 int run_train(const std::string& path, const std::vector<std::string>& sets) {
@@ -48,6 +60,9 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   install_backtrace_signal(environment->rank);
   auto config = load_config(path, sets);
   if (!config) return fail(*environment, exit_code::kBadConfiguration, config.error().message);
+
+  auto fault = PlantedFault::read(getenv, environment->rank);
+  if (!fault) return fail(*environment, exit_code::kBadConfiguration, fault.error().message);
 
   const RealClock clock;
   page::Writer page;
@@ -90,8 +105,13 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
     std::printf("%s\n", line.c_str());
     std::fflush(stdout);
   };
+  static FlightRecorder recorder;  // a signal may come until the very end
+  services.recorder = &recorder;
+  show_collectives(&recorder);
+  services.fault = *fault ? &**fault : nullptr;
   services.log = Logger::to_stderr(LogFormat::kPlain).with({{"rank", environment->rank}});
   const Outcome outcome = train(*config, *environment, services);
+  if (outcome.exit_code != 0 || outcome.lost_peer) dump(recorder, *environment);
   if (outcome.lost_peer) return wait_for_word(*config, *environment, outcome, page, clock);
   if (outcome.exit_code != 0) return fail(*environment, outcome.exit_code, outcome.message);
   return exit_code::kDone;

@@ -3,25 +3,30 @@
 namespace pitcrew::trainer {
 
 template <typename F>
-Status ObservedComm::observed(F&& collective) {
+Status ObservedComm::observed(const char* kind, uint64_t bytes, F&& collective) {
   observer_.enter(++sequence_);
+  if (recorder_ != nullptr) recorder_->begin(sequence_, kind, bytes);
   Status done = collective();
+  if (recorder_ != nullptr) recorder_->end(done.ok());
   // Whoever failed stays "in the collective": it is a waiting rank, not the culprit.
   if (done) observer_.leave();
   return done;
 }
 
 Status ObservedComm::barrier() {
-  return observed([&] { return below_.barrier(); });
+  return observed("barrier", 0, [&] { return below_.barrier(); });
 }
 Status ObservedComm::broadcast(std::span<std::byte> data, uint32_t root) {
-  return observed([&] { return below_.broadcast(data, root); });
+  return observed("broadcast", data.size(), [&] { return below_.broadcast(data, root); });
 }
 Status ObservedComm::all_gather(std::span<const std::byte> mine, std::span<std::byte> all) {
-  return observed([&] { return below_.all_gather(mine, all); });
+  return observed("all_gather", mine.size() + all.size(), [&] { return below_.all_gather(mine, all); });
 }
 Status ObservedComm::exchange(std::span<const Send> sends, std::span<const Receive> receives) {
-  return observed([&] { return below_.exchange(sends, receives); });
+  uint64_t bytes = 0;
+  for (const Send& send : sends) bytes += send.data.size();
+  for (const Receive& receive : receives) bytes += receive.data.size();
+  return observed("exchange", bytes, [&] { return below_.exchange(sends, receives); });
 }
 
 }  // namespace pitcrew::trainer

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "trainer/comm/comm.hpp"
+#include "trainer/comm/flight_recorder.hpp"
 
 namespace pitcrew::trainer {
 
@@ -15,7 +16,8 @@ class ObservedComm final : public Comm {
     std::function<void(uint64_t sequence)> enter;
     std::function<void()> leave;
   };
-  ObservedComm(Comm& below, Observer observer) : below_(below), observer_(std::move(observer)) {}
+  ObservedComm(Comm& below, Observer observer, FlightRecorder* recorder = nullptr)
+      : below_(below), observer_(std::move(observer)), recorder_(recorder) {}
 
   uint32_t rank() const override { return below_.rank(); }
   uint32_t size() const override { return below_.size(); }
@@ -28,10 +30,11 @@ class ObservedComm final : public Comm {
 
  private:
   template <typename F>
-  Status observed(F&& collective);
+  Status observed(const char* kind, uint64_t bytes, F&& collective);
 
   Comm& below_;
   Observer observer_;
+  FlightRecorder* const recorder_;  // null: nothing is recorded
   uint64_t sequence_ = 0;
 };
 

@@ -418,6 +418,13 @@ TEST_F(CudaTwin, nothing_changes_where_the_gradient_is_not_finite) {
                                                 weights.device(), summary.device(), 0.01, 0.9, 0.95, 1e-8, 0.1, 1});
   stream->synchronize();
   EXPECT_EQ(summary.found()[0].finite, 0u);
+  // Nor where its norm is above what is believed.
+  Twin<double> large(backend, *stream, {400.0});
+  backend.kernels->enqueue(*stream, Summarize{large.device(), 10, 1, summary.device(), 1.9});
+  backend.kernels->enqueue(*stream, AdamW<BF16>{1000, params.device(), m.device(), v.device(), g.device(),
+                                                weights.device(), summary.device(), 0.01, 0.9, 0.95, 1e-8, 0.1, 1});
+  stream->synchronize();
+  EXPECT_EQ(summary.found()[0].finite, 0u);
   EXPECT_TRUE(params.same_bits() && m.same_bits() && v.same_bits() && weights.same_bits());
 }
 

@@ -457,6 +457,10 @@ TEST(Reduce, a_gradient_is_clipped_to_its_largest_norm) {
   EXPECT_EQ(summary.finite, 1u);
   run(workers, Summarize{.square_sum = &square_sum, .tokens = 4, .max_norm = 6, .out = &summary});
   EXPECT_DOUBLE_EQ(summary.scale, 0.25);
+  run(workers, Summarize{.square_sum = &square_sum, .tokens = 4, .out = &summary, .limit = 5});
+  EXPECT_EQ(summary.finite, 1u);
+  run(workers, Summarize{.square_sum = &square_sum, .tokens = 4, .out = &summary, .limit = 4.9});
+  EXPECT_EQ(summary.finite, 0u);
 }
 
 TEST(AdamW, agrees_with_the_formula) {

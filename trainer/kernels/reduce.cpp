@@ -53,7 +53,7 @@ void run(WorkerPool& workers, const SquareSum<T>& op) {
 void run(WorkerPool&, const Summarize& op) {
   GradientSummary summary;
   summary.norm = std::sqrt(*op.square_sum) / op.tokens;
-  summary.finite = std::isfinite(summary.norm) ? 1 : 0;
+  summary.finite = std::isfinite(summary.norm) && summary.norm <= op.limit ? 1 : 0;
   summary.scale = 1 / op.tokens;
   if (op.max_norm > 0 && summary.norm > op.max_norm) summary.scale *= op.max_norm / summary.norm;
   *op.out = summary;

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace pitcrew::trainer {
 
@@ -37,7 +38,7 @@ struct SquareSum {
 struct GradientSummary {
   double norm = 0;      // of the gradient divided by `tokens`, before clipping
   double scale = 0;     // what to multiply gradients by: 1/tokens, times max_norm/norm where that is below 1
-  uint32_t finite = 0;  // 1 where norm is a finite number
+  uint32_t finite = 0;  // 1 where norm is a finite number and not above Summarize::limit
   uint32_t reserved = 0;
 };
 
@@ -47,6 +48,7 @@ struct Summarize {
   double tokens = 1;
   double max_norm = 0;
   GradientSummary* out = nullptr;
+  double limit = std::numeric_limits<double>::infinity();  // a norm above it is not believed
 };
 
 template <typename T>

@@ -166,6 +166,22 @@ void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig&
   checkpoint->finish();
 }
 
+void read_health(ObjectReader& root, TrainConfig& config) {
+  auto health = root.object("health");
+  if (!health) return;
+  const auto factor = [](ObjectReader& reader, const char* key, double& value) {
+    reader.read(key, value);
+    if (!(value == 0 || value > 1)) reader.problem(key, "must be above 1, or 0 to turn it off");
+  };
+  if (auto spike = health->object("spike")) {
+    factor(*spike, "loss", config.spike.loss);
+    factor(*spike, "norm", config.spike.norm);
+    spike->finish();
+  }
+  health->read("compareEvery", config.compare_every);
+  health->finish();
+}
+
 }  // namespace
 
 std::optional<TrainConfig> read_train_config(const Json& json, const std::string& folder, Problems& problems) {
@@ -190,11 +206,14 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
   read_recompute(root, config);
   root.read_enum("device", config.device,
                  {{"auto", TrainDevice::kAuto}, {"cpu", TrainDevice::kCpu}, {"cuda", TrainDevice::kCuda}});
+  root.read("peakTflops", config.peak_tflops);
+  if (config.peak_tflops < 0) root.problem("peakTflops", "must be above 0, or 0 for the GPU's own");
   if (auto init = root.object("init")) {
     init->read("from", config.init_from);
     config.init_from = resolve(config.init_from, folder);
     init->finish();
   }
+  read_health(root, config);
   root.read("threads", config.threads);
   require_positive(root, "threads", config.threads);
   if (auto log = root.object("log")) {

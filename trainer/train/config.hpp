@@ -10,6 +10,7 @@
 #include "trainer/model/config.hpp"
 #include "trainer/model/model.hpp"
 #include "trainer/model/parameters.hpp"
+#include "trainer/train/spike_rule.hpp"
 
 namespace pitcrew::trainer {
 
@@ -44,9 +45,12 @@ struct TrainConfig {
 
   uint32_t threads = 1;  // per rank
   TrainDevice device = TrainDevice::kAuto;
-  Recompute recompute;      // changes memory and speed, no bits
-  std::string init_from;    // a folder of `transformers` whose weights are begun with; empty: random
-  uint64_t log_every = 10;  // steps per line on stdout
+  double peak_tflops = 0;  // of a rank's device, for MFU; 0: by the GPU's name
+  Recompute recompute;     // changes memory and speed, no bits
+  std::string init_from;   // a folder of `transformers` whose weights are begun with; empty: random
+  SpikeSettings spike;
+  uint64_t compare_every = 50;  // steps between comparisons of all replicas' states; 0: only before durable saves
+  uint64_t log_every = 10;      // steps per line on stdout
   Duration connect_timeout = minutes(5);
   Duration collective_timeout = minutes(30);
   Duration lost_peer_wait = minutes(30);  // for the launcher's word, after a peer was lost

@@ -42,9 +42,14 @@ class EngineOf final : public LaneEngine {
   ProductPlans* plans() override { return plans_; }
   std::vector<double> compute(std::span<const int32_t> tokens) override;
   Status reduce(GradientReducer& reducer) override;
-  GradientSummary update(double tokens, double clip, const AdamWSettings& optimizer, uint64_t step,
-                         const std::function<void()>& before_update) override;
+  void update(double tokens, double clip, double norm_limit, const AdamWSettings& optimizer, uint64_t step,
+              const std::function<void()>& before_update) override;
+  GradientSummary updated() override;
   uint64_t own_digest() override;
+  double own_square_sum() override;
+  std::vector<double> lane_square_sums(std::span<const int32_t> tokens) override;
+  std::vector<uint64_t> state_digests() override;
+  double state_square_sum(size_t tensor) override;
   double evaluate(std::span<const int32_t> tokens) override;
 
  private:
@@ -53,6 +58,9 @@ class EngineOf final : public LaneEngine {
     GradientSummary summary;
     double loss;
   };
+  void compute_lane(uint32_t lane, uint32_t buffer);
+  void mark();
+  double square_sum(const Wide<T>* values, size_t elements);
   size_t lane_tokens() const { return shape_.sequences * (shape_.tokens + size_t{1}); }
   Digest digest_of(uint32_t buffer) const {
     return {.data = gradients_[buffer].data(),
@@ -75,8 +83,10 @@ class EngineOf final : public LaneEngine {
   Buffer summary_, told_;          // a GradientSummary; a Told
   Buffer digests_, host_digests_;  // of the chunks of one gradient buffer
   std::vector<Arena> gradients_;
-  std::vector<Buffer> host_sums_;  // where the device's memory isn't the host's and there are peers
-  std::vector<uint32_t> sums_;     // which gradient buffers hold the sums of this rank's subtrees, from left to right
+  uint64_t queued_ = 0;
+  std::shared_ptr<const Event> updated_;  // the last update's summary is in told_
+  std::vector<Buffer> host_sums_;         // where the device's memory isn't the host's and there are peers
+  std::vector<uint32_t> sums_;  // which gradient buffers hold the sums of this rank's subtrees, from left to right
 };
 
 template <typename T>
@@ -93,10 +103,29 @@ Status EngineOf<T>::allocate() {
   for (Arena& gradients : gradients_) {
     PITCREW_ASSIGN(gradients, state_.create_gradients(*device_, "gradients"));
   }
-  const size_t digests = digest_of(0).count() * sizeof(uint64_t);
+  size_t state_digests = 0;
+  for (const StateTensor& tensor : state_tensors()) state_digests += Digest{.bytes = tensor.bytes()}.count();
+  const size_t digests = std::max(digest_of(0).count(), state_digests) * sizeof(uint64_t);
   PITCREW_ASSIGN(digests_, device_->allocate("digests", digests));
   PITCREW_ASSIGN(host_digests_, device_->allocate_host("digests", digests));
   return {};
+}
+
+template <typename T>
+void EngineOf<T>::mark() {
+  ++queued_;
+  if (settings_.queued) settings_.queued(queued_);
+  if (settings_.reached) stream_->call([this, number = queued_] { settings_.reached(number); });
+}
+
+template <typename T>
+void EngineOf<T>::compute_lane(uint32_t lane, uint32_t buffer) {
+  auto* gradient = gradients_[buffer].template as<Wide<T>>();
+  model_->forward_backward(*stream_, state_.weights(), tokens_.as<int32_t>() + lane * lane_tokens(), shape_, gradient,
+                           Gradients::kOverwrite, 1.0, losses_.as<double>() + lane);
+  if (settings_.after_lane && device_->host_memory())
+    stream_->call([this, lane, gradient] { settings_.after_lane(lane, {gradient, state_.flat_elements()}); });
+  mark();
 }
 
 template <typename T>
@@ -109,9 +138,7 @@ std::vector<double> EngineOf<T>::compute(std::span<const int32_t> tokens) {
   for (uint32_t i = 0; i < range_.count(); ++i) {
     const uint32_t buffer = free.back();
     free.pop_back();
-    model_->forward_backward(*stream_, state_.weights(), tokens_.as<int32_t>() + i * lane_tokens(), shape_,
-                             gradients_[buffer].template as<Wide<T>>(), Gradients::kOverwrite, 1.0,
-                             losses_.as<double>() + i);
+    compute_lane(i, buffer);
     fold.push({0, range_.first + i}, buffer, [&](uint32_t into, uint32_t from) {
       kernels_->enqueue(*stream_, Add<Wide<T>>{state_.flat_elements(), gradients_[into].template as<Wide<T>>(),
                                                gradients_[from].template as<Wide<T>>()});
@@ -152,16 +179,23 @@ Status EngineOf<T>::reduce(GradientReducer& reducer) {
 }
 
 template <typename T>
-GradientSummary EngineOf<T>::update(double tokens, double clip, const AdamWSettings& optimizer, uint64_t step,
-                                    const std::function<void()>& before_update) {
+void EngineOf<T>::update(double tokens, double clip, double norm_limit, const AdamWSettings& optimizer, uint64_t step,
+                         const std::function<void()>& before_update) {
   const auto* gradient = gradients_[sums_[0]].template as<Wide<T>>();
   auto* summary = summary_.as<GradientSummary>();
   kernels_->enqueue(*stream_, SquareSum<Wide<T>>{state_.flat_elements(), gradient, square_sum_.as<double>()});
-  kernels_->enqueue(*stream_, Summarize{square_sum_.as<double>(), tokens, clip, summary});
+  kernels_->enqueue(*stream_, Summarize{square_sum_.as<double>(), tokens, clip, summary, norm_limit});
   before_update();
   state_.adamw(*kernels_, *stream_, gradient, summary, optimizer, step);
   stream_->copy(told_.data(), summary, sizeof(GradientSummary));
-  stream_->synchronize();
+  mark();
+  updated_ = stream_->record();
+}
+
+template <typename T>
+GradientSummary EngineOf<T>::updated() {
+  PITCREW_INVARIANT(updated_ != nullptr, "something was updated");
+  updated_->wait();
   return told_.as<Told>()->summary;
 }
 
@@ -177,6 +211,62 @@ uint64_t EngineOf<T>::own_digest() {
     digest = digest * 31 + xxh3(host_digests_.data(), bytes);
   }
   return digest;
+}
+
+template <typename T>
+double EngineOf<T>::square_sum(const Wide<T>* values, size_t elements) {
+  kernels_->enqueue(*stream_, SquareSum<Wide<T>>{elements, values, square_sum_.as<double>()});
+  stream_->copy(&told_.as<Told>()->loss, square_sum_.data(), sizeof(double));
+  stream_->synchronize();
+  return told_.as<Told>()->loss;
+}
+
+template <typename T>
+double EngineOf<T>::own_square_sum() {
+  double sum = 0;
+  for (const uint32_t buffer : sums_)
+    sum += square_sum(gradients_[buffer].template as<Wide<T>>(), state_.flat_elements());
+  return sum;
+}
+
+template <typename T>
+double EngineOf<T>::state_square_sum(size_t tensor) {
+  const StateTensor state = state_tensors()[tensor];
+  return square_sum(reinterpret_cast<const Wide<T>*>(state.data), state.elements());
+}
+
+template <typename T>
+std::vector<double> EngineOf<T>::lane_square_sums(std::span<const int32_t> tokens) {
+  PITCREW_INVARIANT(tokens.size() == range_.count() * lane_tokens(), "tokens for every lane of the rank");
+  std::vector<double> sums(range_.count());
+  if (!tokens.empty()) stream_->copy(tokens_.data(), tokens.data(), tokens.size_bytes());
+  for (uint32_t lane = 0; lane < range_.count(); ++lane) {
+    compute_lane(lane, 0);
+    sums[lane] = square_sum(gradients_[0].template as<Wide<T>>(), state_.flat_elements());
+  }
+  sums_.clear();
+  return sums;
+}
+
+template <typename T>
+std::vector<uint64_t> EngineOf<T>::state_digests() {
+  const std::vector<StateTensor> tensors = state_tensors();
+  size_t chunks = 0;
+  for (const StateTensor& tensor : tensors) {
+    const Digest op{.data = tensor.data, .bytes = tensor.bytes(), .digests = digests_.template as<uint64_t>() + chunks};
+    kernels_->enqueue(*stream_, op);
+    chunks += op.count();
+  }
+  stream_->copy(host_digests_.data(), digests_.data(), chunks * sizeof(uint64_t));
+  stream_->synchronize();
+  std::vector<uint64_t> digests;
+  const auto* chunk = host_digests_.as<uint64_t>();
+  for (const StateTensor& tensor : tensors) {
+    const size_t count = Digest{.bytes = tensor.bytes()}.count();
+    digests.push_back(xxh3(chunk, count * sizeof(uint64_t)));
+    chunk += count;
+  }
+  return digests;
 }
 
 template <typename T>

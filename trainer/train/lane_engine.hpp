@@ -20,6 +20,12 @@ struct EngineSettings {
   LanePlan plan;
   uint32_t rank = 0;
   Recompute recompute;
+  // How far the device is: `queued` on the calling thread when it is given a piece of work (a lane, an update),
+  // numbered from 1; `reached` in the order of its work, when it has come so far.
+  std::function<void(uint64_t number)> queued = {}, reached = {};
+  // For tests, where the device's memory is the host's: called on the stream's thread when a lane's gradient is there,
+  // with the lane's number on this rank.
+  std::function<void(uint32_t lane, std::span<float> gradient)> after_lane = {};
 };
 
 // One rank's computing: the gradients of its lanes, added in the lanes' tree, and the optimizer's step. Each lane's
@@ -57,12 +63,25 @@ class LaneEngine {
   virtual std::vector<double> compute(std::span<const int32_t> tokens) = 0;
   // Adds what compute() left to that of all ranks. Collective.
   virtual Status reduce(GradientReducer& reducer) = 0;
-  // The optimizer's step number `step` with the reduced gradient; nothing changes where the norm isn't finite.
-  // `before_update` is called when the gradient's summary is under way and before anything writes to the state.
-  virtual GradientSummary update(double tokens, double clip, const AdamWSettings& optimizer, uint64_t step,
-                                 const std::function<void()>& before_update) = 0;
+  // The optimizer's step number `step` with the reduced gradient; nothing changes where the norm isn't finite or is
+  // above `norm_limit` (a device-side flag gates the optimizer). `before_update` is called when the gradient's summary
+  // is under way and before anything writes to the state.
+  // Returns at once.
+  virtual void update(double tokens, double clip, double norm_limit, const AdamWSettings& optimizer, uint64_t step,
+                      const std::function<void()>& before_update) = 0;
+  // What the last update() found; waits until it has. After the next compute() that costs nothing.
+  virtual GradientSummary updated() = 0;
   // XXH3 of this rank's own sums: tells whether computing again gave the same bits.
   virtual uint64_t own_digest() = 0;
+  // The sum of squares of this rank's own sums, before reduce().
+  virtual double own_square_sum() = 0;
+  // The square of the gradient's norm of each lane of this rank alone, over the same `tokens` as compute(), whose sums
+  // are gone afterwards: tells which samples made a step what it is.
+  virtual std::vector<double> lane_square_sums(std::span<const int32_t> tokens) = 0;
+  // XXH3 of each of state_tensors(), in their order: replicas that differ have gone apart.
+  virtual std::vector<uint64_t> state_digests() = 0;
+  // The sum of squares of one of state_tensors().
+  virtual double state_square_sum(size_t tensor) = 0;
 
   // The sum of token losses of one lane of `micro` sequences.
   virtual double evaluate(std::span<const int32_t> tokens) = 0;

@@ -38,24 +38,25 @@ class StepLogTest : public testing::Test {
 
 TEST_F(StepLogTest, lines_have_the_loss_as_decimal_and_as_bits) {
   StepLog log = open(0, 3);
-  ASSERT_TRUE(log.append(Step(1), 2.5, 8).ok());
+  ASSERT_TRUE(log.append(Step(1), 2.5, 8, {0.25, 65300, 0.001, 0, 4096, 0.52}).ok());
   ASSERT_TRUE(log.append_evaluation(Step(1), 0.1, 64).ok());
   EXPECT_EQ(
       text(),
-      "{\"step\":1,\"loss\":2.5,\"bits\":\"4004000000000000\",\"epoch\":3,\"samples\":8}\n"
+      "{\"step\":1,\"loss\":2.5,\"bits\":\"4004000000000000\",\"epoch\":3,\"samples\":8,\"seconds\":0.25,"
+      "\"tokensPerSecond\":6.53e+04,\"dataWait\":0.001,\"stall\":0,\"memory\":4096,\"mfu\":0.52}\n"
       "{\"step\":1,\"kind\":\"evaluation\",\"loss\":0.1,\"bits\":\"3fb999999999999a\",\"epoch\":3,\"samples\":64}\n");
 }
 
 TEST_F(StepLogTest, an_epoch_that_resumes_cuts_off_what_came_after_even_from_a_torn_file) {
   {
     StepLog log = open(0, 1);
-    for (uint64_t step = 1; step <= 5; ++step) ASSERT_TRUE(log.append(Step(step), 1, step).ok());
+    for (uint64_t step = 1; step <= 5; ++step) ASSERT_TRUE(log.append(Step(step), 1, step, {}).ok());
     ASSERT_TRUE(log.append_evaluation(Step(5), 1, 1).ok());
   }
   std::ofstream(folder_ + "/ck/steps.jsonl", std::ios::app) << "{\"step\":6,\"lo";
   StepLog log = open(3, 2);
   EXPECT_EQ(log.gap(), "");
-  ASSERT_TRUE(log.append(Step(4), 2, 4).ok());
+  ASSERT_TRUE(log.append(Step(4), 2, 4, {}).ok());
   const std::string now = text();
   EXPECT_EQ(std::count(now.begin(), now.end(), '\n'), 4);
   EXPECT_NE(now.find("{\"step\":4,\"loss\":2.0"), std::string::npos);
@@ -64,15 +65,15 @@ TEST_F(StepLogTest, an_epoch_that_resumes_cuts_off_what_came_after_even_from_a_t
 
 TEST_F(StepLogTest, a_writer_of_an_older_epoch_can_no_longer_change_it) {
   StepLog zombie = open(0, 1);
-  ASSERT_TRUE(zombie.append(Step(1), 1, 1).ok());
+  ASSERT_TRUE(zombie.append(Step(1), 1, 1, {}).ok());
   StepLog log = open(1, 2);
-  ASSERT_TRUE(zombie.append(Step(2), 7, 2).ok());
-  ASSERT_TRUE(log.append(Step(2), 2, 2).ok());
+  ASSERT_TRUE(zombie.append(Step(2), 7, 2, {}).ok());
+  ASSERT_TRUE(log.append(Step(2), 2, 2, {}).ok());
   EXPECT_EQ(text().find("7.0"), std::string::npos);
 }
 
 TEST_F(StepLogTest, steps_that_are_missing_are_said) {
-  { ASSERT_TRUE(open(0, 1).append(Step(1), 1, 1).ok()); }
+  { ASSERT_TRUE(open(0, 1).append(Step(1), 1, 1, {}).ok()); }
   EXPECT_NE(open(3, 2).gap().find("steps 2 to 3 are missing"), std::string::npos);
 }
 

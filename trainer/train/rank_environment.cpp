@@ -48,6 +48,11 @@ Result<ResumePoint> parse_resume_text(std::string_view text) {
   return parse_resume_point(json);
 }
 
+Result<ReplayPoint> parse_replay_text(std::string_view text) {
+  PITCREW_ASSIGN(const Json json, parse_json(text));
+  return parse_replay_point(json);
+}
+
 }  // namespace
 
 Result<RankEnvironment> read_rank_environment(const std::function<const char*(const char*)>& get) {
@@ -80,6 +85,7 @@ Result<RankEnvironment> read_rank_environment(const std::function<const char*(co
   variables.number(environment::kEpoch, environment.epoch.value);
   environment.checkpoint = variables.parsed(environment::kCheckpoint, parse_checkpoint_settings);
   environment.resume = variables.parsed(environment::kResume, parse_resume_text);
+  environment.replay = variables.parsed(environment::kReplay, parse_replay_text);
   environment.memory = variables.text(environment::kMemory).value_or("");
   environment.progress = variables.text(environment::kProgress).value_or("");
   environment.launcher = variables.text(environment::kLauncher).value_or("");

@@ -23,6 +23,7 @@ struct RankEnvironment {
   EpochNumber epoch;
   std::optional<CheckpointSettings> checkpoint;
   std::optional<ResumePoint> resume;
+  std::optional<ReplayPoint> replay;
   std::string memory;
   std::string progress;
   std::string launcher;

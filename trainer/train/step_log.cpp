@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <charconv>
+#include <cstdio>
 #include <optional>
 
 #include "lib/base/digest.hpp"
@@ -59,7 +60,14 @@ std::string format(Step step, const char* kind, double loss, EpochNumber epoch, 
   line += std::to_string(step.value);
   if (kind != nullptr) line += ",\"kind\":\"" + std::string(kind) + "\"";
   return line + ",\"loss\":" + Json(loss).dump() + ",\"bits\":\"" + hex64(std::bit_cast<uint64_t>(loss)) +
-         "\",\"epoch\":" + std::to_string(epoch.value) + ",\"samples\":" + std::to_string(samples) + "}\n";
+         "\",\"epoch\":" + std::to_string(epoch.value) + ",\"samples\":" + std::to_string(samples);
+}
+
+// Four digits are plenty for a time.
+std::string number(const char* name, double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, ",\"%s\":%.4g", name, value);
+  return text;
 }
 
 }  // namespace
@@ -82,12 +90,16 @@ Result<StepLog> StepLog::open(FileSystem& files, const std::string& folder, Step
   return StepLog(std::move(file), kept.size(), epoch, gap.empty() ? "" : path + ": " + gap);
 }
 
-Status StepLog::append(Step step, double loss, uint64_t samples) {
-  return write(step, format(step, nullptr, loss, epoch_, samples));
+Status StepLog::append(Step step, double loss, uint64_t samples, const StepMeasure& measure) {
+  std::string line = format(step, nullptr, loss, epoch_, samples) + number("seconds", measure.seconds) +
+                     number("tokensPerSecond", measure.tokens_per_second) + number("dataWait", measure.data_wait) +
+                     number("stall", measure.stall) + ",\"memory\":" + std::to_string(measure.memory);
+  if (measure.mfu) line += number("mfu", *measure.mfu);
+  return write(step, line + "}\n");
 }
 
 Status StepLog::append_evaluation(Step step, double loss, uint64_t samples) {
-  return write(step, format(step, "evaluation", loss, epoch_, samples));
+  return write(step, format(step, "evaluation", loss, epoch_, samples) + "}\n");
 }
 
 Status StepLog::sync() {

@@ -5,17 +5,20 @@
 
 #include "lib/base/file.hpp"
 #include "lib/base/strong.hpp"
+#include "trainer/train/step_meter.hpp"
 #include "trainer/train/step_parts.hpp"
 
 namespace pitcrew::trainer {
 
 // steps.jsonl, beside the checkpoints: one line per step of the history that survived.
 //
-//   {"step":12,"loss":2.3456,"bits":"4002c3c9eecbfb16","epoch":3,"samples":96}
+//   {"step":12,"loss":2.3456,"bits":"4002c3c9eecbfb16","epoch":3,"samples":96,"seconds":0.251,"tokensPerSecond":65300,
+//    "dataWait":0.0001,"stall":0,"memory":1234567,"mfu":0.52}
 //   {"step":100,"kind":"evaluation","loss":2.1,"bits":"4000cccccccccccd","epoch":3,"samples":64}
 //
 // `loss` is the mean over the step's tokens in double, `bits` the same double's bits in hexadecimal; `samples` is how
-// many the run has used, or the evaluation held out. Lines that don't have "kind" are training steps.
+// many the run has used, or the evaluation held out; the rest is rank 0's StepMeasure. Lines that don't have "kind" are
+// training steps.
 //
 // In object storage it is one object for each checkpoint: see StepParts.
 //
@@ -27,7 +30,7 @@ class StepLog {
   // Durable when it returns.
   static Result<StepLog> open(FileSystem& files, const std::string& folder, Step resumed, EpochNumber epoch);
 
-  Status append(Step step, double loss, uint64_t samples);
+  Status append(Step step, double loss, uint64_t samples, const StepMeasure& measure);
   Status append_evaluation(Step step, double loss, uint64_t samples);
   // All lines so far survive a power loss, once settle() has returned too: to be called before a checkpoint of the last
   // step can become complete.

@@ -11,7 +11,7 @@ struct Packed {
   uint32_t stop;
   uint32_t durable;
   uint32_t memory;
-  uint32_t reserved;
+  uint32_t confirmed;
 };
 
 }  // namespace
@@ -19,7 +19,7 @@ struct Packed {
 Result<StepReport> share(Comm& comm, const LanePlan& plan, const StepReport& mine) {
   const size_t width = sizeof(Packed) + plan.micro_steps() * sizeof(double);
   std::vector<std::byte> own(width), all(width * comm.size());
-  const Packed packed{mine.save_request, mine.stop, mine.save_durable, mine.save_memory, 0};
+  const Packed packed{mine.save_request, mine.stop, mine.save_durable, mine.save_memory, mine.confirmed};
   std::memcpy(own.data(), &packed, sizeof packed);
   if (!mine.losses.empty())
     std::memcpy(own.data() + sizeof packed, mine.losses.data(), mine.losses.size() * sizeof(double));
@@ -31,6 +31,7 @@ Result<StepReport> share(Comm& comm, const LanePlan& plan, const StepReport& min
     Packed theirs;
     std::memcpy(&theirs, at, sizeof theirs);
     shared.stop = shared.stop || theirs.stop != 0;
+    shared.confirmed = shared.confirmed || theirs.confirmed != 0;
     shared.save_request = std::max(shared.save_request, theirs.request);
     if (rank == 0) {
       shared.save_durable = theirs.durable != 0;

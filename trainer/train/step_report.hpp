@@ -15,6 +15,7 @@ struct StepReport {
   bool stop = false;          // SIGTERM, or the page's stop word
   bool save_durable = false;  // by schedule; rank 0's counts
   bool save_memory = false;
+  bool confirmed = false;      // its part is what the node of PITCREW_REPLAY computed
   uint64_t save_request = 0;   // the page's save word
   std::vector<double> losses;  // of the rank's lanes: sums over tokens
 };

@@ -11,8 +11,10 @@
 #include "lib/base/progress_page.hpp"
 #include "trainer/checkpoint/checkpointer.hpp"
 #include "trainer/comm/comm.hpp"
+#include "trainer/comm/flight_recorder.hpp"
 #include "trainer/train/config.hpp"
 #include "trainer/train/lane_engine.hpp"
+#include "trainer/train/planted_fault.hpp"
 #include "trainer/train/rank_environment.hpp"
 
 namespace pitcrew::trainer {
@@ -28,7 +30,9 @@ struct TrainerServices {
   std::function<bool()> stop_asked;               // SIGTERM has come
   std::function<void(const std::string&)> print;  // rank 0's lines for people
   Logger log;
-  CpuDeviceOptions device;  // its threads are the configuration's
+  CpuDeviceOptions device;             // its threads are the configuration's
+  PlantedFault* fault = nullptr;       // for tests, on a CPU
+  FlightRecorder* recorder = nullptr;  // of the training collectives
 };
 
 // How training ended. Where a peer was lost, the rank has stopped talking and waits to be told what to do: its

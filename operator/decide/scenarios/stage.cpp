@@ -372,8 +372,14 @@ Status Stage::target_command(const Command& command) {
     progress.lost_rank = Rank(static_cast<uint32_t>(number(command.words.back())));
     say(*state, progress);
   } else if (verb == "reports evidence") {
-    Evidence evidence{epoch, Rank(static_cast<uint32_t>(number(setting("rank")))), setting("kind"), setting("message"),
-                      std::nullopt};
+    Evidence evidence{epoch,
+                      Rank(static_cast<uint32_t>(number(setting("rank")))),
+                      setting("kind"),
+                      setting("message"),
+                      std::nullopt,
+                      std::nullopt,
+                      setting("digest")};
+    if (!setting("step").empty()) evidence.step = Step(number(setting("step")));
     if (!setting("peer").empty()) evidence.peer = Rank(static_cast<uint32_t>(number(setting("peer"))));
     say(*state, evidence);
   } else if (verb == "stalls") {
@@ -382,7 +388,9 @@ Status Stage::target_command(const Command& command) {
     for (const std::string& entry : split(setting("ranks"), ',')) {
       const auto parts = split(entry, ':');
       const bool in = parts.at(1) != "none";
-      stalled.ranks.push_back({Rank(static_cast<uint32_t>(number(parts.at(0)))), in ? number(parts.at(1)) : 0, in});
+      Stalled::Suspect suspect{Rank(static_cast<uint32_t>(number(parts.at(0)))), in ? number(parts.at(1)) : 0, in, {}};
+      if (parts.size() > 2) suspect.gpu_behind = parts[2] == "gpu";
+      stalled.ranks.push_back(suspect);
     }
     say(*state, stalled);
   } else if (verb == "has stopped") {

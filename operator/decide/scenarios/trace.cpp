@@ -60,7 +60,16 @@ class StatusTrace {
       text << ", from step " << *b_.epoch.resume_step << " (" << b_.epoch.resume_place << ")";
     else
       text << ", from the beginning";
+    if (a_.epoch.number == b_.epoch.number) {
+      // Settled, or just begun by the recovery that is told below.
+      if (a_.epoch.replay && !b_.epoch.replay) line("step " + std::to_string(a_.epoch.replay->step.value) + " is past");
+      return;
+    }
     if (a_.epoch.port == b_.epoch.port) text << ", ON THE SAME PORT";
+    if (b_.epoch.replay) {
+      text << ", step " << b_.epoch.replay->step << " of rank " << b_.epoch.replay->rank << " under suspicion of node "
+           << b_.epoch.replay->node;
+    }
     line(text.str());
   }
 

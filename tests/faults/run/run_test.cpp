@@ -162,15 +162,29 @@ class PitcrewRun : public ::testing::Test {
   }
   void TearDown() override { EXPECT_TRUE(processes_of(folder_).empty()) << "processes are left behind"; }
 
-  static Command start(const std::string& name, std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments{std::string(PITCREW_BIN_DIR) + "/pitcrew",
-                                       "run",
-                                       folder_ + "/job.yaml",
-                                       "--json",
-                                       "--dir",
-                                       folder_ + "/" + name};
+  static Command start(const std::string& name, std::vector<std::string> more = {},
+                       const std::string& job = "job.yaml") {
+    std::vector<std::string> arguments{
+        std::string(PITCREW_BIN_DIR) + "/pitcrew", "run", folder_ + "/" + job, "--json", "--dir", folder_ + "/" + name};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Command(arguments, folder_ + "/errors");
+  }
+
+  // The same job with a fault planted into its ranks' computing (trainer/train/planted_fault.hpp).
+  static Command start_with_fault(const std::string& name, const std::string& fault) {
+    std::string job = contents(folder_ + "/job.yaml");
+    const std::string program = "[pitcrew-train,";
+    job.replace(job.find(program), program.size(), "[env, 'PITCREW_TEST_FAULT=" + fault + "', pitcrew-train,");
+    std::ofstream(folder_ + "/" + name + ".yaml") << job;
+    return start(name, {"--nodes", "3", "--report", folder_ + "/" + name + ".json"}, name + ".yaml");
+  }
+  static std::string evidence(const std::string& name, const std::string& cause) {
+    const auto report = parse_json(contents(folder_ + "/" + name + ".json"));
+    if (!report) return "no report";
+    std::string found;
+    for (const Json& recovery : report->at("recoveries"))
+      if (recovery.value("cause", "") + " " + recovery.value("rung", "") == cause) found += recovery.dump() + "\n";
+    return found.empty() ? "none in " + report->dump(2) : found;
   }
 
   // Step and bits of each step of the surviving history.
@@ -255,6 +269,34 @@ TEST_F(PitcrewRun, any_process_may_be_killed_from_outside_at_any_time) {
   }
   EXPECT_EQ(run.wait(), 0) << contents(folder_ + "/errors");
   expect_the_same_end("outside");
+}
+
+TEST_F(PitcrewRun, a_node_that_computes_wrongly_once_is_left_at_once) {
+  Command run = start_with_fault("flip", R"({"node": "n1", "step": 120, "times": 1})");
+  EXPECT_EQ(run.wait(), 0) << contents(folder_ + "/errors");
+  expect_the_same_end("flip");
+  const std::string told = evidence("flip", "GpuFault SpareTaken");
+  EXPECT_NE(told.find("step 120: gradient norm"), std::string::npos) << told;
+  EXPECT_NE(told.find("gave other bits"), std::string::npos) << told;
+}
+
+TEST_F(PitcrewRun, a_node_that_computes_wrongly_always_in_the_same_way_is_found_on_the_spare) {
+  Command run = start_with_fault("stuck", R"({"node": "n1", "step": 120})");
+  EXPECT_EQ(run.wait(), 0) << contents(folder_ + "/errors");
+  expect_the_same_end("stuck");
+  const std::string told = evidence("stuck", "Unknown SpareTaken");
+  EXPECT_NE(told.find("twice with the same bits"), std::string::npos) << told;
+  EXPECT_NE(told.find("the hardware of node n1 is suspect"), std::string::npos) << told;
+}
+
+TEST_F(PitcrewRun, a_bad_sample_is_named_and_ends_the_job) {
+  Command run = start_with_fault("sample", R"({"sample": 957})");
+  EXPECT_NE(run.wait(), 0);
+  const std::string told = evidence("sample", "Program Failed");
+  EXPECT_NE(told.find("exit code 65"), std::string::npos) << told;
+  EXPECT_NE(told.find("the same bits as on node"), std::string::npos) << told;
+  EXPECT_NE(told.find("look at samples 956 to 957"), std::string::npos) << told;
+  EXPECT_NE(evidence("sample", "Unknown SpareTaken").find("computed again on another node"), std::string::npos);
 }
 
 TEST_F(PitcrewRun, a_second_run_in_the_same_folder_is_refused) {

@@ -71,7 +71,7 @@ __global__ void tree_sum(double* partial, size_t count, double* out) {
 __global__ void summarize(Summarize op) {
   GradientSummary summary;
   summary.norm = sqrt(*op.square_sum) / op.tokens;
-  summary.finite = std::isfinite(summary.norm) ? 1 : 0;
+  summary.finite = std::isfinite(summary.norm) && summary.norm <= op.limit ? 1 : 0;
   summary.scale = 1 / op.tokens;
   if (op.max_norm > 0 && summary.norm > op.max_norm) summary.scale *= op.max_norm / summary.norm;
   *op.out = summary;

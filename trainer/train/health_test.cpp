@@ -1,0 +1,350 @@
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "trainer/comm/memory_comm.hpp"
+#include "trainer/train/replica_check.hpp"
+#include "trainer/train/spike_rule.hpp"
+#include "trainer/train/step_meter.hpp"
+#include "trainer/train/trainer.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using launcher_socket::Evidence;
+
+// Answers everything, and remembers what it was told.
+class ListeningLauncher final : public LauncherClient {
+ public:
+  Result<launcher_socket::Answer> call(const launcher_socket::Request& request) override {
+    std::lock_guard lock(mutex_);
+    if (const auto* said = std::get_if<Evidence>(&request)) evidence.push_back(*said);
+    return launcher_socket::Answer{};
+  }
+  void abort() override {}
+
+  std::vector<Evidence> evidence;
+
+ private:
+  std::mutex mutex_;
+};
+
+class TrainHealth : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "pitcrew-health-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+    std::ofstream text(folder_ + "/text.txt");
+    for (int i = 0; i < 400; ++i) text << "line " << i * i << " of the text;";
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  TrainConfig config() const {
+    TrainConfig config;
+    config.model = {.kind = ModelKind::kLlama,
+                    .layers = 1,
+                    .width = 16,
+                    .heads = 2,
+                    .kv_heads = 2,
+                    .mlp = 32,
+                    .vocab = 256,
+                    .context = 8};
+    config.sequences = 8;
+    config.tokens = 8;
+    config.steps = 20;
+    config.optimizer.learning_rate = 1e-3;
+    config.text = TextSettings{.paths = {folder_ + "/text.txt"}};
+    config.checkpoint.every_steps = 4;
+    config.checkpoint.path = folder_ + "/run";
+    return config;
+  }
+
+  struct World {
+    std::vector<Outcome> outcomes;
+    std::vector<Evidence> evidence;
+    std::string printed;
+  };
+  World run(const TrainConfig& config, uint32_t ranks, const std::string& fault,
+            std::optional<ReplayPoint> replay = std::nullopt) {
+    ++epoch_;
+    MemoryGroup training(ranks), saving(ranks);
+    World world;
+    world.outcomes.resize(ranks);
+    ListeningLauncher launcher;
+    std::vector<std::thread> threads;
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+      threads.emplace_back([&, rank] {
+        const auto comm = training.take(rank), checkpoint_comm = saving.take(rank);
+        RankEnvironment environment;
+        environment.rank = rank;
+        environment.size = ranks;
+        environment.slot = Slot(rank);
+        environment.managed = true;
+        environment.job = {"uid-1", "team", "job", Term(1)};
+        environment.epoch = EpochNumber(epoch_);
+        environment.replay = replay;
+        const auto get = [&](const char* variable) -> const char* {
+          return std::string_view(variable) == "PITCREW_TEST_FAULT" ? fault.c_str() : nullptr;
+        };
+        auto planted = PlantedFault::read(get, rank);
+        EXPECT_TRUE(planted.ok()) << planted.error().message;
+        page::Writer page;
+        const RealClock clock;
+        TrainerServices services;
+        services.training = comm.get();
+        services.checkpoints = ranks > 1 ? checkpoint_comm.get() : nullptr;
+        services.launcher = &launcher;
+        services.page = &page;
+        services.clock = &clock;
+        services.files = &posix_file_system();
+        services.print = [&](const std::string& line) { world.printed += line + "\n"; };
+        services.fault = *planted ? &**planted : nullptr;
+        world.outcomes[rank] = train(config, environment, services);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    world.evidence = launcher.evidence;
+    return world;
+  }
+
+  std::string folder_;
+  uint64_t epoch_ = 0;
+};
+
+TEST_F(TrainHealth, a_bit_that_flips_once_is_found_by_computing_the_step_again) {
+  const World world = run(config(), 2, R"({"rank": 1, "step": 12, "times": 1})");
+  EXPECT_EQ(world.outcomes[1].exit_code, exit_code::kReplaceNode) << world.outcomes[1].message;
+  EXPECT_NE(world.outcomes[1].message.find("step 12: gradient norm"), std::string::npos) << world.outcomes[1].message;
+  EXPECT_NE(world.outcomes[1].message.find("gave other bits"), std::string::npos);
+  EXPECT_EQ(world.outcomes[0].lost_peer, Rank(1));
+  ASSERT_EQ(world.evidence.size(), 1u);
+  EXPECT_EQ(world.evidence[0].kind, "spike");
+  EXPECT_EQ(world.evidence[0].rank, Rank(1));
+  EXPECT_FALSE(world.evidence[0].step);
+  // Nothing of it was applied: the checkpoint before goes on to the end.
+  const World again = run(config(), 2, "");
+  EXPECT_EQ(again.outcomes[0].exit_code, 0) << again.outcomes[0].message;
+}
+
+TEST_F(TrainHealth, the_same_bits_twice_are_told_with_their_digest_and_other_bits_elsewhere_blame_the_first_node) {
+  const World first = run(config(), 2, R"({"rank": 1, "step": 12})");
+  EXPECT_EQ(first.outcomes[1].exit_code, exit_code::kTryAgain) << first.outcomes[1].message;
+  EXPECT_EQ(first.outcomes[0].lost_peer, Rank(1));
+  ASSERT_EQ(first.evidence.size(), 1u);
+  ASSERT_EQ(first.evidence[0].step, Step(12));
+  ASSERT_NE(first.evidence[0].digest, "");
+
+  const ReplayPoint replay{Step(12), Rank(1), "node-1", first.evidence[0].digest, true};
+  const World second = run(config(), 2, "", replay);
+  EXPECT_EQ(second.outcomes[0].exit_code, 0) << second.outcomes[0].message;
+  ASSERT_EQ(second.evidence.size(), 1u);
+  EXPECT_EQ(second.evidence[0].kind, "replay");
+  EXPECT_EQ(second.evidence[0].rank, Rank(1));
+  EXPECT_EQ(second.evidence[0].step, Step(12));
+  EXPECT_NE(second.evidence[0].digest, "");
+  EXPECT_NE(second.evidence[0].digest, replay.digest);
+}
+
+TEST_F(TrainHealth, a_bad_sample_gives_the_same_bits_elsewhere_and_is_named) {
+  const std::string fault = R"({"sample": 93})";  // of step 12, rank 1's second lane
+  const World first = run(config(), 2, fault);
+  EXPECT_EQ(first.outcomes[1].exit_code, exit_code::kTryAgain) << first.outcomes[1].message;
+  ASSERT_EQ(first.evidence.size(), 1u);
+  ASSERT_EQ(first.evidence[0].step, Step(12));
+
+  ReplayPoint replay{Step(12), Rank(1), "node-1", first.evidence[0].digest, true};
+  const World second = run(config(), 2, fault, replay);
+  EXPECT_EQ(second.outcomes[1].exit_code, exit_code::kBadData) << second.outcomes[1].message;
+  EXPECT_NE(second.outcomes[1].message.find("the same bits as on node node-1"), std::string::npos);
+  EXPECT_NE(second.outcomes[1].message.find("look at sample 93,"), std::string::npos) << second.outcomes[1].message;
+  ASSERT_EQ(second.evidence.size(), 1u);
+  EXPECT_FALSE(second.evidence[0].step);
+
+  replay.elsewhere = false;
+  const World alone = run(config(), 2, fault, replay);
+  EXPECT_EQ(alone.outcomes[1].exit_code, exit_code::kBadData) << alone.outcomes[1].message;
+  EXPECT_NE(alone.outcomes[1].message.find("not confirmed elsewhere"), std::string::npos) << alone.outcomes[1].message;
+}
+
+TEST_F(TrainHealth, bits_of_another_kind_of_hardware_accuse_nobody) {
+  const ReplayPoint replay{Step(12), Rank(1), "node-1", "00000000-0123456789abcdef", true};
+  const World world = run(config(), 2, "", replay);
+  EXPECT_EQ(world.outcomes[0].exit_code, 0) << world.outcomes[0].message;
+  ASSERT_EQ(world.evidence.size(), 1u);
+  EXPECT_EQ(world.evidence[0].digest, "");
+}
+
+TEST_F(TrainHealth, a_weight_that_flips_on_one_replica_is_found_and_the_replica_named) {
+  TrainConfig often = config();
+  often.compare_every = 5;
+  often.checkpoint = {};
+  for (const uint32_t ranks : {2u, 3u, 4u}) {
+    const World world = run(often, ranks, R"({"rank": 1, "step": 10, "what": "weight"})");
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+      const Outcome& outcome = world.outcomes[rank];
+      EXPECT_NE(outcome.message.find("step 10: the replicas' states differ in 1 tensor, the first is embed.weight: "
+                                     "rank 1 "),
+                std::string::npos)
+          << outcome.message;
+      EXPECT_EQ(outcome.exit_code, rank == 1 ? exit_code::kReplaceNode : exit_code::kTryAgain);
+      EXPECT_EQ(outcome.lost_peer, rank == 1 ? std::nullopt : std::optional(Rank(1)));
+    }
+    ASSERT_EQ(world.evidence.size(), 1u) << ranks;
+    EXPECT_EQ(world.evidence[0].kind, "digest");
+    EXPECT_EQ(world.evidence[0].rank, Rank(1));
+  }
+}
+
+TEST_F(TrainHealth, of_two_replicas_a_small_difference_names_none) {
+  TrainConfig often = config();
+  often.compare_every = 5;
+  often.checkpoint = {};
+  const World world = run(often, 2, R"({"rank": 1, "step": 10, "what": "weight", "bit": 3})");
+  for (const Outcome& outcome : world.outcomes) {
+    EXPECT_EQ(outcome.exit_code, exit_code::kTryAgain);
+    EXPECT_NE(outcome.message.find("can't be told"), std::string::npos) << outcome.message;
+    EXPECT_FALSE(outcome.lost_peer);
+  }
+}
+
+TEST_F(TrainHealth, no_checkpoint_is_begun_from_replicas_that_differ) {
+  TrainConfig saving = config();
+  saving.compare_every = 0;
+  const World world = run(saving, 3, R"({"rank": 2, "step": 7, "what": "weight", "bit": 3})");
+  EXPECT_NE(world.outcomes[2].message.find("step 8: "), std::string::npos) << world.outcomes[2].message;
+  EXPECT_EQ(world.outcomes[2].exit_code, exit_code::kReplaceNode);
+  // That of step 4 may or may not have been complete when all ended.
+  const World again = run(saving, 3, "");
+  EXPECT_EQ(again.outcomes[0].exit_code, 0) << again.outcomes[0].message;
+  EXPECT_EQ(again.printed.find("resuming from step 8"), std::string::npos) << again.printed;
+}
+
+TEST(LaneEngine, the_device_holds_the_optimizer_back_and_the_host_waits_for_neither) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool blocked = false;
+  CpuDeviceOptions device;
+  device.before_work = [&](const std::string&) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !blocked; });
+  };
+  const auto block = [&](bool value) {
+    {
+      std::lock_guard lock(mutex);
+      blocked = value;
+    }
+    changed.notify_all();
+  };
+  const auto plan = LanePlan::make(2, 1, 1);
+  uint64_t queued = 0;
+  std::atomic<uint64_t> reached = 0;
+  EngineSettings settings{{.kind = ModelKind::kLlama,
+                           .layers = 1,
+                           .width = 16,
+                           .heads = 2,
+                           .kv_heads = 2,
+                           .mlp = 32,
+                           .vocab = 256,
+                           .context = 8},
+                          8,
+                          *plan};
+  settings.queued = [&](uint64_t number) { queued = number; };
+  settings.reached = [&](uint64_t number) { reached = number; };
+  auto engine = LaneEngine::create_on_cpu(std::move(settings), std::move(device));
+  ASSERT_TRUE(engine.ok());
+  MemoryGroup group(1);
+  const auto comm = group.take(0);
+  GradientReducer reducer(*comm, *plan);
+  (*engine)->init(1);
+  const auto before = (*engine)->state_digests();
+  const std::vector<int32_t> tokens(2 * 9, 65);
+  for (const double limit : {0.0, 1e9}) {
+    (*engine)->compute(tokens);
+    ASSERT_TRUE((*engine)->reduce(reducer).ok());
+    block(true);
+    (*engine)->update(16, 1, limit, {}, 1, [] {});
+    // It came back although the device stands still, and that shows.
+    EXPECT_LT(reached, queued);
+    block(false);
+    EXPECT_EQ((*engine)->updated().finite, limit > 0 ? 1u : 0u);
+    EXPECT_EQ((*engine)->state_digests() == before, limit == 0);
+    EXPECT_EQ(reached, queued);
+  }
+}
+
+TEST(ReplicaCheck, the_minority_is_named_and_halves_are_told_apart_by_their_values) {
+  const std::vector<std::string> names{"a", "b"};
+  EXPECT_FALSE(find_difference({{1, 2}, {1, 2}}, {}, names));
+  EXPECT_EQ(find_difference({{1, 2}, {1, 2}, {1, 3}}, {}, names)->odd, std::vector<uint32_t>{2});
+  EXPECT_EQ(find_difference({{1, 2}, {1, 3}}, {4, 4.1}, names)->odd, std::vector<uint32_t>{});
+  EXPECT_EQ(find_difference({{1, 2}, {1, 3}}, {1e30, 4.1}, names)->odd, std::vector<uint32_t>{0});
+  EXPECT_EQ(find_difference({{1, 2}, {1, 3}}, {4, NAN}, names)->odd, std::vector<uint32_t>{1});
+  EXPECT_EQ(find_difference({{1, 2}, {1, 3}, {1, 2}, {1, 3}}, {4, 9e9, 4, 9e9}, names)->odd,
+            (std::vector<uint32_t>{1, 3}));
+  EXPECT_NE(find_difference({{1, 2}, {1, 3}}, {}, names)->message.find("the first is b"), std::string::npos);
+}
+
+TEST(SpikeRule, nothing_is_judged_before_there_is_a_history_and_a_loss_must_be_worse_than_guessing) {
+  SpikeRule rule({.loss = 3, .norm = 1000}, 256);
+  for (size_t i = 0; i + 1 < SpikeRule::kFewest; ++i) rule.add(2, 0.5);
+  EXPECT_TRUE(std::isinf(rule.loss_limit()));
+  rule.add(2, 0.5);
+  EXPECT_DOUBLE_EQ(rule.loss_limit(), 6);
+  EXPECT_DOUBLE_EQ(rule.norm_limit(), 500);
+  for (size_t i = 0; i < SpikeRule::kWindow; ++i) rule.add(0.1, 0.5);
+  EXPECT_DOUBLE_EQ(rule.loss_limit(), std::log(256.0));
+  SpikeRule off({.loss = 0, .norm = 0}, 256);
+  for (size_t i = 0; i < SpikeRule::kWindow; ++i) off.add(0.1, 0.5);
+  EXPECT_TRUE(std::isinf(off.loss_limit()));
+  EXPECT_TRUE(std::isinf(off.norm_limit()));
+}
+
+TEST(SpikeRule, goes_on_from_a_checkpoint_as_if_it_had_never_stopped) {
+  SpikeRule rule({}, 256), resumed({}, 256);
+  for (int i = 0; i < 50; ++i) rule.add(5 - 0.0123 * i, 1.0 / (i + 1));
+  ASSERT_TRUE(resumed.restore(Json::parse(rule.state().dump())).ok());
+  EXPECT_EQ(resumed.loss_limit(), rule.loss_limit());
+  EXPECT_EQ(resumed.norm_limit(), rule.norm_limit());
+  EXPECT_FALSE(resumed.restore(Json()).ok());
+  EXPECT_TRUE(std::isinf(resumed.loss_limit()));
+}
+
+TEST(StepMeter, the_rank_that_holds_the_others_up_is_named_and_waiting_for_it_is_not_held_against_them) {
+  // data, compute, exchange, optimizer, stall; over ten steps
+  const StepTimes usual{0.01, 1.0, 0.9, 0.2, 0}, slow{0.01, 1.9, 0, 0.2, 0};
+  const auto found = find_straggler({usual, usual, slow, usual}, 10);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->rank, 2u);
+  EXPECT_NEAR(found->factor, 2.11 / 1.21, 1e-9);
+  EXPECT_NE(found->message.find("rank 2 holds the others up: 211.0 ms"), std::string::npos) << found->message;
+  EXPECT_TRUE(find_straggler({usual, slow}, 10));
+  EXPECT_FALSE(find_straggler({usual, usual, usual}, 10));
+  EXPECT_FALSE(find_straggler({slow}, 10));
+}
+
+TEST(StepMeter, mfu_is_the_models_flops_over_the_peak_and_absent_where_that_is_unknown) {
+  page::Writer page;
+  StepMeter meter({.tokens_per_step = 1000, .flops_per_token = 5e9, .peak_flops = 1e13});
+  meter.add(StepPart::kStall, milliseconds(20));
+  const StepMeasure measure = meter.finish(2, page);
+  EXPECT_DOUBLE_EQ(measure.tokens_per_second, 500);
+  EXPECT_DOUBLE_EQ(*measure.mfu, 0.25);
+  EXPECT_DOUBLE_EQ(measure.stall, 0.02);
+  EXPECT_GT(measure.memory, 0u);
+  EXPECT_FALSE(StepMeter({.tokens_per_step = 1000, .flops_per_token = 5e9}).finish(2, page).mfu);
+  EXPECT_EQ(peak_tflops("NVIDIA H200"), 989.5);
+  EXPECT_EQ(peak_tflops("NVIDIA A100-SXM4-80GB"), 312);
+  EXPECT_FALSE(peak_tflops("A GPU of tomorrow"));
+}
+
+}  // namespace
+}  // namespace pitcrew::trainer

@@ -1,0 +1,187 @@
+#pragma once
+
+#include <bit>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "lib/base/digest.hpp"
+#include "trainer/checkpoint/device_copier.hpp"
+#include "trainer/checkpoint/save_interval.hpp"
+#include "trainer/comm/observed_comm.hpp"
+#include "trainer/data/batch_loader.hpp"
+#include "trainer/train/step_log.hpp"
+#include "trainer/train/step_meter.hpp"
+#include "trainer/train/step_replay.hpp"
+#include "trainer/train/step_report.hpp"
+#include "trainer/train/trainer.hpp"
+
+namespace pitcrew::trainer {
+
+inline std::string formatted(const char* format, auto... values) {
+  char text[256];
+  std::snprintf(text, sizeof text, format, values...);
+  return text;
+}
+
+inline std::string loss_bits(double loss) { return hex64(std::bit_cast<uint64_t>(loss)); }
+
+// An error with the exit code that it means for this process.
+struct Failure {
+  Error error;
+  int exit_code;
+};
+// Done, stopped, or why not.
+using End = std::optional<Failure>;
+
+#define PITCREW_END(expression, code)                                                 \
+  do {                                                                                \
+    if (auto status_ = (expression); !status_) return Failure{status_.error(), code}; \
+  } while (false)
+#define PITCREW_END_ASSIGN(target, expression, code) \
+  PITCREW_END_ASSIGN_(PITCREW_CONCAT_(end_result_, __LINE__), target, expression, code)
+#define PITCREW_END_ASSIGN_(result, target, expression, code) \
+  auto result = (expression);                                 \
+  if (!result) return Failure{result.error(), code};          \
+  target = *std::move(result)
+
+// One rank's training, from its start to its end: what train() is made of. How it begins is in run_start.cpp, its loop
+// in trainer.cpp, and what it does about results that can't be right in run_health.cpp. Of the training thread.
+class Run {
+ public:
+  Run(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services, const LanePlan& plan)
+      : config_(config),
+        environment_(environment),
+        services_(std::move(services)),
+        plan_(plan),
+        rank_(services_.training->rank()),
+        comm_(*services_.training,
+              {[this](uint64_t sequence) { services_.page->enter_collective(sequence); },
+               [this] { services_.page->leave_collective(); }},
+              services_.recorder),
+        reducer_(comm_, plan_),
+        spikes_(config.spike, config.model.tokens()) {}
+
+  Outcome run() {
+    services_.page->set_phase(page::Phase::kStarting);
+    End end = start();
+    if (!end) end = restore();
+    if (!end) end = steps();
+    if (!end) return {};
+    Outcome outcome{end->exit_code, end->error.message, blamed_};
+    if (!blamed_) outcome.lost_peer = lost_peer();
+    if (outcome.lost_peer) services_.page->set_phase(page::Phase::kLostPeer);
+    // Nothing of this rank may hold the others, or write, from here on.
+    if (log_) log_->abort();
+    if (checkpointer_) checkpointer_->abort();
+    return outcome;
+  }
+
+ private:
+  End start();
+  End agree();
+  End open_engine();
+  End agree_on_plans(const Json* kept);
+  End import_weights();
+  End open_data();
+  End restore();
+  End steps();
+  // A step whose update the device was given, and of which it isn't known yet whether it was held back.
+  struct Pending {
+    Step step;
+    Batch batch;
+    OwnResult own;
+    StepReport shared;
+    double loss = 0;
+    double loss_limit = 0;
+    StepMeasure measure;
+    Duration waited{0};  // for data, since the start
+  };
+  End one_step(BatchLoader& loader);
+  // Ends the pending step: what the device found, and all that follows from it. `stop_` says whether it was the last.
+  End settle();
+  bool due_now(const Pending& pending) const;
+  bool compare_due(const Pending& pending) const;
+  StepReport wishes(Step next);
+  void update(Step next, bool believed);
+  End after_step(const Pending& done);
+  End suspect(Pending pending, const GradientSummary& summary);
+  End compare_states();
+  void tell(const launcher_socket::Evidence& evidence);
+  void open_replay();
+  End evaluate();
+  End finish(bool stopped);
+  void save(const StepReport& shared);
+  void report_saves();
+  void report_step(const Pending& done, const GradientSummary& summary);
+  // What `work` takes is this part's.
+  template <typename F>
+  auto timed(StepPart part, F&& work) {
+    const Instant began = services_.clock->now();
+    auto result = work();
+    meter_->add(part, services_.clock->now() - began);
+    return result;
+  }
+
+  Json state() const {
+    Json state = {{"order", order_->state(samples_)}, {"config", canonical(config_)}, {"recent", spikes_.state()}};
+    if (ProductPlans* plans = engine_->plans(); plans != nullptr) state["plans"] = plans->text();
+    if (schedule_) state["trained"] = static_cast<uint64_t>(to_seconds(schedule_->trained(services_.clock->now())));
+    return state;
+  }
+  const CheckpointSettings& checkpoint() const {
+    return environment_.checkpoint ? *environment_.checkpoint : config_.checkpoint;
+  }
+  bool is_first() const { return rank_ == 0; }
+  void print(const std::string& line) const {
+    if (is_first() && services_.print) services_.print(line);
+  }
+  bool asked_to_stop() const {
+    return (services_.stop_asked && services_.stop_asked()) || services_.page->stop_requested() > 0;
+  }
+  std::optional<Rank> lost_peer() const {
+    for (const Comm* comm : {services_.training, services_.checkpoints}) {
+      if (comm == nullptr) continue;
+      if (const auto lost = comm->lost_peer()) return Rank(*lost);
+    }
+    return std::nullopt;
+  }
+
+  const TrainConfig& config_;
+  const RankEnvironment& environment_;
+  TrainerServices services_;
+  const LanePlan plan_;
+  const uint32_t rank_;
+  ObservedComm comm_;
+  GradientReducer reducer_;
+
+  std::unique_ptr<TokenSource> source_;
+  std::optional<SampleOrder> order_;
+  std::unique_ptr<LaneEngine> engine_;
+  std::unique_ptr<DeviceCopier> copier_;
+  std::optional<StepLog> log_;  // outlives the checkpointer, whose threads wait for it
+  std::unique_ptr<Checkpointer> checkpointer_;
+  SpikeRule spikes_;
+  std::optional<StepReplay> replay_;
+  std::optional<StepMeter> meter_;
+  double peak_flops_ = 0;  // of this rank's device; 0: unknown
+  uint64_t memory_ = 0;    // of its memory plan; 0: on a CPU
+  std::optional<SaveSchedule> schedule_;
+  Duration paused_{0};  // by the save that is under way
+  Instant save_began_;
+
+  std::optional<Pending> pending_;
+  bool stop_ = false;
+  Step step_;             // done
+  uint64_t samples_ = 0;  // used
+  bool trained_ = false;  // a step in this epoch
+  uint64_t save_served_ = 0;
+  std::optional<Step> evaluated_;
+  std::optional<Rank> blamed_;
+  Instant line_time_;  // of the last line for people
+  Step line_step_;
+  Duration line_waited_{0};
+};
+
+}  // namespace pitcrew::trainer

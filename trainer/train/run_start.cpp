@@ -1,0 +1,221 @@
+#include <cstring>
+
+#include "trainer/cuda/library.hpp"
+#include "trainer/train/hugging_face.hpp"
+#include "trainer/train/memory_plan.hpp"
+#include "trainer/train/run.hpp"
+
+namespace pitcrew::trainer {
+
+End Run::start() {
+  if (auto failed = open_data()) return failed;
+  if (auto failed = agree()) return failed;
+  if (auto failed = open_engine()) return failed;
+  engine_->init(config_.seed);
+  if (is_first()) {
+    services_.page->set_totals(config_.steps, config_.tokens);
+    print(formatted("%llu parameters, %s; %u ranks, %u lanes of %u × %u tokens, %llu steps",
+                    static_cast<unsigned long long>(config_.model.parameters()), source_->describe().c_str(),
+                    plan_.ranks(), plan_.lanes(), plan_.micro(), config_.tokens,
+                    static_cast<unsigned long long>(config_.steps)));
+  }
+  return {};
+}
+
+End Run::open_engine() {
+  peak_flops_ = config_.peak_tflops * 1e12;
+  EngineSettings settings{config_.model, config_.tokens, plan_, rank_, config_.recompute, {}};
+  settings.queued = [page = services_.page](uint64_t number) { page->set_gpu_queued(number); };
+  settings.reached = [page = services_.page](uint64_t number) { page->set_gpu_counter(number); };
+  if (services_.fault != nullptr) {
+    settings.after_lane = [fault = services_.fault](uint32_t lane, std::span<float> gradient) {
+      fault->after_lane(lane, gradient);
+    };
+  }
+  if (config_.device != TrainDevice::kCpu) {
+    const uint64_t workspace = kernel_workspace_bytes(config_.model, {plan_.micro(), config_.tokens});
+    auto gpu = cuda::open({static_cast<int>(environment_.local_rank), workspace});
+    if (!gpu && config_.device == TrainDevice::kCuda) return Failure{gpu.error(), exit_code::kBadConfiguration};
+    if (!gpu && gpu.error().code != Code::kNotFound) print("on the CPU: " + gpu.error().message);
+    if (gpu) {
+      PITCREW_END(cuda::problems(config_.model), exit_code::kBadConfiguration);
+      // The kernels have their workspace, and the context is made: what is free is for the rest.
+      const PlanRequest request{config_.model,    config_.sequences,           config_.micro,
+                                config_.tokens,   {.replicas = plan_.ranks()}, Numbers::kMixed,
+                                config_.recompute};
+      PITCREW_END_ASSIGN(const MemoryPlan plan, memory_plan(request), exit_code::kBadConfiguration);
+      print(formatted("%s: %.1f of %.1f GB will be used", gpu->name.c_str(), static_cast<double>(plan.bytes()) / 1e9,
+                      static_cast<double>(gpu->total_bytes) / 1e9));
+      PITCREW_END(check_fits(request, gpu->total_bytes), exit_code::kBadConfiguration);
+      memory_ = plan.bytes();
+      if (peak_flops_ == 0) peak_flops_ = peak_tflops(gpu->name).value_or(0) * 1e12;
+      PITCREW_END_ASSIGN(
+          engine_,
+          LaneEngine::create<BF16>(std::move(settings), std::move(gpu->device), std::move(gpu->kernels), gpu->plans),
+          exit_code::kBadConfiguration);
+      return {};
+    }
+  }
+  CpuDeviceOptions device = services_.device;
+  device.threads = config_.threads;
+  PITCREW_END_ASSIGN(engine_, LaneEngine::create_on_cpu(std::move(settings), std::move(device)),
+                     exit_code::kBadConfiguration);
+  return {};
+}
+
+// All ranks multiply by the same plans: those that the checkpoint was made with, else rank 0's, timed now on a step
+// whose results nobody uses.
+End Run::agree_on_plans(const Json* kept) {
+  ProductPlans* plans = engine_->plans();
+  if (plans == nullptr) return {};
+  if (kept != nullptr && kept->is_string()) {
+    const Status used = plans->use(kept->get<std::string>());
+    if (used) return {};
+    print("not bit for bit: " + used.error().message);
+  }
+  if (is_first()) {
+    plans->set_tuning(true);
+    const std::vector<int32_t> tokens(size_t{plan_.of(rank_).count()} * plan_.micro() * (config_.tokens + size_t{1}));
+    engine_->compute(tokens);
+    plans->set_tuning(false);
+  }
+  std::string text = is_first() ? plans->text() : "";
+  uint64_t size = text.size();
+  PITCREW_END(comm_.broadcast(std::as_writable_bytes(std::span(&size, 1)), 0), exit_code::kTryAgain);
+  text.resize(size);
+  PITCREW_END(comm_.broadcast(std::as_writable_bytes(std::span(text)), 0), exit_code::kTryAgain);
+  if (!is_first()) PITCREW_END(plans->use(text), exit_code::kTryAgain);
+  return {};
+}
+
+End Run::import_weights() {
+  const ParameterLayout layout = parameter_layout<float>(config_.model);
+  std::vector<float> params(layout.flat_elements<float>());
+  const Status read = hugging_face::read_weights(*services_.files, config_.init_from, config_.model, layout, params);
+  if (!read) {
+    const bool data = read.error().code == Code::kDataLoss || read.error().code == Code::kNotFound;
+    return Failure{read.error(), data ? exit_code::kBadData : exit_code::kBadConfiguration};
+  }
+  engine_->set_parameters(params);
+  print("weights from " + config_.init_from);
+  return {};
+}
+
+End Run::open_data() {
+  auto source = config_.text ? open_text(*config_.text) : open_bin(config_.bin, config_.model.tokens());
+  if (!source) return Failure{source.error(), exit_code::kBadData};
+  source_ = std::move(*source);
+  auto order =
+      SampleOrder::make({source_->fingerprint(), source_->tokens(), config_.tokens, config_.held_out, config_.seed});
+  if (!order) return Failure{order.error(), exit_code::kBadData};
+  order_.emplace(std::move(*order));
+  return {};
+}
+
+// A rank with another configuration or other data would train something else without anybody noticing.
+End Run::agree() {
+  struct Card {
+    char config[16];
+    char data[16];
+  };
+  Card mine;
+  run_hash(config_).copy(mine.config, sizeof mine.config);
+  source_->fingerprint().copy(mine.data, sizeof mine.data);
+  std::vector<Card> all(comm_.size());
+  PITCREW_END(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all))),
+              exit_code::kTryAgain);
+  for (uint32_t rank = 0; rank < all.size(); ++rank) {
+    const bool same_config = std::string_view(all[rank].config, 16) == std::string_view(all[0].config, 16);
+    const bool same_data = std::string_view(all[rank].data, 16) == std::string_view(all[0].data, 16);
+    if (same_config && same_data) continue;
+    return Failure{Error(Code::kInvalidArgument, "rank " + std::to_string(rank) + " has another " +
+                                                     (same_config ? "dataset" : "configuration") +
+                                                     " than rank 0; all ranks must read the same files"),
+                   same_config ? exit_code::kBadData : exit_code::kBadConfiguration};
+  }
+  return {};
+}
+
+End Run::restore() {
+  services_.page->set_phase(page::Phase::kRestoring);
+  uint64_t claim = 0;
+  bool resumed = false;
+  Json plans, trained;
+  if (!checkpoint().path.empty() || !environment_.memory.empty()) {
+    copier_ = std::make_unique<DeviceCopier>(engine_->device(), engine_->stream());
+    CheckpointerSettings settings;
+    settings.checkpoint = checkpoint();
+    settings.job = environment_.job;
+    settings.epoch = environment_.epoch;
+    settings.slot = environment_.slot;
+    settings.local_rank = environment_.local_rank;
+    settings.local_ranks = environment_.local_size;
+    settings.memory_folder = environment_.memory;
+    CheckpointerServices services;
+    services.files = services_.files;
+    services.clock = services_.clock;
+    services.comm = services_.checkpoints;
+    services.launcher = services_.launcher;
+    services.copier = copier_.get();
+    services.page = services_.page;
+    services.log = services_.log;
+    if (is_first()) services.before_commit = [this] { return log_ ? log_->settle() : Status(); };
+    const RunDescription description{run_hash(config_), source_->fingerprint(),
+                                     Json::parse(engine_->device().numerics())};
+    auto opened = Checkpointer::open(std::move(settings), std::move(services), engine_->state_tensors(), description);
+    if (!opened) {
+      const Code code = opened.error().code;
+      const bool hopeless = code == Code::kInvalidArgument || code == Code::kUnsupported;
+      return Failure{opened.error(), hopeless ? exit_code::kBadConfiguration : exit_code::kTryAgain};
+    }
+    checkpointer_ = std::move(*opened);
+    claim = checkpointer_->claim();
+    if (const std::string why = checkpointer_->memory_off_reason(); !why.empty())
+      print("memory checkpoints are off: " + why);
+
+    auto restored = checkpointer_->restore(environment_.resume);
+    if (!restored) {
+      const Code code = restored.error().code;
+      return Failure{restored.error(), code == Code::kDataLoss          ? exit_code::kBadData
+                                       : code == Code::kInvalidArgument ? exit_code::kBadConfiguration
+                                                                        : exit_code::kTryAgain};
+    }
+    if (*restored) {
+      const Restored& from = **restored;
+      if (!from.state.contains("order")) {
+        return Failure{
+            Error(Code::kDataLoss, "the checkpoint of step " + std::to_string(from.step.value) +
+                                       " has no sample order in its state; it was not written by pitcrew-train"),
+            exit_code::kBadData};
+      }
+      PITCREW_END_ASSIGN(samples_, order_->sample_of(from.state["order"]), exit_code::kBadData);
+      step_ = from.step;
+      // A checkpoint of an older version knows no recent losses.
+      if (const Status read = spikes_.restore(from.state.value("recent", Json())); !read)
+        services_.log.info("spikes are judged from here on", {{"why", read.error().message}});
+      engine_->publish();
+      resumed = true;
+      plans = from.state.value("plans", Json());
+      trained = from.state.value("trained", Json());
+      for (const std::string& damaged : from.damaged) print("damaged checkpoint: " + damaged);
+      print("resuming from step " + std::to_string(step_.value) + " (" + std::string(page::to_string(from.source)) +
+            ")" + (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
+    }
+  }
+  if (!resumed && !config_.init_from.empty()) {
+    if (auto failed = import_weights()) return failed;
+  }
+  if (auto failed = agree_on_plans(&plans)) return failed;
+  if (checkpointer_ && checkpoint().every_auto) {
+    const Duration before = trained.is_number_unsigned() ? seconds(trained.get<int64_t>()) : seconds(0);
+    schedule_.emplace(plan_.ranks(), claim > 0 ? claim - 1 : 0, before, services_.clock->now());
+  }
+  if (is_first() && !checkpoint().path.empty()) {
+    const EpochNumber epoch = environment_.managed ? environment_.epoch : EpochNumber(claim);
+    PITCREW_END_ASSIGN(log_, StepLog::open(*services_.files, checkpoint().path, step_, epoch), exit_code::kTryAgain);
+    if (!log_->gap().empty()) services_.log.warning("the step log has a gap", {{"gap", log_->gap()}});
+  }
+  return {};
+}
+
+}  // namespace pitcrew::trainer
