@@ -135,9 +135,7 @@ class HttpTransport::Impl : public std::enable_shared_from_this<Impl> {
     handler.on_head = [this, e = exchange.get()](int status, const net::Headers& headers) {
       on_head(e->shared_from_this(), status, headers);
     };
-    handler.on_piece = [e = exchange.get()](std::string_view piece) {
-      return on_piece(e->shared_from_this(), piece);
-    };
+    handler.on_piece = [e = exchange.get()](std::string_view piece) { return on_piece(e->shared_from_this(), piece); };
     handler.on_end = [this, e = exchange.get()](Status status) { on_end(e->shared_from_this(), std::move(status)); };
     exchange->http = pool.send(std::move(call), std::move(handler));
   }

@@ -125,7 +125,8 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
     for (int round = 0; round < 100; ++round) {
       bool any = false;
       for (const pid_t orphan : children(::getpid())) {
-        // One that is just ending may leave us children of its own: only a round that saw nothing of the kind is the last.
+        // One that is just ending may leave us children of its own: only a round that saw nothing of the kind is the
+        // last.
         if (!shows_environment(orphan)) {
           any = true;
           std::this_thread::sleep_for(milliseconds(1));
