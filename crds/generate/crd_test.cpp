@@ -80,10 +80,9 @@ bool reaches(const Json& json, std::string_view path) {
 }
 
 bool refused(std::string_view path) {
-  for (const char* field :
-       {"/elastic", "/source", "/evaluation", "/dependsOn", "/tracking", "/monitoring/rules", "/placement/topology",
-        "/placement/queue", "/placement/capacity/order", "/placement/capacity/reservation", "/checkpoint/every/auto",
-        "/checkpoint/memory/every/time"}) {
+  for (const char* field : {"/elastic", "/source", "/evaluation", "/dependsOn", "/tracking", "/monitoring/rules",
+                            "/placement/topology", "/placement/queue", "/placement/capacity/order",
+                            "/placement/capacity/reservation", "/checkpoint/memory/every/time"}) {
     if (path.starts_with(field)) return true;
   }
   return false;
@@ -142,7 +141,9 @@ TEST(Crd, everything_that_the_schema_describes_is_read_and_written_by_lib_api_or
     for (const std::string& path : paths) {
       if (path.starts_with("/template")) continue;
       if (std::string_view(part) == "spec" && refused(path)) continue;
-      EXPECT_TRUE(reaches(encoded.at(part), path) || path == "/checkpoint/every/time") << part << path;
+      // Of the ways to say how often, a job has one: steps, here.
+      if (path == "/checkpoint/every/time" || path == "/checkpoint/every/auto") continue;
+      EXPECT_TRUE(reaches(encoded.at(part), path)) << part << path;
     }
   }
 }

@@ -97,6 +97,7 @@ TEST(TrainingJob, encoding_and_decoding_again_changes_nothing_and_the_template_s
   status.phase = Phase::kRecovering;
   status.conditions = {{"Running", false, "NodeLoss", "node n1 is gone", 2, *parse_rfc3339("2026-03-01T02:14:07Z")}};
   status.epoch = {EpochNumber(7), Term(3), 29507, Step(1200), "memory", 6, time};
+  status.epoch.replay = {Step(1201), Rank(3), "n2", "00d1", 16};
   status.slots = {{Slot(0), Serial(4), "uid", "n1", "10.0.0.1", Rank(0)}};
   status.pods = {{Serial(4), Slot(0), "n1"}, {Serial(5), std::nullopt, ""}};
   status.next_serial = Serial(6);
