@@ -28,7 +28,7 @@ std::vector<pid_t> marked(const std::string& mark) {
   if (proc == nullptr) return found;
   while (const dirent* entry = readdir(proc)) {
     const pid_t pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
-    if (pid > 1 && pid != getpid() && local::has_environment(pid, mark)) found.push_back(pid);
+    if (pid > 1 && pid != getpid() && local::has_environment(pid, mark).value_or(false)) found.push_back(pid);
   }
   closedir(proc);
   return found;

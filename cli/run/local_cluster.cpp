@@ -152,7 +152,7 @@ int LocalCluster::rank_of(const std::string& name, uint32_t rank) const {
   const int launcher = launcher_of(name);
   if (launcher < 0) return -1;
   for (const pid_t pid : local::children(launcher)) {
-    if (local::has_environment(pid, "RANK=" + std::to_string(rank))) return pid;
+    if (local::has_environment(pid, "RANK=" + std::to_string(rank)).value_or(false)) return pid;
   }
   return -1;
 }

@@ -119,23 +119,19 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
     post([how](State& state) { state.ended(how); });
   }
 
-  // A shim that was killed leaves orphans to us, the next sub-reaper, unless their parents died with it.
+  // A shim that was killed leaves orphans to us, the next sub-reaper, unless their parents died with it. Below them
+  // too: the first thread of a process may be gone while another is still on its way out with the children.
   static void sweep(const std::string& own_mark) {
     const std::string entry = std::string(kMark) + "=" + own_mark;
-    for (int round = 0; round < 100; ++round) {
+    for (int round = 0; round < 1000; ++round) {
       bool any = false;
-      for (const pid_t orphan : children(::getpid())) {
-        // One that is just ending may leave us children of its own: only a round that saw nothing of the kind is the
-        // last.
-        if (!shows_environment(orphan)) {
-          any = true;
-          std::this_thread::sleep_for(milliseconds(1));
-          continue;
-        }
-        if (!has_environment(orphan, entry)) continue;
+      for (const pid_t orphan : descendants(::getpid())) {
+        const std::optional<bool> ours = has_environment(orphan, entry);
+        if (ours && !*ours) continue;
+        // One that is just ending may leave children of its own: only a round that saw nothing of the kind is the last.
         any = true;
-        ::kill(orphan, SIGKILL);
-        ::waitpid(orphan, nullptr, 0);
+        if (ours) ::kill(orphan, SIGKILL);
+        if (!ours || ::waitpid(orphan, nullptr, 0) < 0) std::this_thread::sleep_for(milliseconds(1));
       }
       if (!any) return;
     }

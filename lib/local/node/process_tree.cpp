@@ -130,8 +130,9 @@ void stop_descendants(pid_t root) {
   }
 }
 
-bool has_environment(pid_t pid, const std::string& entry) {
+std::optional<bool> has_environment(pid_t pid, const std::string& entry) {
   const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/environ");
+  if (text.empty()) return std::nullopt;
   for (size_t at = 0; at < text.size();) {
     size_t end = text.find('\0', at);
     if (end == std::string::npos) end = text.size();
@@ -140,8 +141,6 @@ bool has_environment(pid_t pid, const std::string& entry) {
   }
   return false;
 }
-
-bool shows_environment(pid_t pid) { return !read_small_file("/proc/" + std::to_string(pid) + "/environ").empty(); }
 
 unsigned long oom_kills() {
   const std::string text = read_small_file("/proc/vmstat");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,10 +18,9 @@ std::vector<pid_t> children(pid_t parent);
 bool kill_descendants(pid_t root, int rounds = 200, const std::vector<pid_t>& keep = {});
 // SIGSTOP to all descendants until all of them stand still.
 void stop_descendants(pid_t root);
-// Whether the environment that a process was started with holds this "NAME=value".
-bool has_environment(pid_t pid, const std::string& entry);
-// False in the middle of an exec and of an exit, and for one that is gone: whose process it is can't be told then.
-bool shows_environment(pid_t pid);
+// Whether the environment that a process was started with holds this "NAME=value". Nothing where it shows none, as in
+// the middle of an exec or an exit, or when it is gone: whose process it is can't be told then.
+std::optional<bool> has_environment(pid_t pid, const std::string& entry);
 // How many processes the kernel has killed for want of memory since it started (/proc/vmstat oom_kill).
 unsigned long oom_kills();
 
