@@ -334,8 +334,8 @@ class Reader {
                                               " is behind, in collective " + std::to_string(suspects[0].collective)
                                         : "; rank " + std::to_string(suspects[0].rank.value) + " is in no collective";
       if (const auto behind = suspects[0].gpu_behind)
-        text += *behind ? "; its GPU has not done what it was given"
-                        : "; its GPU has nothing left to do: the host is stuck";
+        text += *behind ? "; its device has not done what it was given"
+                        : "; its device has nothing left to do: the host is stuck";
     } else {
       sign.verdict.slot.reset();
       sign.verdict.node.clear();
