@@ -153,7 +153,7 @@ void add_run(CLI::App& app, int& code) {
   auto fd = std::make_shared<int>(-1);
   CLI::App* node = app.add_subcommand("run-node", "")->group("");
   node->add_option("fd", *fd)->required();
-  node->callback([fd, &code] { code = local::node_shim_main(*fd); });
+  node->callback([fd] { local::node_shim_main(*fd); });
 
   auto guard_arguments = std::make_shared<std::pair<std::string, std::string>>();
   CLI::App* guard = app.add_subcommand("run-guard", "")->group("");

@@ -9,5 +9,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: pitcrew-node-shim FD: the socket of the kubelet that started it\n");
     return 64;
   }
-  return pitcrew::local::node_shim_main(std::atoi(argv[1]));
+  pitcrew::local::node_shim_main(std::atoi(argv[1]));
 }
