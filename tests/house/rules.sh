@@ -38,4 +38,7 @@ tracked '*.cpp' | grep -vE 'testdata|^tests/(bench|fuzz|goldens)' | xargs -rn1 d
   while [ "$folder" != . ] && [ ! -e "$folder/README.md" ]; do folder=$(dirname "$folder"); done
   [ "$folder" != . ] || echo "$code"
 done | breach "folders without a README.md:" || true
+# Planted bugs can still be planted.
+tracked 'tests/simulation/bugs/*.patch' | while read -r patch; do git apply --check "$patch" 2>/dev/null || echo "$patch"; done |
+  breach "patches that don't apply (make them anew for the code as it is):" || true
 exit $bad
