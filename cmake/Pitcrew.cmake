@@ -84,6 +84,14 @@ function(pitcrew_test NAME)
   set_tests_properties(${NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
+# pitcrew_run_needs(target…): what a test labelled "run" starts; the target run_targets builds all of it.
+function(pitcrew_run_needs)
+  if(NOT TARGET run_targets)
+    add_custom_target(run_targets)
+  endif()
+  add_dependencies(run_targets ${ARGN})
+endfunction()
+
 # pitcrew_fuzz(NAME SOURCES file… [DEPS target…]): a libFuzzer target; its corpus is tests/fuzz/corpus/NAME.
 function(pitcrew_fuzz NAME)
   if(NOT PITCREW_FUZZ)

@@ -48,21 +48,26 @@ Result<agent::AgentConfig> read_config(const Flags& flags) {
   return config;
 }
 
+// Null where there is no way to the API server; the log says why.
+std::unique_ptr<kube::Transport> connect(net::AsioLoop& loop, const Flags& flags, const Logger& log) {
+  const auto cluster = kube::default_cluster(flags.kubeconfig, flags.context);
+  auto transport = cluster ? kube::connect(loop, *cluster, {}, log) : cluster.error();
+  if (transport) return *std::move(transport);
+  log.error("no way to the API server", {{"error", transport.error().message}});
+  return nullptr;
+}
+
 // What the chart's pre-delete hook runs.
 int uninstall(const Flags& flags) {
   const Logger log = Logger::to_stderr(LogFormat::kPlain, LogLevel::kWarning).with({{"program", "pitcrew-agent"}});
   net::AsioLoop loop;
-  const auto cluster = kube::default_cluster(flags.kubeconfig, flags.context);
-  const auto transport = cluster ? kube::connect(loop, *cluster, {}, log) : cluster.error();
-  if (!transport) {
-    log.error("no way to the API server", {{"error", transport.error().message}});
-    return agent::kExitBadConfiguration;
-  }
+  const auto transport = connect(loop, flags, log);
+  if (!transport) return agent::kExitBadConfiguration;
   agent::TakeBackSettings settings;
   settings.ns = !flags.ns.empty() ? flags.ns : environment_or("POD_NAMESPACE", "pitcrew-system");
   settings.daemon_set = flags.daemon_set;
   settings.pods = flags.pods;
-  return agent::take_back_and_tell(loop, **transport, net::random_seed(), settings, log, std::cout);
+  return agent::take_back_and_tell(loop, *transport, net::random_seed(), settings, log, std::cout);
 }
 
 int run(const Flags& flags) {
@@ -84,14 +89,10 @@ int run(const Flags& flags) {
   log.info("starting", {{"version", version()}});
 
   net::AsioLoop loop;
-  const auto cluster = kube::default_cluster(flags.kubeconfig, flags.context);
-  const auto transport = cluster ? kube::connect(loop, *cluster, {}, log) : cluster.error();
-  if (!transport) {
-    log.error("no way to the API server", {{"error", transport.error().message}});
-    return agent::kExitBadConfiguration;
-  }
+  const auto transport = connect(loop, flags, log);
+  if (!transport) return agent::kExitBadConfiguration;
   place.ns = !flags.ns.empty() ? flags.ns : environment_or("POD_NAMESPACE", place.ns);
-  agent::Agent agent(loop, **transport, *config, place, {}, Random(net::random_seed()), log);
+  agent::Agent agent(loop, *transport, *config, place, {}, Random(net::random_seed()), log);
   auto signals = loop.on_signal({SIGTERM, SIGINT}, [&agent](int) { agent.stop(); });
   if (!signals) {
     log.error("signals can't be heard", {{"error", signals.error().message}});

@@ -5,12 +5,11 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/probe/testing/fake_host.hpp"
+#include "agent/app/testing/agent_process.hpp"
 #include "lib/api/cordon_budget.hpp"
 #include "lib/api/health_names.hpp"
 #include "lib/api/node_health.hpp"
@@ -49,12 +48,7 @@ class AgentProgramTest : public testing::Test {
     host_.file("proc/4242/cgroup", "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-" + kContainer + ".scope");
     host_.file("var/log/containers/llama-3_team-a_train-" + kContainer + ".log", "");
     host_.file("faults.yaml", "{}");
-    host_.file("kubeconfig",
-               "{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "
-               "'http://127.0.0.1:" +
-                   std::to_string(api_->address().port) +
-                   "'}}], users: [{name: u, user: {}}], contexts: [{name: c, context: {cluster: c, user: "
-                   "u}}]}");
+    write_kubeconfig(host_, api_->address().port);
     EXPECT_EQ(mkfifo((folder_ + "/kernel.log").c_str(), 0600), 0);
     log_ = ::open((folder_ + "/kernel.log").c_str(), O_RDWR | O_NONBLOCK);
     EXPECT_GE(log_, 0);
@@ -70,24 +64,8 @@ class AgentProgramTest : public testing::Test {
   void start() {
     host_.file("agent.yaml", "host: " + folder_ + "\nstate: " + folder_ + "/state\nkernelLog: " + folder_ + "/" +
                                  log_name_ + "\nnvml: " + nvml_ + "\nmetricsPort: 0\nhealthPort: 0\n" + config_);
-    std::vector<std::string> environment{"NODE_NAME=n1", "PITCREW_NVML_FAULTS=" + folder_ + "/faults.yaml",
-                                         "PITCREW_NVML_CAPTURE=" PITCREW_SOURCE_DIR
-                                         "/agent/probe/nvml/captures/p5en.yaml"};
-    std::vector<std::string> arguments{PITCREW_BIN_DIR "/pitcrew-agent", "--config", folder_ + "/agent.yaml",
-                                       "--kubeconfig", folder_ + "/kubeconfig"};
-    const auto pointers = [](std::vector<std::string>& texts) {
-      std::vector<char*> all;
-      for (std::string& text : texts) all.push_back(text.data());
-      all.push_back(nullptr);
-      return all;
-    };
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 2, (folder_ + "/stderr").c_str(), O_CREAT | O_WRONLY | O_APPEND, 0600);
-    ASSERT_EQ(posix_spawn(&pid_, arguments[0].c_str(), &files, nullptr, pointers(arguments).data(),
-                          pointers(environment).data()),
-              0);
-    posix_spawn_file_actions_destroy(&files);
+    pid_ = start_agent(PITCREW_BIN_DIR "/pitcrew-agent", host_, "p5en");
+    ASSERT_GT(pid_, 0);
   }
   // The exit code; 128 and the signal's number where one ended it.
   int end(int signal) {

@@ -8,12 +8,12 @@
 #include <thread>
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include "trainer/comm/memory_comm.hpp"
 #include "trainer/train/replica_check.hpp"
 #include "trainer/train/spike_rule.hpp"
 #include "trainer/train/step_meter.hpp"
+#include "trainer/train/testing/tiny_training.hpp"
 #include "trainer/train/trainer.hpp"
 
 namespace pitcrew::trainer {
@@ -38,31 +38,12 @@ class ListeningLauncher final : public LauncherClient {
   std::mutex mutex_;
 };
 
-class TrainHealth : public testing::Test {
+class TrainHealth : public TinyTraining {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "pitcrew-health-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    std::ofstream text(folder_ + "/text.txt");
-    for (int i = 0; i < 400; ++i) text << "line " << i * i << " of the text;";
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   TrainConfig config() const {
-    TrainConfig config;
-    config.model = {.kind = ModelKind::kLlama,
-                    .layers = 1,
-                    .width = 16,
-                    .heads = 2,
-                    .kv_heads = 2,
-                    .mlp = 32,
-                    .vocab = 256,
-                    .context = 8};
-    config.sequences = 8;
-    config.tokens = 8;
+    TrainConfig config = tiny();
     config.steps = 20;
     config.optimizer.learning_rate = 1e-3;
-    config.text = TextSettings{.paths = {folder_ + "/text.txt"}};
     config.checkpoint.every_steps = 4;
     config.checkpoint.path = folder_ + "/run";
     return config;
@@ -116,7 +97,6 @@ class TrainHealth : public testing::Test {
     return world;
   }
 
-  std::string folder_;
   uint64_t epoch_ = 0;
 };
 

@@ -5,9 +5,9 @@
 #include <thread>
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include "trainer/comm/memory_comm.hpp"
+#include "trainer/train/testing/tiny_training.hpp"
 #include "trainer/train/trainer.hpp"
 
 namespace pitcrew::trainer {
@@ -15,33 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class TrainTest : public testing::Test {
+class TrainTest : public TinyTraining {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "pitcrew-train-XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    std::ofstream text(folder_ + "/text.txt");
-    for (int i = 0; i < 400; ++i) text << "line " << i * i << " of the text;";
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   TrainConfig config() const {
-    TrainConfig config;
-    config.model = {.kind = ModelKind::kLlama,
-                    .layers = 1,
-                    .width = 16,
-                    .heads = 2,
-                    .kv_heads = 2,
-                    .mlp = 32,
-                    .vocab = 256,
-                    .context = 8};
-    config.sequences = 8;
-    config.micro = 1;
-    config.tokens = 8;
+    TrainConfig config = tiny();
     config.steps = 10;
     config.warmup = 2;
     config.optimizer.learning_rate = 1e-2;
-    config.text = TextSettings{.paths = {folder_ + "/text.txt"}};
     config.held_out = 6;
     config.evaluate_every = 4;
     return config;
@@ -100,7 +80,6 @@ class TrainTest : public testing::Test {
     return all;
   }
 
-  std::string folder_;
   uint64_t epoch_ = 0;
 };
 

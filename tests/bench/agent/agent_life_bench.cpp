@@ -8,13 +8,11 @@
 #include <fstream>
 
 #include <CLI/CLI.hpp>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/probe/testing/fake_host.hpp"
+#include "agent/app/testing/agent_process.hpp"
 #include "lib/api/cordon_budget.hpp"
 #include "lib/api/node_health.hpp"
 #include "lib/kube/types/node.hpp"
@@ -64,32 +62,10 @@ class Machine {
     log_ = syslog ? "syslog" : host_.folder() + "/kernel.txt";
     host_.file("agent.yaml", "host: " + host_.folder() + "\nstate: " + host_.folder() + "/state\nkernelLog: " + log_ +
                                  "\nnvml: " PITCREW_FAKE_NVML "\nmetricsPort: 0\nhealthPort: 0\n");
-    host_.file("kubeconfig",
-               "{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "
-               "'http://127.0.0.1:" +
-                   std::to_string(api_->address().port) +
-                   "'}}], users: [{name: u, user: {}}], contexts: [{name: c, context: {cluster: c, user: u}}]}");
-    std::vector<std::string> environment{"NODE_NAME=n1", "PITCREW_NVML_FAULTS=" + host_.folder() + "/faults.yaml",
-                                         "PITCREW_NVML_CAPTURE=" PITCREW_SOURCE_DIR
-                                         "/agent/probe/nvml/captures/p5.yaml"};
-    std::vector<std::string> arguments{programs + "/pitcrew-agent", "--config", host_.folder() + "/agent.yaml",
-                                       "--kubeconfig", host_.folder() + "/kubeconfig"};
-    const auto pointers = [](std::vector<std::string>& texts) {
-      std::vector<char*> all;
-      for (std::string& text : texts) all.push_back(text.data());
-      all.push_back(nullptr);
-      return all;
-    };
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 2, (host_.folder() + "/stderr").c_str(), O_CREAT | O_WRONLY, 0600);
-    const int failed = posix_spawn(&pid_, arguments[0].c_str(), &files, nullptr, pointers(arguments).data(),
-                                   pointers(environment).data());
-    posix_spawn_file_actions_destroy(&files);
-    if (failed != 0) {
-      pid_ = 0;
-      fail(arguments[0] + " can't be started; build pitcrew-agent");
-    }
+    agent::write_kubeconfig(host_, api_->address().port);
+    const std::string program = programs + "/pitcrew-agent";
+    pid_ = agent::start_agent(program, host_, "p5");
+    if (pid_ == 0) fail(program + " can't be started; build pitcrew-agent");
   }
 
   void live(Duration time) {

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -74,13 +73,11 @@ S3Server* S3Server::shared() {
 std::string S3Server::why_not() { return reason(); }
 
 bool S3Server::start(const std::string& program) {
-  std::string name = (fs::temp_directory_path() / "pitcrew-s3-XXXXXX").string();
-  folder_ = ::mkdtemp(name.data());
-  fs::create_directories(folder_ + "/root/" + kBucket);
-  fs::create_directories(folder_ + "/sidecar");
+  folder_.make(std::string("root/") + kBucket);
+  folder_.make("sidecar");
   port_ = free_port();
-  const std::string address = "127.0.0.1:" + std::to_string(port_), log = folder_ + "/log";
-  const std::string root = folder_ + "/root", sidecar = folder_ + "/sidecar";
+  const std::string address = "127.0.0.1:" + std::to_string(port_), log = folder_.path() + "/log";
+  const std::string root = folder_.path() + "/root", sidecar = folder_.path() + "/sidecar";
   pid_ = ::fork();
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -107,8 +104,6 @@ S3Server::~S3Server() {
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
   }
-  std::error_code ignored;
-  fs::remove_all(folder_, ignored);
 }
 
 std::map<std::string, std::string> S3Server::environment(uint16_t port) const {

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include "lib/base/testing/temp_folder.hpp"
 #include "trainer/checkpoint/s3/s3_storage.hpp"
 
 namespace pitcrew::trainer::testing {
@@ -31,7 +32,7 @@ class S3Server {
   S3Server() = default;
   bool start(const std::string& program);
 
-  std::string folder_;
+  TempFolder folder_;
   pid_t pid_ = -1;
   uint16_t port_ = 0;
   int paths_ = 0;
