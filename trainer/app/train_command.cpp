@@ -85,7 +85,8 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   settings.connect_timeout = config->connect_timeout;
   settings.collective_timeout = config->collective_timeout;
   settings.cancelled = stop_signalled;
-  auto comms = TcpComm::connect(settings, 2);
+  const bool divided = config->parallel.shards > 1 || config->parallel.tensor > 1;
+  auto comms = TcpComm::connect(settings, 2 + (divided ? kMeshTraffics : 0));
   if (!comms) {
     const Code code = comms.error().code;
     if (code == Code::kCancelled) return exit_code::kDone;
@@ -96,6 +97,7 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   TrainerServices services;
   services.training = (*comms)[0].get();
   services.checkpoints = environment->size > 1 ? (*comms)[1].get() : nullptr;
+  if (divided) services.mesh = groups_over({&*(*comms)[2], &*(*comms)[3], &*(*comms)[4], &*(*comms)[5]});
   services.launcher = launcher.get();
   services.page = &page;
   services.clock = &clock;

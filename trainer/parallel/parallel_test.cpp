@@ -8,6 +8,7 @@
 #include "lib/base/random.hpp"
 #include "trainer/comm/memory_comm.hpp"
 #include "trainer/parallel/gradient_reducer.hpp"
+#include "trainer/parallel/mesh.hpp"
 
 namespace pitcrew::trainer {
 namespace {
@@ -126,6 +127,44 @@ TEST(TreeSum, numbers_are_added_in_the_lanes_tree) {
   const double values[] = {1e16, 1, -1e16, 1, 1};
   EXPECT_EQ(tree_sum(values), ((1e16 + 1.0) + (-1e16 + 1.0)) + 1.0);
   EXPECT_EQ(tree_sum({}), 0);
+}
+
+TEST(Mesh, tensor_is_fastest_then_shard_then_replica) {
+  const Grid grid{.replicas = 2, .shards = 3, .tensor = 2};
+  EXPECT_EQ(Mesh(grid, 0).at(), (Coordinates{0, 0, 0}));
+  EXPECT_EQ(Mesh(grid, 1).at(), (Coordinates{0, 0, 1}));
+  EXPECT_EQ(Mesh(grid, 2).at(), (Coordinates{0, 1, 0}));
+  EXPECT_EQ(Mesh(grid, 9).at(), (Coordinates{1, 1, 1}));
+  for (uint32_t rank = 0; rank < grid.ranks(); ++rank) {
+    const Mesh mesh(grid, rank);
+    EXPECT_EQ(mesh.rank_of(mesh.at()), rank);
+    EXPECT_EQ(mesh.group(MeshAxis::kShard)[mesh.at().shard], rank);
+    EXPECT_EQ(mesh.group(MeshAxis::kReplica)[mesh.at().replica], rank);
+    EXPECT_EQ(mesh.group(MeshAxis::kTensor)[mesh.at().tensor], rank);
+  }
+  EXPECT_EQ(Mesh(grid, 9).group(MeshAxis::kShard), (std::vector<uint32_t>{7, 9, 11}));
+  EXPECT_EQ(Mesh(grid, 9).group(MeshAxis::kReplica), (std::vector<uint32_t>{3, 9}));
+  EXPECT_EQ(Mesh(grid, 9).group(MeshAxis::kTensor), (std::vector<uint32_t>{8, 9}));
+  EXPECT_EQ(Mesh(grid, 9).data_rank(), 4u);
+}
+
+TEST(GridSettings, replicas_are_what_is_left_of_the_ranks) {
+  EXPECT_EQ(*GridSettings{}.grid(5), (Grid{5, 1, 1}));
+  EXPECT_EQ(*(GridSettings{.shards = 4, .tensor = 2}.grid(16)), (Grid{2, 4, 2}));
+  EXPECT_EQ(*(GridSettings{.shards = 4, .replicas = 2}.grid(8)), (Grid{2, 4, 1}));
+}
+
+TEST(GridSettings, a_grid_that_is_not_the_number_of_ranks_is_refused_with_a_remedy) {
+  const auto uneven = GridSettings{.shards = 4, .tensor = 2}.grid(12);
+  ASSERT_FALSE(uneven.ok());
+  EXPECT_NE(uneven.error().message.find("parallel.shards 4 x parallel.tensor 2 = 8 does not divide the 12 ranks"),
+            std::string::npos)
+      << uneven.error().message;
+  const auto fixed = GridSettings{.shards = 2, .replicas = 2}.grid(8);
+  ASSERT_FALSE(fixed.ok());
+  EXPECT_NE(fixed.error().message.find("takes 4 ranks, and there are 8 ranks; set replicas to 4 or auto"),
+            std::string::npos)
+      << fixed.error().message;
 }
 
 }  // namespace

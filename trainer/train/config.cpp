@@ -137,6 +137,25 @@ void read_recompute(ObjectReader& root, TrainConfig& config) {
   }
 }
 
+void read_parallel(ObjectReader& root, TrainConfig& config) {
+  auto parallel = root.object("parallel");
+  if (!parallel) return;
+  GridSettings& grid = config.parallel;
+  parallel->read("shards", grid.shards);
+  parallel->read("tensor", grid.tensor);
+  require_positive(*parallel, "shards", grid.shards);
+  require_positive(*parallel, "tensor", grid.tensor);
+  const Json* replicas = parallel->raw("replicas");
+  if (replicas != nullptr && *replicas != "auto") {
+    if (replicas->is_number_unsigned() && replicas->get<uint64_t>() - 1 < UINT32_MAX) {
+      grid.replicas = replicas->get<uint32_t>();
+    } else {
+      parallel->problem("replicas", "must be auto, or a number of at least 1");
+    }
+  }
+  parallel->finish();
+}
+
 void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig& config) {
   auto checkpoint = root.object("checkpoint");
   if (!checkpoint) return;
@@ -196,6 +215,7 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
   read_schedule(root, config);
   read_data(root, folder, config);
   read_checkpoint(root, folder, config);
+  read_parallel(root, config);
   if (auto evaluation = root.object("evaluation")) {
     evaluation->read("every", config.evaluate_every);
     if (config.evaluate_every > 0 && config.held_out == 0) {

@@ -10,6 +10,7 @@
 #include "trainer/model/config.hpp"
 #include "trainer/model/model.hpp"
 #include "trainer/model/parameters.hpp"
+#include "trainer/parallel/mesh.hpp"
 #include "trainer/train/spike_rule.hpp"
 
 namespace pitcrew::trainer {
@@ -42,6 +43,8 @@ struct TrainConfig {
   uint64_t evaluate_every = 0;  // steps; 0: only at the end
 
   CheckpointSettings checkpoint;  // PITCREW_CHECKPOINT takes its place
+
+  GridSettings parallel;  // how the ranks divide the work
 
   uint32_t threads = 1;  // per rank
   TrainDevice device = TrainDevice::kAuto;

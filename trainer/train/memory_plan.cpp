@@ -1,7 +1,6 @@
 #include "trainer/train/memory_plan.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 
 #include "trainer/kernels/cast.hpp"
@@ -72,22 +71,6 @@ std::string megabytes(uint64_t bytes) {
 }
 
 }  // namespace
-
-Result<Grid> parse_grid(const std::string& text) {
-  Grid grid;
-  uint32_t* const parts[] = {&grid.replicas, &grid.shards, &grid.tensor};
-  const char *at = text.data(), *const end = text.data() + text.size();
-  const Error wrong(Code::kInvalidArgument, "grid '" + text + "': must be replicas, replicas x shards, or replicas x " +
-                                                "shards x tensor, for instance 8x8");
-  for (uint32_t* part : parts) {
-    const auto [next, error] = std::from_chars(at, end, *part);
-    if (error != std::errc() || *part == 0 || *part > (1u << 16)) return wrong;
-    at = next;
-    if (at == end) return grid;
-    if (*at++ != 'x') return wrong;
-  }
-  return wrong;
-}
 
 uint64_t MemoryPlan::bytes() const {
   uint64_t sum = 0;

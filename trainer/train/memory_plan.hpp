@@ -8,22 +8,9 @@
 #include "trainer/model/config.hpp"
 #include "trainer/model/model.hpp"
 #include "trainer/parallel/lanes.hpp"
+#include "trainer/parallel/mesh.hpp"
 
 namespace pitcrew::trainer {
-
-// How ranks divide the work: replicas hold the same parameters, shards a part of each, tensor ranks a part of every
-// layer's width.
-struct Grid {
-  uint32_t replicas = 1;
-  uint32_t shards = 1;
-  uint32_t tensor = 1;
-  uint32_t ranks() const { return replicas * shards * tensor; }
-  // Ranks that see different lanes.
-  uint32_t data_ranks() const { return replicas * shards; }
-  bool operator==(const Grid&) const = default;
-};
-// "8", "8x8" (replicas, shards) or "2x4x8" (and tensor).
-Result<Grid> parse_grid(const std::string& text);
 
 enum class Numbers {
   kFloat,  // a CPU's: everything is float

@@ -254,6 +254,12 @@ End Run::finish(bool stopped) {
 }
 
 Outcome train(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services) {
+  const auto grid = config.parallel.grid(services.training->size());
+  if (!grid) return {exit_code::kBadConfiguration, grid.error().message, std::nullopt};
+  if (grid->shards > 1 || grid->tensor > 1) {
+    return {exit_code::kBadConfiguration, "parallel: this version trains replicas only; set shards and tensor to 1",
+            std::nullopt};
+  }
   const auto plan = LanePlan::make(config.sequences, config.micro, services.training->size());
   if (!plan) return {exit_code::kBadConfiguration, plan.error().message, std::nullopt};
   return Run(config, environment, std::move(services), *plan).run();

@@ -12,6 +12,7 @@
 #include "trainer/checkpoint/checkpointer.hpp"
 #include "trainer/comm/comm.hpp"
 #include "trainer/comm/flight_recorder.hpp"
+#include "trainer/parallel/mesh_comms.hpp"
 #include "trainer/train/config.hpp"
 #include "trainer/train/lane_engine.hpp"
 #include "trainer/train/planted_fault.hpp"
@@ -23,6 +24,7 @@ namespace pitcrew::trainer {
 struct TrainerServices {
   Comm* training = nullptr;                       // required, also for one rank
   Comm* checkpoints = nullptr;                    // connections of its own, for checkpoint traffic
+  MeshCommFactory mesh;                           // required where the configuration has shards or tensor ranks
   LauncherClient* launcher = nullptr;             // null: none
   page::Writer* page = nullptr;                   // required
   const Clock* clock = nullptr;                   // required

@@ -7,6 +7,7 @@
 
 #include "lib/base/random.hpp"
 #include "tests/contract/comm/comm_world.hpp"
+#include "trainer/comm/group_comm.hpp"
 
 namespace pitcrew::trainer {
 namespace {
@@ -237,6 +238,45 @@ TEST_P(CommContract, peers_that_do_not_exist_are_refused) {
   const Comm::Send send{7, {}};
   EXPECT_EQ((*ranks)[0].exchange(std::span(&send, 1), {}).error().code, Code::kInvalidArgument);
   EXPECT_EQ((*ranks)[1].broadcast({}, 9).error().code, Code::kInvalidArgument);
+}
+
+TEST_P(CommContract, groups_of_one_channel_talk_at_the_same_time) {
+  world(6)->run([](Comm& channel) {
+    const uint32_t side = channel.rank() % 2;
+    GroupComm group(channel, {side, side + 2, side + 4});
+    ASSERT_EQ(group.size(), 3u);
+    ASSERT_EQ(group.rank(), channel.rank() / 2);
+    for (uint32_t round = 0; round < 20; ++round) {
+      Bytes all(3 * 1000);
+      ASSERT_TRUE(group.all_gather(pattern(channel.rank() + round, 1000), all).ok());
+      for (uint32_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(Bytes(all.begin() + i * 1000, all.begin() + (i + 1) * 1000), pattern(side + 2 * i + round, 1000));
+      }
+      Bytes data = pattern(channel.rank(), 70'000);
+      ASSERT_TRUE(group.broadcast(data, 1).ok());
+      EXPECT_EQ(data, pattern(side + 2, 70'000));
+    }
+    ASSERT_TRUE(channel.barrier().ok());
+  });
+}
+
+TEST_P(CommContract, a_group_names_the_worlds_rank_that_it_lost) {
+  auto ranks = world(4);
+  GroupComm group((*ranks)[1], {1, 3});
+  Status end;
+  std::thread waiting([&] { end = group.barrier(); });
+  ranks->destroy(3);
+  waiting.join();
+  ASSERT_FALSE(end.ok());
+  EXPECT_NE(end.error().message.find("rank 3"), std::string::npos) << end.error().message;
+  EXPECT_EQ(group.lost_peer(), 3u);
+}
+
+TEST_P(CommContract, a_group_refuses_peers_that_are_not_in_it) {
+  auto ranks = world(4);
+  GroupComm group((*ranks)[1], {1, 3});
+  const Comm::Send send{2, {}};
+  EXPECT_EQ(group.exchange(std::span(&send, 1), {}).error().code, Code::kInvalidArgument);
 }
 
 }  // namespace
