@@ -2,7 +2,8 @@
 #
 #   docker build --target operator -t registry.example.com/pitcrew/operator:0.1.0 .
 #
-# tests/images/images_test.py holds users and entry points below against what scripts/images writes.
+# Trainer and check for GPUs are trainer-gpu and check-gpu. tests/images/images_test.py holds users, entry points and variables below
+# against what scripts/images writes.
 FROM debian:12 AS build
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates git python3 sudo && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
@@ -38,3 +39,18 @@ FROM scratch AS cli
 COPY --from=build /root-of/cli /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/pitcrew"]
+
+FROM build AS build-gpu
+RUN scripts/setup --cuda-runtime && scripts/images --cuda --out /out-gpu trainer check \
+    && for image in trainer check; do python3 scripts/oci.py /out-gpu/$image.tar /root-of/$image-gpu; done
+
+FROM scratch AS trainer-gpu
+COPY --from=build-gpu /root-of/trainer-gpu /
+ENV LD_LIBRARY_PATH="/opt/amazon/ofi-nccl/lib:/opt/amazon/efa/lib:/opt/aws-ofi-nccl/lib" NVIDIA_VISIBLE_DEVICES="all" NVIDIA_DRIVER_CAPABILITIES="compute,utility"
+USER 65532:65532
+
+FROM scratch AS check-gpu
+COPY --from=build-gpu /root-of/check-gpu /
+ENV LD_LIBRARY_PATH="/opt/amazon/ofi-nccl/lib:/opt/amazon/efa/lib:/opt/aws-ofi-nccl/lib" NVIDIA_VISIBLE_DEVICES="all" NVIDIA_DRIVER_CAPABILITIES="compute,utility"
+USER 65532:65532
+ENTRYPOINT ["/usr/bin/pitcrew-check"]

@@ -75,9 +75,26 @@ def _package(fact, relation):
     }
 
 
-def document(image, program, version, commit, created, shared, compiled, digest):
+def _wheel(fact):
+    return {
+        "SPDXID": "SPDXRef-wheel-" + re.sub(r"[^A-Za-z0-9.-]", "-", fact["name"]),
+        "name": fact["name"],
+        "versionInfo": fact["version"],
+        "supplier": f"Organization: {fact['supplier']}",
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl",
+                          "referenceLocator": f"pkg:pypi/{fact['name']}@{fact['version']}"}],
+    }
+
+
+def document(image, program, version, commit, created, shared, compiled, digest, wheels=()):
     """The SPDX document of one image. `shared`: packages of its shared libraries; `compiled`: of headers and static libraries, or
-    None where the build's record is not there, which is then said."""
+    None where the build's record is not there, which is then said; `wheels`: [{name, version, supplier}] of Python wheels whose
+    libraries are in the image."""
     own = {
         "SPDXID": "SPDXRef-program",
         "name": program.name,
@@ -95,7 +112,7 @@ def document(image, program, version, commit, created, shared, compiled, digest)
     whole = dict(own, SPDXID="SPDXRef-image", name=f"pitcrew/{image}", checksums=[{"algorithm": "SHA256", "checksumValue": digest.removeprefix("sha256:")}],
                  sourceInfo=f"commit {commit}; the checksum is the image manifest's digest")
     whole.pop("comment", None)
-    beside = [_package(fact, "shared") for fact in facts(shared)]
+    beside = [_package(fact, "shared") for fact in facts(shared)] + [_wheel(fact) for fact in wheels]
     inside = [_package(fact, "compiled") for fact in facts(compiled or ())]
     relations = [("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-image"), ("SPDXRef-image", "CONTAINS", "SPDXRef-program")]
     relations += [("SPDXRef-image", "CONTAINS", package["SPDXID"]) for package in beside]

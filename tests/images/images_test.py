@@ -19,6 +19,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
+import gpu_libraries  # noqa: E402
 import oci  # noqa: E402
 
 LIMITS = {"operator": 40e6, "agent": 40e6, "launcher": 10e6}  # bytes, compressed
@@ -65,7 +66,41 @@ def check_dockerfile(image, configuration):
     assert json.loads(entry[1]) == configuration["Entrypoint"], image
 
 
+def check_dockerfile_for_gpus():
+    text = (ROOT / "Dockerfile").read_text()
+    for image in ("trainer", "check"):
+        stage = re.search(rf"^FROM scratch AS {image}-gpu\n((?:(?!FROM).*\n)*)", text, re.M)[1]
+        plain = re.search(rf"^FROM scratch AS {image}\n((?:(?!FROM).*\n)*)", text, re.M)[1]
+        assert dict(re.findall(r'(\w+)="([^"]*)"', stage)) == gpu_libraries.ENVIRONMENT, image
+        for word in ("USER", "ENTRYPOINT"):
+            assert re.findall(rf"^{word} .*", stage, re.M) == re.findall(rf"^{word} .*", plain, re.M), image
+
+
+def check_wheels():
+    """What is taken of a wheel: the libraries, the licences, the version; a wheel that is not there is named with the remedy."""
+    with tempfile.TemporaryDirectory() as folder:
+        info = Path(folder) / "nvidia_nccl_cu13-2.28.9.dist-info"
+        (info / "licenses").mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nvidia-nccl-cu13\nVersion: 2.28.9\n")
+        (info / "licenses/License.txt").write_text("words")
+        library = Path(folder) / "nvidia/nccl/lib/libnccl.so.2"
+        library.parent.mkdir(parents=True)
+        library.write_bytes(b"elf")
+        (info / "RECORD").write_text("nvidia/nccl/lib/libnccl.so.2,sha256=x,3\nnvidia/nccl/include/nccl.h,sha256=y,4\n")
+        wheel = gpu_libraries._wheel(info, gpu_libraries.WANTED["nvidia-nccl-cu13"][0])
+        assert (wheel.version, [file.name for file in wheel.files]) == ("2.28.9", ["libnccl.so.2"]), wheel
+        layer = gpu_libraries.layer(wheel)
+        assert "/usr/lib/x86_64-linux-gnu/libnccl.so.2" in layer and "/usr/share/doc/nvidia-nccl-cu13/License.txt" in layer
+        try:
+            gpu_libraries.needed("trainer", Path(folder))
+            raise AssertionError("a wheel that is missing was not missed")
+        except SystemExit as lost:
+            assert "nvidia-cublas" in str(lost) and "scripts/setup --cuda-runtime" in str(lost), lost
+
+
 def main():
+    check_wheels()
+    check_dockerfile_for_gpus()
     bin_folder = sys.argv[1]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         pack(bin_folder, one, 0o022, TZ="UTC", LC_ALL="C", PYTHONHASHSEED="1")
