@@ -24,7 +24,8 @@ class CheckpointerImpl final : public Checkpointer {
         tensors_(std::move(tensors)),
         run_(std::move(run)),
         group_(services_.comm),
-        layout_(tensors_, group_.rank(), group_.size()),
+        layout_(tensors_, group_.rank(), group_.size(),
+                settings_.holders.value_or(Holders{group_.rank(), group_.size()})),
         buffers_(settings_.poison_released) {
     if (services_.files == nullptr) services_.files = &posix_file_system();
     if (!services_.pause) services_.pause = [](Duration time) { std::this_thread::sleep_for(time); };

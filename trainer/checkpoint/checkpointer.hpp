@@ -12,6 +12,7 @@
 #include "lib/base/progress_page.hpp"
 #include "trainer/checkpoint/copier.hpp"
 #include "trainer/checkpoint/launcher_client.hpp"
+#include "trainer/checkpoint/slices.hpp"
 #include "trainer/comm/comm.hpp"
 #include "trainer/tensor/state.hpp"
 
@@ -29,7 +30,8 @@ struct CheckpointerSettings {
   Slot slot;                // of this replica (GROUP_RANK)
   uint32_t local_rank = 0;  // within the replica
   uint32_t local_ranks = 1;
-  std::string memory_folder;  // PITCREW_MEMORY; empty: no memory tier
+  std::optional<Holders> holders;  // of what this rank holds; unset: all ranks hold the same
+  std::string memory_folder;       // PITCREW_MEMORY; empty: no memory tier
   Duration beat_every = seconds(10);
   Duration living_within = seconds(30);  // a foreign claim whose beat stands still for so long is taken over
   bool poison_released = false;          // fill released buffers with 0xEE: shows who reads them afterwards

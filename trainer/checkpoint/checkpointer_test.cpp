@@ -284,5 +284,38 @@ TEST_F(CheckpointerTest, a_newer_claim_stops_the_older_writer_before_its_manifes
   expect_restored(epoch(2), 3);
 }
 
+TEST_F(CheckpointerTest, any_grid_reads_what_any_other_saved_and_every_byte_once) {
+  struct Shape {
+    uint32_t ranks, shards;
+  };
+  uint64_t step = 0;
+  for (const auto& [before, after] : std::vector<std::pair<Shape, Shape>>{{{8, 4}, {4, 2}},
+                                                                          {{4, 2}, {3, 3}},
+                                                                          {{3, 3}, {16, 8}},
+                                                                          {{4, 4}, {1, 1}},
+                                                                          {{2, 1}, {6, 3}},
+                                                                          {{5, 5}, {5, 1}}}) {
+    const std::string what = std::to_string(before.ranks) + "/" + std::to_string(before.shards) + " to " +
+                             std::to_string(after.ranks) + "/" + std::to_string(after.shards);
+    ++step;
+    Epoch saving = epoch(before.ranks), restoring = epoch(after.ranks);
+    saving.shards = before.shards;
+    restoring.shards = after.shards;
+    ASSERT_TRUE(run_epoch(saving, [&](RankView rank) {
+      ASSERT_TRUE(rank.checkpointer.restore({}));
+      save_steps(rank, step, step, {.durable = true});
+    })) << what;
+    std::vector<uint64_t> read;
+    expect_restored(restoring, step, &read);
+    const auto saved = list_checkpoints(posix_file_system(), folder.at("checkpoints"));
+    ASSERT_TRUE(saved) << saved.error().message;
+    EXPECT_TRUE(saved->front().intact) << what;
+    const uint64_t all = std::accumulate(read.begin(), read.end(), uint64_t{0});
+    EXPECT_LE(static_cast<double>(all), 1.1 * static_cast<double>(saved->front().bytes)) << what;
+    const auto verified = verify_checkpoint(posix_file_system(), folder.at("checkpoints"));
+    ASSERT_TRUE(verified && verified->intact) << what;
+  }
+}
+
 }  // namespace
 }  // namespace pitcrew::trainer

@@ -98,7 +98,7 @@ Manifest example() {
                     .state = {{"next", 41}}};
   std::vector<ShardReport> reports;
   for (uint32_t rank = 0; rank < 2; ++rank) {
-    const SnapshotLayout layout(state.tensors(), rank, 2);
+    const SnapshotLayout layout(state.tensors(), rank, 2, {rank, 2});
     reports.push_back(layout.measure(std::vector<std::byte>(layout.bytes()).data()));
   }
   add_shards(manifest, state.tensors(), reports);
@@ -136,7 +136,7 @@ TEST(Manifests, have_tensor_digests_that_do_not_depend_on_the_number_of_shards) 
     Manifest manifest;
     std::vector<ShardReport> reports;
     for (uint32_t rank = 0; rank < ranks; ++rank) {
-      const SnapshotLayout layout(state.tensors(), rank, ranks);
+      const SnapshotLayout layout(state.tensors(), rank, ranks, {rank, ranks});
       std::vector<std::byte> shard(layout.bytes());
       for (const auto& place : layout.places()) {
         const StateTensor& tensor = state.tensors()[place.slice.tensor];
@@ -155,7 +155,7 @@ TEST(Manifests, have_tensor_digests_that_do_not_depend_on_the_number_of_shards) 
 TEST(Snapshots, are_valid_safetensors_files_whose_header_never_changes_its_length) {
   testing::ToyState state;
   for (uint32_t rank = 0; rank < 3; ++rank) {
-    const SnapshotLayout layout(state.tensors(), rank, 3);
+    const SnapshotLayout layout(state.tensors(), rank, 3, {rank, 3});
     for (const CheckpointName name : {CheckpointName{1, Step(1)}, CheckpointName{~uint64_t{0}, Step(~uint64_t{0})}}) {
       const std::string header = layout.header(name);
       EXPECT_EQ(header.size(), layout.header_bytes());

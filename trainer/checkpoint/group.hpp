@@ -27,6 +27,10 @@ class Group {
   Result<std::optional<Error>> agree(const Status& mine);
   // Each rank's block for everybody; `blocks` has the right sizes, and one's own filled.
   Status share(std::vector<std::vector<std::byte>>& blocks);
+  // As Comm::exchange.
+  Status exchange(std::span<const Comm::Send> sends, std::span<const Comm::Receive> receives) {
+    return comm_ == nullptr ? Status() : comm_->exchange(sends, receives);
+  }
 
  private:
   Comm* comm_;

@@ -100,7 +100,7 @@ Manifest::Part read_part(const Json& json, const std::string& path, Problems& pr
   return part;
 }
 
-// Every element once, each part within its file and beginning with a chunk.
+// Every element once, each part within its file.
 Status check_parts(const Manifest& manifest, const Manifest::Tensor& tensor, uint64_t elements) {
   const uint64_t width = size_of(tensor.dtype);
   uint64_t at = 0;
@@ -111,7 +111,6 @@ Status check_parts(const Manifest& manifest, const Manifest::Tensor& tensor, uin
     const Manifest::File& file = manifest.files[part.file];
     if (part.first != at || part.count > elements - at) return damaged(what + " is not covered exactly by its parts");
     const uint64_t bytes = part.count * width;
-    if (part.first * width % kChunkBytes != 0) return damaged(what + " has a part that does not begin with a chunk");
     if (part.offset < file.header_bytes || part.offset > file.bytes || bytes > file.bytes - part.offset) {
       return damaged(what + " reaches over the end of " + file.name);
     }
@@ -309,6 +308,9 @@ void add_shards(Manifest& manifest, const std::vector<StateTensor>& tensors, con
     }
   }
   for (Manifest::Tensor& tensor : manifest.tensors) {
+    // Shards come before replicas in the ranks' order.
+    std::stable_sort(tensor.parts.begin(), tensor.parts.end(),
+                     [](const Manifest::Part& a, const Manifest::Part& b) { return a.first < b.first; });
     std::vector<uint64_t> chunks;
     for (const Manifest::Part& part : tensor.parts) chunks.insert(chunks.end(), part.chunks.begin(), part.chunks.end());
     tensor.digest = digest_of_chunks(chunks);

@@ -18,7 +18,7 @@ struct Manifest {
     uint64_t header_bytes = 0;   // safetensors header with its length field
     uint64_t header_digest = 0;  // of those bytes
   };
-  // A run of a tensor's elements in one file; `first` is the first element of a chunk.
+  // A run of a tensor's elements in one file; its chunks are counted from its first byte.
   struct Part {
     size_t file = 0;
     uint64_t offset = 0;  // in the file
@@ -69,7 +69,7 @@ struct ShardReport {
 Json to_json(const ShardReport& report);
 Result<ShardReport> parse_shard_report(const Json& json);
 
-// Puts the ranks' reports together, in the order of the ranks.
+// Puts the ranks' reports together: files in the order of the ranks, parts in that of a tensor's elements.
 void add_shards(Manifest& manifest, const std::vector<StateTensor>& tensors, const std::vector<ShardReport>& reports);
 
 }  // namespace pitcrew::trainer

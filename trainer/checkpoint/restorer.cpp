@@ -188,6 +188,7 @@ class Restorer {
       attempt.fatal = fits.error().with_context("checkpoint " + to_string(candidate.name));
       return attempt;
     }
+    PITCREW_ASSIGN(wanted_, share_held());
     PITCREW_ASSIGN(const auto failed, read_all(candidate, *manifest));
     if (failed) {
       attempt.why = failed->message;
@@ -344,9 +345,70 @@ class Restorer {
       }
       PITCREW_ASSIGN(const auto failed, in_.group.agree(mine));
       if (failed) return failed;
-      PITCREW_TRY(in_.group.share(blocks));
+      PITCREW_TRY(wanted_.empty() ? in_.group.share(blocks) : share_wanted(manifest, plan, turn, blocks));
       for (uint32_t rank = 0; rank < ranks; ++rank) scatter(manifest, plan[rank], turn[rank], blocks[rank]);
     }
+  }
+
+  // A run of a tensor's bytes, counted from its first.
+  struct Run {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    Run both(Run other) const { return {std::max(begin, other.begin), std::min(end, other.end)}; }
+    bool empty() const { return begin >= end; }
+  };
+
+  // What each rank holds of each tensor; nothing where everybody holds everything.
+  Result<std::vector<std::vector<Run>>> share_held() {
+    Json mine = Json::array();
+    bool divided = false;
+    for (const StateTensor& tensor : *in_.tensors) {
+      divided = divided || tensor.held() != tensor.elements();
+      const uint64_t begin = tensor.first * size_of(tensor.dtype);
+      mine.push_back({begin, begin + tensor.bytes()});
+    }
+    std::vector<std::vector<Run>> held;
+    PITCREW_ASSIGN(const auto any, in_.group.gather(static_cast<uint64_t>(divided)));
+    if (std::find(any.begin(), any.end(), 1u) == any.end()) return held;
+    PITCREW_ASSIGN(const auto all, in_.group.gather(mine));
+    for (const Json& json : all) {
+      std::vector<Run>& runs = held.emplace_back();
+      for (const Json& run : json) runs.push_back({run.at(0).get<uint64_t>(), run.at(1).get<uint64_t>()});
+    }
+    return held;
+  }
+
+  Run run_of(const Manifest& manifest, const ReadUnit& unit) const {
+    const auto& tensor = manifest.tensors[unit.tensor];
+    const uint64_t begin = tensor.parts[unit.part].first * size_of(tensor.dtype) + unit.first_chunk * kChunkBytes;
+    return {begin, begin + unit.bytes};
+  }
+
+  // Of each rank's block what each other rank holds, and nothing else.
+  Status share_wanted(const Manifest& manifest, const std::vector<std::vector<ReadUnit>>& plan,
+                      const std::vector<std::pair<size_t, size_t>>& turn, std::vector<std::vector<std::byte>>& blocks) {
+    const uint32_t me = in_.group.rank();
+    std::vector<Comm::Send> sends;
+    std::vector<Comm::Receive> receives;
+    for (uint32_t reader = 0; reader < plan.size(); ++reader) {
+      uint64_t at = 0;
+      for (size_t u = turn[reader].first; u < turn[reader].second; ++u) {
+        const ReadUnit& unit = plan[reader][u];
+        const Run read = run_of(manifest, unit);
+        for (uint32_t peer = 0; peer < plan.size() && unit.bytes > 0; ++peer) {
+          const Run part = read.both(wanted_[peer][ours_[unit.tensor]]);
+          if (peer == reader || part.empty() || (me != reader && me != peer)) continue;
+          const auto bytes = std::span(blocks[reader]).subspan(at + part.begin - read.begin, part.end - part.begin);
+          if (me == reader) {
+            sends.push_back({peer, bytes});
+          } else {
+            receives.push_back({reader, bytes});
+          }
+        }
+        at += unit.bytes;
+      }
+    }
+    return in_.group.exchange(sends, receives);
   }
 
   void scatter(const Manifest& manifest, const std::vector<ReadUnit>& units, std::pair<size_t, size_t> turn,
@@ -355,15 +417,20 @@ class Restorer {
     for (size_t u = turn.first; u < turn.second; ++u) {
       const ReadUnit& unit = units[u];
       if (unit.bytes == 0) continue;
-      const auto& tensor = manifest.tensors[unit.tensor];
-      const uint64_t offset = tensor.parts[unit.part].first * size_of(tensor.dtype) + unit.first_chunk * kChunkBytes;
-      in_.copier->copy_in((*in_.tensors)[ours_[unit.tensor]].data + offset, block.data() + at, unit.bytes);
+      const StateTensor& tensor = (*in_.tensors)[ours_[unit.tensor]];
+      const uint64_t first = tensor.first * size_of(tensor.dtype);
+      const Run read = run_of(manifest, unit), own = read.both({first, first + tensor.bytes()});
+      if (!own.empty()) {
+        in_.copier->copy_in(tensor.data + own.begin - first, block.data() + at + own.begin - read.begin,
+                            own.end - own.begin);
+      }
       at += unit.bytes;
     }
   }
 
   RestoreInput& in_;
   std::vector<size_t> ours_;
+  std::vector<std::vector<Run>> wanted_;  // by rank and tensor; empty: everybody holds everything
   std::set<std::string> in_memory_;
   uint64_t bytes_read_ = 0;
 };

@@ -66,9 +66,9 @@ void Saver::begin(Step step, Json state, SaveKinds kinds, uint64_t request) {
       const auto& place = in_.layout->places()[place_of_[t]];
       if (place.bytes == 0) continue;
       const StateTensor& tensor = (*in_.tensors)[t];
-      tickets_[t] =
-          in_.services->copier->copy_out(job.buffer->memory.data() + place.offset,
-                                         tensor.data + place.slice.first * size_of(tensor.dtype), place.bytes);
+      tickets_[t] = in_.services->copier->copy_out(
+          job.buffer->memory.data() + place.offset,
+          tensor.data + (place.slice.first - tensor.first) * size_of(tensor.dtype), place.bytes);
       last_ticket_ = newest_ticket_ = tickets_[t];
     }
     job.copied = last_ticket_;

@@ -14,7 +14,7 @@ std::vector<std::vector<StateSlice>> deal_slices(const std::vector<StateTensor>&
   for (size_t t = 0; t < tensors.size(); ++t) {
     const uint64_t bytes = tensors[t].bytes();
     const uint64_t width = size_of(tensors[t].dtype);
-    if (bytes == 0) dealt[part].push_back({t, 0, 0});
+    if (tensors[t].elements() == 0) dealt[part].push_back({t, 0, 0});
     for (uint64_t at = 0; at < bytes;) {
       // Half a chunk over or under is as even as it gets; the last part takes what is left.
       if (filled > 0 && part + 1 < parts && filled + std::min(kChunkBytes, bytes - at) / 2 > wanted) {
@@ -28,7 +28,7 @@ std::vector<std::vector<StateSlice>> deal_slices(const std::vector<StateTensor>&
       if (!mine.empty() && mine.back().tensor == t) {
         mine.back().count += piece / width;
       } else {
-        mine.push_back({t, at / width, piece / width});
+        mine.push_back({t, tensors[t].first + at / width, piece / width});
       }
       filled += piece;
       at += piece;

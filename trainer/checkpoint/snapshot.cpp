@@ -18,10 +18,10 @@ uint64_t product(const std::vector<uint64_t>& shape) {
 
 }  // namespace
 
-SnapshotLayout::SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks)
+SnapshotLayout::SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks, Holders holders)
     : file_(shard_file_name(rank, ranks)) {
-  const auto dealt = deal_slices(tensors, ranks);
-  for (const StateSlice& slice : dealt[rank]) {
+  const auto dealt = deal_slices(tensors, holders.count);
+  for (const StateSlice& slice : dealt[holders.index]) {
     const StateTensor& tensor = tensors[slice.tensor];
     places_.push_back({slice, 0, slice.count * size_of(tensor.dtype)});
     names_.push_back(tensor.name);

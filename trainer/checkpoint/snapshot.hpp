@@ -19,7 +19,8 @@ class SnapshotLayout {
     uint64_t bytes = 0;
   };
 
-  SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks);
+  // Of the `holders.count` ranks that hold the same elements this is number `holders.index`.
+  SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks, Holders holders);
 
   const std::string& file() const { return file_; }
   uint64_t bytes() const { return bytes_; }  // of the shard

@@ -59,10 +59,25 @@ class ToyState {
       }
     }
   }
+  // From now on tensors() are what shard `shard` of so many holds: of each tensor one run of its elements.
+  void divide(uint32_t shard, uint32_t shards) {
+    for (size_t t = 0; t < tensors_.size(); ++t) {
+      StateTensor& tensor = tensors_[t];
+      tensor.first = tensor.elements() * shard / shards;
+      tensor.count = tensor.elements() * (shard + 1) / shards - tensor.first;
+      tensor.data = bytes_[t].data() + tensor.first * size_of(tensor.dtype);
+    }
+  }
+  // Of what tensors() are.
   bool holds(uint64_t number) const {
     ToyState other(tensors_[0].shape[0]);
     other.fill(number);
-    return other.bytes_ == bytes_;
+    for (size_t t = 0; t < tensors_.size(); ++t) {
+      const StateTensor& tensor = tensors_[t];
+      const std::byte* wanted = other.bytes_[t].data() + tensor.first * size_of(tensor.dtype);
+      if (tensor.bytes() > 0 && std::memcmp(tensor.data, wanted, tensor.bytes()) != 0) return false;
+    }
+    return true;
   }
   uint64_t total() const {
     uint64_t sum = 0;
@@ -85,6 +100,7 @@ class ToyState {
 // What every rank of an epoch is given; `each` may change the settings of one.
 struct Epoch {
   uint32_t ranks = 1;
+  uint32_t shards = 1;
   uint64_t number = 1;
   std::string job = "job-1";
   CheckpointSettings checkpoint;
@@ -114,11 +130,13 @@ inline Status run_epoch(const Epoch& epoch, const std::function<void(RankView)>&
   for (uint32_t rank = 0; rank < epoch.ranks; ++rank) {
     threads.emplace_back([&, rank, comm = std::shared_ptr<Comm>(group.take(rank))] {
       ToyState state(epoch.embedding);
+      state.divide(rank % epoch.shards, epoch.shards);
       const std::unique_ptr<Copier> copier = epoch.copier ? epoch.copier() : std::make_unique<ThreadCopier>();
       CheckpointerSettings settings{.checkpoint = epoch.checkpoint,
                                     .job = {.uid = epoch.job, .ns = "test", .name = epoch.job},
                                     .epoch = EpochNumber(epoch.number),
                                     .slot = Slot(rank),
+                                    .holders = Holders{rank / epoch.shards, epoch.ranks / epoch.shards},
                                     .memory_folder = epoch.memory ? epoch.memory(rank) : "",
                                     .beat_every = epoch.beat_every,
                                     .poison_released = epoch.poison};

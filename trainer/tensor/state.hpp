@@ -27,21 +27,27 @@ constexpr size_t size_of(DType type) {
   return 0;
 }
 
-// One tensor of the training state, as checkpoints see it: a name, a global shape, and where all of its elements lie on
-// the device (row-major, contiguous). With data parallelism alone every replica holds all elements; a replica saves the
-// element range that is its slice.
+// One tensor of the training state, as checkpoints see it: a name, a global shape, and where the elements that this
+// rank holds lie on the device (row-major, contiguous). Replicas hold all elements; of shards each holds a run of them,
+// which may be empty. Of the ranks that hold the same run each saves a part of it.
 struct StateTensor {
   std::string name;  // "layers.3.attn.qkv.weight", with ".m" and ".v" behind it for AdamW's moments
   DType dtype = DType::kF32;
   std::vector<uint64_t> shape;
-  std::byte* data = nullptr;
+  std::byte* data = nullptr;  // element number `first`
+  uint64_t first = 0;
+  uint64_t count = kAll;
 
+  static constexpr uint64_t kAll = ~uint64_t{0};
+  // Of the whole tensor.
   uint64_t elements() const {
     uint64_t product = 1;
     for (const uint64_t extent : shape) product *= extent;
     return product;
   }
-  uint64_t bytes() const { return elements() * size_of(dtype); }
+  // Of this rank's run.
+  uint64_t held() const { return count == kAll ? elements() : count; }
+  uint64_t bytes() const { return held() * size_of(dtype); }
 };
 
 }  // namespace pitcrew::trainer

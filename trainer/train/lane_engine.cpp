@@ -232,7 +232,7 @@ double EngineOf<T>::own_square_sum() {
 template <typename T>
 double EngineOf<T>::state_square_sum(size_t tensor) {
   const StateTensor state = state_tensors()[tensor];
-  return square_sum(reinterpret_cast<const Wide<T>*>(state.data), state.elements());
+  return square_sum(reinterpret_cast<const Wide<T>*>(state.data), state.held());
 }
 
 template <typename T>

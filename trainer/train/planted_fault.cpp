@@ -70,7 +70,7 @@ void PlantedFault::after_update(Step step, const std::vector<StateTensor>& tenso
   if (!here_ || !weight_ || times_ == 0 || step_ != step || tensors.empty()) return;
   --times_;
   const StateTensor& tensor = tensors.front();
-  flip(std::span(reinterpret_cast<float*>(tensor.data), tensor.elements()), bit_);
+  flip(std::span(reinterpret_cast<float*>(tensor.data), tensor.held()), bit_);
 }
 
 }  // namespace pitcrew::trainer
