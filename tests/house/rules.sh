@@ -38,6 +38,12 @@ tracked '*.cpp' | grep -vE 'testdata|^tests/(bench|fuzz|goldens)' | xargs -rn1 d
   while [ "$folder" != . ] && [ ! -e "$folder/README.md" ]; do folder=$(dirname "$folder"); done
   [ "$folder" != . ] || echo "$code"
 done | breach "folders without a README.md:" || true
+# Links between pages lead somewhere.
+tracked '*.md' | while read -r page; do
+  { grep -oP '\]\((?!https?:|mailto:|#)\K[^)#\s]+' "$page" || true; } | sort -u | while read -r link; do
+    [ -e "$(dirname "$page")/$link" ] || echo "$page: $link"
+  done
+done | breach "links to files that are not there:" || true
 # Planted bugs can still be planted.
 tracked 'tests/simulation/bugs/*.patch' | while read -r patch; do git apply --check "$patch" 2>/dev/null || echo "$patch"; done |
   breach "patches that don't apply (make them anew for the code as it is):" || true
