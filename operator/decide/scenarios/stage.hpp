@@ -5,15 +5,9 @@
 #include <vector>
 
 #include "operator/decide/decide.hpp"
+#include "operator/decide/scenarios/command.hpp"
 
 namespace pitcrew::control {
-
-// One command of a scenario file: its words, "name=value" apart.
-struct Command {
-  std::vector<std::string> words;
-  std::map<std::string, std::string> settings;
-};
-Command parse_command(const std::string& text);
 
 // The world of one scenario: a job, nodes, pods and launchers that do what the commands say, and a status that takes
 // what decide() writes. Time stands still between commands, but for decide()'s own wakes.
@@ -31,6 +25,7 @@ class Stage {
   Instant now() const { return now_; }
 
  private:
+  // What the world does by itself is in stage.cpp, what commands do to it in stage_commands.cpp.
   struct PodState {
     std::shared_ptr<kube::Pod> pod;
     LauncherView launcher;
