@@ -30,6 +30,8 @@ class Comm {
   virtual ~Comm() = default;
   virtual uint32_t rank() const = 0;
   virtual uint32_t size() const = 0;
+  // Whether what is sent and received lies in the device's memory; else in the host's.
+  virtual bool device_memory() const { return false; }
 
   virtual Status barrier() = 0;
   // `data` has the same size everywhere; afterwards everybody holds the root's.

@@ -64,6 +64,26 @@ Status TcpComm::exchange(std::span<const Send> sends, std::span<const Receive> r
   return done;
 }
 
+Result<TcpComm::Glance> TcpComm::glance() {
+  if (failure_) return *failure_;
+  bool moved = false;
+  Glance glance;
+  for (uint32_t peer = 0; peer < size(); ++peer) {
+    Link& link = links_[peer];
+    if (peer == rank()) continue;
+    if (link.in_frame && !link.closed) {
+      if (const Status seen = read(peer, moved); !seen) {
+        failure_ = seen.error();
+        if (lost_) tell(kLost, *lost_);
+        return *failure_;
+      }
+    }
+    if (link.goodbye) glance.left.push_back(peer);
+    if (!link.in_frame) glance.waiting.push_back(peer);
+  }
+  return glance;
+}
+
 Status TcpComm::enqueue(std::span<const Send> sends, std::span<const Receive> receives) {
   std::deque<std::span<const std::byte>> own;
   for (const Send& send : sends) {

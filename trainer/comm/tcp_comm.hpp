@@ -27,6 +27,14 @@ class TcpComm final : public ExchangeComm {
   void abort() override;
   std::optional<uint32_t> lost_peer() const override { return lost_; }
 
+  // What the peers show between two exchanges.
+  struct Glance {
+    std::vector<uint32_t> left;     // ended in good health
+    std::vector<uint32_t> waiting;  // have sent something that was not received yet
+  };
+  // Without waiting, from the thread that exchanges. kUnavailable: a peer is gone; the communicator is dead then.
+  Result<Glance> glance();
+
  private:
   // What stands before each message.
   struct Frame {

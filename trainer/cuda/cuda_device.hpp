@@ -46,6 +46,7 @@ class CudaStream final : public Stream {
   void zero(void* data, size_t bytes) override;
   void call(std::function<void()> work) override;
   void synchronize() override;
+  void* native() override { return use(); }
 
   // For whoever launches kernels on it; the device is made current.
   cudaStream_t use() const;

@@ -33,7 +33,13 @@ class CpuEvent : public Event {
 }  // namespace
 
 CpuStream::CpuStream(std::string name, std::function<void(const std::string& stream)> before_work)
-    : name_(std::move(name)), before_work_(std::move(before_work)), thread_([this] { execute(); }) {}
+    : native_{[](void* stream, void (*work)(void*), void* argument) {
+                static_cast<CpuStream*>(stream)->call([=] { work(argument); });
+              },
+              this},
+      name_(std::move(name)),
+      before_work_(std::move(before_work)),
+      thread_([this] { execute(); }) {}
 
 CpuStream::~CpuStream() {
   {

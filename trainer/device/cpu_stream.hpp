@@ -25,11 +25,13 @@ class CpuStream : public Stream {
   void zero(void* data, size_t bytes) override;
   void call(std::function<void()> work) override;
   void synchronize() override;
+  void* native() override { return &native_; }
 
  private:
   void enqueue(std::function<void()> work);
   void execute();
 
+  HostStream native_;
   const std::string name_;
   const std::function<void(const std::string&)> before_work_;
   std::mutex mutex_;

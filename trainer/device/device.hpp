@@ -74,6 +74,15 @@ class Stream {
   virtual void call(std::function<void()> work) = 0;
   // Blocks the calling thread until everything enqueued so far is done.
   virtual void synchronize() = 0;
+  // For libraries that enqueue work of their own: a cudaStream_t, whose device is made the calling thread's current
+  // one; on a CPU a HostStream*. Lives as long as the stream.
+  virtual void* native() = 0;
+};
+
+// What a CPU's stream is to a library with a C interface: call() runs work(argument) in the stream's order.
+struct HostStream {
+  void (*call)(void* stream, void (*work)(void* argument), void* argument) = nullptr;
+  void* stream = nullptr;
 };
 
 // Where tensors live and kernels run. Outlives its buffers and streams. Usable from any thread.

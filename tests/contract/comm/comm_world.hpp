@@ -27,7 +27,7 @@ class CommWorld {
     for (std::thread& thread : threads) thread.join();
   }
   // This rank's process is gone.
-  void destroy(uint32_t rank) { comms_[rank].reset(); }
+  virtual void destroy(uint32_t rank) { comms_[rank].reset(); }
   Comm& operator[](uint32_t rank) { return *comms_[rank]; }
 
  protected:
