@@ -26,7 +26,7 @@ Result<std::unique_ptr<NcclComm>> NcclComm::create(std::shared_ptr<const nccl::A
                                                    PeerWatch* watch, NcclSettings settings) {
   PITCREW_INVARIANT(settings.members.empty() || settings.members.size() == meeting.size(), "a world's rank for each");
   std::unique_ptr<NcclComm> comm(new NcclComm(std::move(api), meeting, device, watch, std::move(settings)));
-  PITCREW_ASSIGN(comm->scratch_, device.allocate("NCCL's barrier", meeting.size()));
+  PITCREW_ASSIGN(comm->scratch_, device.allocate("NCCL's barrier", meeting.size() + size_t{2}));
   if (Status met = comm->meet(meeting); !met) {
     return met.error().with_context("NCCL communicator of the " + comm->settings_.group + ", rank " +
                                     std::to_string(comm->rank_) + " of " + std::to_string(comm->size_));
@@ -221,6 +221,8 @@ Status NcclComm::exchange(std::span<const Send> sends, std::span<const Receive> 
     if (receive.peer >= size_)
       return Error(Code::kInvalidArgument, "no rank " + std::to_string(receive.peer) + " to receive from");
   }
+  // A message of no bytes is one byte of no meaning.
+  std::byte* const empty = scratch_.data() + size_;
   return collective("exchange", [&](nccl::StreamHandle stream) {
     int first = api_->GroupStart();
     if (first != nccl::kSuccess) return first;
@@ -228,13 +230,14 @@ Status NcclComm::exchange(std::span<const Send> sends, std::span<const Receive> 
       if (first == nccl::kSuccess && result != nccl::kInProgress) first = result;
     };
     for (const Send& send : sends) {
-      if (send.data.empty()) continue;
-      note(api_->Send(send.data.data(), send.data.size(), nccl::kUint8, static_cast<int>(send.peer), comm_, stream));
+      const std::byte* data = send.data.empty() ? empty : send.data.data();
+      note(api_->Send(data, std::max<size_t>(1, send.data.size()), nccl::kUint8, static_cast<int>(send.peer), comm_,
+                      stream));
     }
     for (const Receive& receive : receives) {
-      if (receive.data.empty()) continue;
-      note(api_->Recv(receive.data.data(), receive.data.size(), nccl::kUint8, static_cast<int>(receive.peer), comm_,
-                      stream));
+      std::byte* data = receive.data.empty() ? empty + 1 : receive.data.data();
+      note(api_->Recv(data, std::max<size_t>(1, receive.data.size()), nccl::kUint8, static_cast<int>(receive.peer),
+                      comm_, stream));
     }
     const int ended = api_->GroupEnd();
     return first != nccl::kSuccess ? first : ended;

@@ -31,8 +31,7 @@ struct NcclSettings {
 // polls, or the next call, aborts NCCL's communicator. Destroyed in good health it waits, at most end_timeout, for NCCL
 // to finish; after an error it never does. Device and watch outlive it.
 //
-// A message of no bytes is not sent: it arrives even where the peer doesn't come. Sends need not wait for the receiver,
-// and may.
+// Sends need not wait for the receiver, and may. Sizes that disagree are not noticed.
 class NcclComm final : public Comm {
  public:
   // `meeting` reaches the same ranks in host memory; it carries the unique id and is not kept. Collective. Errors as
@@ -81,7 +80,7 @@ class NcclComm final : public Comm {
   const uint32_t rank_;
   const uint32_t size_;
   PeerWatch* const watch_;  // null: nobody can be named
-  Buffer scratch_;          // a byte for each rank
+  Buffer scratch_;          // a byte for each rank, and two for empty messages
   std::unique_ptr<Stream> stream_;
   nccl::CommHandle comm_ = nullptr;
   std::shared_ptr<const Event> after_;
