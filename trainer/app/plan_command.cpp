@@ -12,19 +12,24 @@ Status print_plan(const PlanOptions& options) {
   PITCREW_ASSIGN(const TrainConfig config, load_config(options.config, options.sets));
   PITCREW_ASSIGN(const Grid grid, parse_grid(options.grid));
   PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(config.sequences, config.micro, grid.data_ranks()));
-  const PlanRequest request{config.model,
-                            config.sequences,
-                            config.micro,
-                            config.tokens,
-                            grid,
-                            options.gpu ? Numbers::kMixed : Numbers::kFloat,
-                            config.recompute};
+  PlanRequest request{config.model,
+                      config.sequences,
+                      config.micro,
+                      config.tokens,
+                      grid,
+                      options.gpu ? Numbers::kMixed : Numbers::kFloat,
+                      config.recompute};
+  const uint64_t available = options.memory_gb > 0 ? static_cast<uint64_t>(options.memory_gb * 1e9) : UINT64_MAX;
+  PITCREW_ASSIGN(request, choose_masters(request, config.master, available));
   PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));
   const uint64_t parameters = config.model.parameters();
   std::printf("fingerprint        %s\n", run_hash(config).c_str());
   std::printf("parameters         %llu\n", static_cast<unsigned long long>(parameters));
   std::printf("grid               %u ranks: %u replicas x %u shards x %u tensor, %s\n", grid.ranks(), grid.replicas,
-              grid.shards, grid.tensor, options.gpu ? "BF16 with float masters" : "float");
+              grid.shards, grid.tensor,
+              !options.gpu                             ? "float"
+              : request.masters == Masters::kRemainder ? "BF16 with masters as remainders"
+                                                       : "BF16 with float masters");
   std::printf("tokens per step    %llu in %u lanes, at most %u per rank\n",
               static_cast<unsigned long long>(config.tokens_per_step()), lanes.lanes(), lanes.micro_steps());
   std::printf("GFLOP per step     %.2f (recomputing not counted)\n",
@@ -38,7 +43,7 @@ Status print_plan(const PlanOptions& options) {
     std::printf("note               this version trains replicas only; shards and tensor ranks are planned, not run\n");
   }
   if (options.memory_gb > 0) {
-    PITCREW_TRY(check_fits(request, static_cast<uint64_t>(options.memory_gb * 1e9)));
+    PITCREW_TRY(check_fits(request, available));
     std::printf("fits               in %.1f GB\n", options.memory_gb);
   }
   return {};

@@ -126,7 +126,7 @@ std::string CudaDevice::numerics() const {
   check(cudaRuntimeGetVersion(&runtime), "tell the runtime's version");
   // The kernels' version names the order of additions in our own: it grows whenever a change gives other bits.
   return R"({"device":"cuda","gpu":")" + name_ + R"(","architecture":")" + architecture_ +
-         R"(","kernels":"pitcrew-cuda-1","attention":"own","runtime":)" + std::to_string(runtime) + "}";
+         R"(","kernels":"pitcrew-cuda-2","attention":"own","runtime":)" + std::to_string(runtime) + "}";
 }
 
 CudaStream::CudaStream(int ordinal, std::string name) : ordinal_(ordinal), name_(std::move(name)) {

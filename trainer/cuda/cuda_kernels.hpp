@@ -42,6 +42,8 @@ class CudaKernels final : public Kernels<BF16> {
   void enqueue(Stream& stream, const Summarize& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const AdamW<BF16>& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const Cast<BF16>& op) override { launch(stream, op); }
+  void enqueue(Stream& stream, const SplitMasters& op) override { launch(stream, op); }
+  void enqueue(Stream& stream, const JoinMasters& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const Digest& op) override { launch(stream, op); }
 
  private:

@@ -1,6 +1,7 @@
 // Each of the GPU's kernels beside its CPU twin on random shapes, odd ones included. With a GPU
 // (pitcrew-cuda-twin-test), or with the kernels' threads as fibers of the CPU (pitcrew_trainer_cuda_emulated_test). A
 // failing seed is printed; PITCREW_TEST_SEED runs it again.
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -28,13 +29,16 @@ constexpr double kAttention = 6e-3;
 template <typename T>
 class Twin {
  public:
-  Twin(TwinBackend& backend, Stream& stream, std::vector<T> values) : stream_(stream), cpu_(std::move(values)) {
+  Twin(TwinBackend& backend, Stream& stream, std::vector<T> values)
+      : backend_(backend), stream_(stream), cpu_(std::move(values)) {
     auto buffer = backend.device->allocate("twin", std::max<size_t>(1, cpu_.size()) * sizeof(T));
     EXPECT_TRUE(buffer.ok());
     device_ = std::move(*buffer);
     stream_.copy(device_.data(), cpu_.data(), cpu_.size() * sizeof(T));
     stream_.synchronize();
   }
+  // Another of the same values as the CPU's.
+  Twin copy() const { return Twin(backend_, stream_, cpu_); }
   T* cpu() { return cpu_.data(); }
   T* device() { return device_.as<T>(); }
   const std::vector<T>& expected() const { return cpu_; }
@@ -58,6 +62,7 @@ class Twin {
   }
 
  private:
+  TwinBackend& backend_;
   Stream& stream_;
   std::vector<T> cpu_;
   Buffer device_;
@@ -393,6 +398,12 @@ TEST_F(CudaTwin, sums_norms_and_adamw_agree) {
     run(Summarize{squares.cpu(), 10, 1, summary.cpu()}, Summarize{squares.device(), 10, 1, summary.device()});
     EXPECT_EQ(summary.found()[0].finite, 1u);
     EXPECT_NEAR(summary.found()[0].scale, summary.expected()[0].scale, 1e-12);
+    Twin<BF16> half(backend, *stream, std::vector<BF16>(elements));
+    Twin<uint16_t> remainders(backend, *stream, std::vector<uint16_t>(elements));
+    auto half_m = m.copy(), half_v = v.copy(), whole = floats(elements);
+    run(SplitMasters{elements, params.cpu(), half.cpu(), remainders.cpu()},
+        SplitMasters{elements, params.device(), half.device(), remainders.device()});
+    EXPECT_TRUE(half.same_bits() && remainders.same_bits());
     const auto op = [&](bool device) {
       const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
       return AdamW<BF16>{elements, of(params), of(m), of(v), of(g), of(weights),        of(summary),
@@ -403,8 +414,51 @@ TEST_F(CudaTwin, sums_norms_and_adamw_agree) {
     EXPECT_LT(m.distance(), 1e-6) << "seed " << seed;
     EXPECT_LT(v.distance(), 1e-6) << "seed " << seed;
     EXPECT_LT(weights.distance(), 1e-4) << "seed " << seed;
+    const auto halves = [&](bool device) {
+      const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
+      AdamW<BF16> same = op(device);
+      same.params = nullptr, same.weights = of(half), same.remainders = of(remainders);
+      same.m = of(half_m), same.v = of(half_v);
+      return same;
+    };
+    run(halves(false), halves(true));
+    run(JoinMasters{elements, half.cpu(), remainders.cpu(), whole.cpu()},
+        JoinMasters{elements, half.device(), remainders.device(), whole.device()});
+    // Both forms of masters give the same bits, on either device.
+    EXPECT_EQ(whole.found(), params.found()) << "seed " << seed;
+    EXPECT_EQ(whole.expected(), params.expected()) << "seed " << seed;
+    EXPECT_EQ(half.found(), weights.found());
+    EXPECT_EQ(half_m.found(), m.found());
+    EXPECT_EQ(half_v.found(), v.found());
     run(Cast<BF16>{elements, other.cpu(), weights.cpu()}, Cast<BF16>{elements, other.device(), weights.device()});
     EXPECT_TRUE(weights.same_bits());
+  }
+}
+
+TEST_F(CudaTwin, every_kind_of_master_comes_back_from_its_halves) {
+  std::vector<uint32_t> words;
+  // Every low half that rounding turns on, under upper halves of both parities, signs, exponents and specials.
+  for (const uint32_t upper :
+       {0x0000u, 0x0001u, 0x3f80u, 0x3f81u, 0x7f7fu, 0x7f80u, 0x8000u, 0xbf80u, 0xff7fu, 0xff80u})
+    for (const uint32_t lower : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      if (upper % 0x8000 < 0x7f80 || lower == 0) words.push_back(upper << 16 | lower);
+  while (words.size() % 8 != 0) words.push_back(0x40490fdbu);
+  std::vector<float> masters(words.size());
+  std::memcpy(masters.data(), words.data(), words.size() * 4);
+  const size_t n = masters.size();
+  Twin<float> from(backend, *stream, masters), back(backend, *stream, std::vector<float>(n));
+  Twin<BF16> weights(backend, *stream, std::vector<BF16>(n));
+  Twin<uint16_t> remainders(backend, *stream, std::vector<uint16_t>(n));
+  run(SplitMasters{n, from.cpu(), weights.cpu(), remainders.cpu()},
+      SplitMasters{n, from.device(), weights.device(), remainders.device()});
+  run(JoinMasters{n, weights.cpu(), remainders.cpu(), back.cpu()},
+      JoinMasters{n, weights.device(), remainders.device(), back.device()});
+  EXPECT_TRUE(weights.same_bits() && remainders.same_bits() && back.same_bits());
+  EXPECT_EQ(std::memcmp(back.cpu(), masters.data(), n * 4), 0);
+  for (const uint32_t nan : {0x7f800001u, 0x7fffffffu, 0xffffffffu}) {
+    const MasterHalves halves = split_master(std::bit_cast<float>(nan));
+    EXPECT_TRUE(std::isnan(static_cast<float>(halves.weight)));
+    EXPECT_TRUE(std::isnan(join_master(halves)));
   }
 }
 

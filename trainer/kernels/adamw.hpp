@@ -22,6 +22,8 @@ struct AdamW {
   const GradientSummary* gradient = nullptr;
   double learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
   uint64_t step = 1;  // counts from 1
+  // With T = BF16: `weights` and these are the masters in two halves, and `params` is null. The same bits result.
+  uint16_t* remainders = nullptr;
 };
 
 template <typename T>

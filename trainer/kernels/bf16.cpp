@@ -192,9 +192,16 @@ void run(WorkerPool& workers, const CrossEntropy<BF16>& op) {
 }
 
 void run(WorkerPool& workers, const AdamW<BF16>& op) {
-  run(workers, AdamW<float>{op.elements, op.params, op.m, op.v, op.gradients, nullptr, op.gradient, op.learning_rate,
+  std::vector<float> joined(op.remainders != nullptr ? op.elements : 0);
+  float* params = op.remainders != nullptr ? joined.data() : op.params;
+  if (op.remainders != nullptr) run(workers, JoinMasters{op.elements, op.weights, op.remainders, params});
+  run(workers, AdamW<float>{op.elements, params, op.m, op.v, op.gradients, nullptr, op.gradient, op.learning_rate,
                             op.beta1, op.beta2, op.epsilon, op.weight_decay, op.step});
-  if (op.weights != nullptr) run(workers, Cast<BF16>{op.elements, op.params, op.weights});
+  if (op.remainders != nullptr) {
+    run(workers, SplitMasters{op.elements, params, op.weights, op.remainders});
+  } else if (op.weights != nullptr) {
+    run(workers, Cast<BF16>{op.elements, params, op.weights});
+  }
 }
 
 }  // namespace pitcrew::trainer

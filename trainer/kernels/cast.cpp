@@ -1,6 +1,7 @@
 #include "trainer/kernels/cast.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "lib/base/digest.hpp"
 #include "trainer/device/worker_pool.hpp"
@@ -17,7 +18,31 @@ template <typename T>
 void run(WorkerPool& workers, const Cast<T>& op) {
   workers.run((op.elements + kBlock - 1) / kBlock, [&](size_t part, unsigned) {
     const size_t end = std::min(op.elements, (part + 1) * kBlock);
-    for (size_t i = part * kBlock; i < end; ++i) op.to[i] = static_cast<T>(op.from[i]);
+    for (size_t i = part * kBlock; i < end; ++i) {
+      if constexpr (std::is_same_v<T, BF16>) {
+        op.to[i] = split_master(op.from[i]).weight;
+      } else {
+        op.to[i] = static_cast<T>(op.from[i]);
+      }
+    }
+  });
+}
+
+void run(WorkerPool& workers, const SplitMasters& op) {
+  workers.run((op.elements + kBlock - 1) / kBlock, [&](size_t part, unsigned) {
+    const size_t end = std::min(op.elements, (part + 1) * kBlock);
+    for (size_t i = part * kBlock; i < end; ++i) {
+      const MasterHalves halves = split_master(op.masters[i]);
+      op.weights[i] = halves.weight;
+      op.remainders[i] = halves.remainder;
+    }
+  });
+}
+
+void run(WorkerPool& workers, const JoinMasters& op) {
+  workers.run((op.elements + kBlock - 1) / kBlock, [&](size_t part, unsigned) {
+    const size_t end = std::min(op.elements, (part + 1) * kBlock);
+    for (size_t i = part * kBlock; i < end; ++i) op.masters[i] = join_master({op.weights[i], op.remainders[i]});
   });
 }
 

@@ -9,12 +9,26 @@ namespace pitcrew::trainer {
 
 class WorkerPool;
 
-// to = from, rounded to nearest, ties to even: the weights that follow from their masters.
+// to = from, BF16 as split_master() rounds: the weights that follow from their masters.
 template <typename T>
 struct Cast {
   size_t elements = 0;
   const Wide<T>* from = nullptr;
   T* to = nullptr;
+};
+
+// Masters into their halves, and together again (tensor/precision.hpp).
+struct SplitMasters {
+  size_t elements = 0;
+  const float* masters = nullptr;
+  BF16* weights = nullptr;
+  uint16_t* remainders = nullptr;
+};
+struct JoinMasters {
+  size_t elements = 0;
+  const BF16* weights = nullptr;
+  const uint16_t* remainders = nullptr;
+  float* masters = nullptr;
 };
 
 // digests[i] = XXH3-64 (seed 0) of data[i × chunk, (i + 1) × chunk), the last one as long as it is: what a checkpoint
@@ -29,6 +43,8 @@ struct Digest {
 
 template <typename T>
 void run(WorkerPool& workers, const Cast<T>& op);
+void run(WorkerPool& workers, const SplitMasters& op);
+void run(WorkerPool& workers, const JoinMasters& op);
 void run(WorkerPool& workers, const Digest& op);
 
 }  // namespace pitcrew::trainer

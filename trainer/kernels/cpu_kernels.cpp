@@ -38,6 +38,8 @@ class CpuKernels : public Kernels<T> {
   void enqueue(Stream& stream, const Summarize& op) override { call(stream, op); }
   void enqueue(Stream& stream, const AdamW<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Cast<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const SplitMasters& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const JoinMasters& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Digest& op) override { call(stream, op); }
 
  private:

@@ -37,6 +37,8 @@ class Kernels {
   virtual void enqueue(Stream& stream, const Summarize& op) = 0;
   virtual void enqueue(Stream& stream, const AdamW<T>& op) = 0;
   virtual void enqueue(Stream& stream, const Cast<T>& op) = 0;
+  virtual void enqueue(Stream& stream, const SplitMasters& op) = 0;
+  virtual void enqueue(Stream& stream, const JoinMasters& op) = 0;
   virtual void enqueue(Stream& stream, const Digest& op) = 0;
 };
 

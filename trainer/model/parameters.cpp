@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <thread>
 
 #include "trainer/tensor/philox.hpp"
 
@@ -41,6 +42,17 @@ class LayoutBuilder {
   ParameterLayout layout_;
 };
 
+// `work` over parts of [0, count), on as many threads as there are where it is worth it.
+void in_parallel(uint64_t count, const std::function<void(uint64_t first, uint64_t last)>& work) {
+  constexpr uint64_t kWorthIt = uint64_t{1} << 20;
+  const uint64_t threads = std::clamp<uint64_t>(count / kWorthIt, 1, std::max(1u, std::thread::hardware_concurrency()));
+  const uint64_t part = (count + threads - 1) / threads;
+  std::vector<std::jthread> others;
+  for (uint64_t i = 1; i < threads; ++i)
+    others.emplace_back([&work, first = i * part, last = std::min(count, (i + 1) * part)] { work(first, last); });
+  work(0, std::min(count, part));
+}
+
 }  // namespace
 
 template <typename T>
@@ -70,11 +82,16 @@ ParameterLayout parameter_layout(const ModelConfig& config) {
 }
 
 template <typename T>
-Result<ModelState<T>> ModelState<T>::create(const ModelConfig& config, Device& device) {
+Result<ModelState<T>> ModelState<T>::create(const ModelConfig& config, Device& device, Masters masters) {
   PITCREW_TRY(config.validate());
   ModelState state;
   state.layout_ = parameter_layout<T>(config);
-  PITCREW_ASSIGN(state.params_, Arena::create(device, "parameters", state.layout_.arena));
+  const bool halves = !kOwnMaster && masters == Masters::kRemainder;
+  if (halves) {
+    PITCREW_ASSIGN(state.remainders_, device.allocate("remainders", state.flat_elements() * sizeof(uint16_t)));
+  } else {
+    PITCREW_ASSIGN(state.params_, Arena::create(device, "parameters", state.layout_.arena));
+  }
   PITCREW_ASSIGN(state.m_, Arena::create(device, "first moments", state.layout_.arena));
   PITCREW_ASSIGN(state.v_, Arena::create(device, "second moments", state.layout_.arena));
   if constexpr (!kOwnMaster) {
@@ -90,40 +107,77 @@ void ModelState<T>::init(Kernels<T>& kernels, Stream& stream, uint64_t seed) {
     const Slice& slice = layout_.arena[parameter.slice];
     Wide<T>* values = host.data() + layout_.template element<T>(slice);
     const TensorRandom random(seed, slice.name);
-    for (uint64_t i = 0; i < slice.elements; ++i) {
-      values[i] =
-          static_cast<Wide<T>>(parameter.init_std == 0 ? parameter.init_value : random.normal(i) * parameter.init_std);
-    }
+    in_parallel(slice.elements, [&](uint64_t first, uint64_t last) {
+      for (uint64_t i = first; i < last; ++i) {
+        values[i] = static_cast<Wide<T>>(parameter.init_std == 0 ? parameter.init_value
+                                                                 : random.normal(i) * parameter.init_std);
+      }
+    });
   }
-  stream.copy(params(), host.data(), host.size() * sizeof(Wide<T>));
   stream.zero(m(), m_.bytes());
   stream.zero(v(), v_.bytes());
+  set_params(kernels, stream, host.data());
+}
+
+template <typename T>
+void ModelState<T>::set_params(Kernels<T>& kernels, Stream& stream, const Wide<T>* host) {
+  if constexpr (std::is_same_v<T, BF16>) {
+    if (remainders() != nullptr) {
+      std::vector<BF16> weights(flat_elements());
+      std::vector<uint16_t> lower(flat_elements());
+      in_parallel(flat_elements(), [&](uint64_t first, uint64_t last) {
+        for (uint64_t i = first; i < last; ++i) {
+          const MasterHalves halves = split_master(host[i]);
+          weights[i] = halves.weight;
+          lower[i] = halves.remainder;
+        }
+      });
+      stream.copy(weights_.data(), weights.data(), weights_.bytes());
+      stream.copy(remainders_.data(), lower.data(), remainders_.bytes());
+      return stream.synchronize();
+    }
+  }
+  stream.copy(params(), host, flat_elements() * sizeof(Wide<T>));
   publish(kernels, stream);
   stream.synchronize();
 }
 
 template <typename T>
 void ModelState<T>::publish(Kernels<T>& kernels, Stream& stream) const {
-  if constexpr (!kOwnMaster) kernels.enqueue(stream, Cast<T>{flat_elements(), params(), own_weights()});
+  if constexpr (!kOwnMaster) {
+    if (params() != nullptr) kernels.enqueue(stream, Cast<T>{flat_elements(), params(), own_weights()});
+  }
 }
 
 template <typename T>
 std::vector<StateTensor> ModelState<T>::state_tensors() const {
   std::vector<StateTensor> tensors;
-  const auto list = [&](const Arena& arena, const char* suffix) {
-    for (const Slice& slice : arena.layout().slices()) {
-      tensors.push_back({slice.name + suffix, slice.dtype, slice.shape, arena.data() + slice.offset});
+  const auto list = [&](const char* suffix, const auto& data_of) {
+    uint32_t bucket = 0;
+    for (const Slice& slice : layout_.arena.slices()) {
+      StateTensor tensor{slice.name + suffix, slice.dtype, slice.shape};
+      tensor.bucket = bucket++;
+      data_of(slice, tensor);
+      tensors.push_back(std::move(tensor));
     }
   };
-  list(params_, "");
-  list(m_, ".m");
-  list(v_, ".v");
+  list("", [&](const Slice& slice, StateTensor& tensor) {
+    if (remainders() == nullptr) {
+      tensor.data = params_.data() + slice.offset;
+    } else {
+      tensor.data = reinterpret_cast<std::byte*>(own_weights() + layout_.template element<T>(slice));
+      tensor.remainders = reinterpret_cast<std::byte*>(remainders() + layout_.template element<T>(slice));
+    }
+  });
+  list(".m", [&](const Slice& slice, StateTensor& tensor) { tensor.data = m_.data() + slice.offset; });
+  list(".v", [&](const Slice& slice, StateTensor& tensor) { tensor.data = v_.data() + slice.offset; });
   return tensors;
 }
 
 template <typename T>
 void ModelState<T>::adamw(Kernels<T>& kernels, Stream& stream, const Wide<T>* gradients,
-                          const GradientSummary* gradient, const AdamWSettings& settings, uint64_t step) const {
+                          const GradientSummary* gradient, const AdamWSettings& settings, uint64_t step,
+                          const BeforeWrite& before_write) const {
   const auto& parameters = layout_.parameters;
   const auto offset_of = [&](size_t i) {
     return i == parameters.size() ? flat_elements() : layout_.template element<T>(layout_.arena[parameters[i].slice]);
@@ -131,9 +185,12 @@ void ModelState<T>::adamw(Kernels<T>& kernels, Stream& stream, const Wide<T>* gr
   // One operation per run of neighbours that are treated alike; the zeros between them stay zeros.
   for (size_t first = 0, last; first < parameters.size(); first = last) {
     for (last = first + 1; last < parameters.size() && parameters[last].decay == parameters[first].decay;) ++last;
+    for (size_t i = first; before_write && i < last; ++i) {
+      for (size_t copy = 0; copy < 3; ++copy) before_write(i + copy * parameters.size());  // itself, .m and .v
+    }
     const uint64_t begin = offset_of(first);
     kernels.enqueue(stream, AdamW<T>{.elements = offset_of(last) - begin,
-                                     .params = params() + begin,
+                                     .params = params() == nullptr ? nullptr : params() + begin,
                                      .m = m() + begin,
                                      .v = v() + begin,
                                      .gradients = gradients + begin,
@@ -144,7 +201,8 @@ void ModelState<T>::adamw(Kernels<T>& kernels, Stream& stream, const Wide<T>* gr
                                      .beta2 = settings.beta2,
                                      .epsilon = settings.epsilon,
                                      .weight_decay = parameters[first].decay ? settings.weight_decay : 0,
-                                     .step = step});
+                                     .step = step,
+                                     .remainders = remainders() == nullptr ? nullptr : remainders() + begin});
   }
 }
 

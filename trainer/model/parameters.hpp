@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -58,7 +59,8 @@ struct AdamWSettings {
 template <typename T>
 class ModelState {
  public:
-  static Result<ModelState> create(const ModelConfig& config, Device& device);
+  // Where T is its own master, `masters` makes no difference.
+  static Result<ModelState> create(const ModelConfig& config, Device& device, Masters masters = Masters::kFloat);
 
   // Counter-based: an element's value depends on the seed, the tensor's name and the element's index alone, on every
   // machine. Moments become zero. Done when it returns.
@@ -66,16 +68,20 @@ class ModelState {
 
   const ParameterLayout& layout() const { return layout_; }
   uint64_t flat_elements() const { return layout_.template flat_elements<T>(); }
-  // The masters.
+  // Parameters from host memory, flat_elements() of them. Done when it returns.
+  void set_params(Kernels<T>& kernels, Stream& stream, const Wide<T>* host);
+  // The masters; null where they are kept in two halves.
   Wide<T>* params() const { return params_.template as<Wide<T>>(); }
   Wide<T>* m() const { return m_.template as<Wide<T>>(); }
   Wide<T>* v() const { return v_.template as<Wide<T>>(); }
   // What Model takes: the masters themselves, or their rounded copy.
   const T* weights() const { return own_weights(); }
+  // The masters' other halves; null where masters are whole.
+  uint16_t* remainders() const { return remainders_.template as<uint16_t>(); }
   // Weights from masters, after these were filled (init() does it itself). Enqueues.
   void publish(Kernels<T>& kernels, Stream& stream) const;
   // Bytes on the device.
-  uint64_t bytes() const { return params_.bytes() + m_.bytes() + v_.bytes() + weights_.bytes(); }
+  uint64_t bytes() const { return params_.bytes() + m_.bytes() + v_.bytes() + weights_.bytes() + remainders_.bytes(); }
   // A gradient arena laid out like the parameters, zeroed.
   Result<Arena> create_gradients(Device& device, std::string_view name) const {
     return Arena::create(device, name, layout_.arena);
@@ -85,10 +91,12 @@ class ModelState {
   // this.
   std::vector<StateTensor> state_tensors() const;
 
+  // Called with the number of a state tensor before it is written.
+  using BeforeWrite = std::function<void(size_t tensor)>;
   // One AdamW step, predicated on the device: where `gradient->finite` is 0 nothing changes. `gradient->scale`
   // multiplies every gradient (1/tokens, and clipping). `step` counts from 1.
   void adamw(Kernels<T>& kernels, Stream& stream, const Wide<T>* gradients, const GradientSummary* gradient,
-             const AdamWSettings& settings, uint64_t step) const;
+             const AdamWSettings& settings, uint64_t step, const BeforeWrite& before_write = {}) const;
 
  private:
   static constexpr bool kOwnMaster = std::is_same_v<T, Wide<T>>;
@@ -99,7 +107,8 @@ class ModelState {
 
   ParameterLayout layout_;
   Arena params_, m_, v_;
-  Buffer weights_;  // empty where T is its own master
+  Buffer weights_;     // empty where T is its own master
+  Buffer remainders_;  // empty where params_ is not
 };
 
 }  // namespace pitcrew::trainer

@@ -37,6 +37,11 @@ struct StateTensor {
   std::byte* data = nullptr;  // element number `first`
   uint64_t first = 0;
   uint64_t count = kAll;
+  // Where set, the elements are floats kept in two halves (MasterHalves): `data` holds the weights, this the
+  // remainders.
+  std::byte* remainders = nullptr;
+  // Tensors of one bucket are written together by the optimizer, and buckets in this order: snapshots copy them so.
+  uint32_t bucket = 0;
 
   static constexpr uint64_t kAll = ~uint64_t{0};
   // Of the whole tensor.

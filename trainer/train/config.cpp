@@ -69,6 +69,9 @@ void read_optimizer(ObjectReader& root, TrainConfig& config) {
   optimizer->read("epsilon", config.optimizer.epsilon);
   optimizer->read("weightDecay", config.optimizer.weight_decay);
   optimizer->read("clip", config.clip);
+  optimizer->read_enum<std::optional<Masters>>(
+      "master", config.master,
+      {{"auto", std::nullopt}, {"float", Masters::kFloat}, {"remainder", Masters::kRemainder}});
   require_between(*optimizer, "beta1", config.optimizer.beta1, 0, 0.99999);
   require_between(*optimizer, "beta2", config.optimizer.beta2, 0, 0.99999999);
   if (!(config.optimizer.learning_rate > 0)) optimizer->problem("learningRate", "must be above 0");

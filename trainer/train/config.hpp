@@ -33,9 +33,11 @@ struct TrainConfig {
   uint64_t seed = 1;
 
   AdamWSettings optimizer;
-  double clip = 1.0;      // global norm; 0: no clipping
-  uint64_t warmup = 0;    // steps
-  double decay_to = 0.1;  // of the learning rate, at the last step
+  // How masters are kept where weights are BF16; the same bits result.
+  std::optional<Masters> master;  // absent: float where that fits, else remainder
+  double clip = 1.0;              // global norm; 0: no clipping
+  uint64_t warmup = 0;            // steps
+  double decay_to = 0.1;          // of the learning rate, at the last step
 
   std::optional<TextSettings> text;
   std::vector<std::string> bin;

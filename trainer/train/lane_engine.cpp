@@ -9,6 +9,13 @@ namespace pitcrew::trainer {
 
 namespace {
 
+// Where a tensor of the state lies: in one piece, or in two halves.
+std::vector<Digest> parts_of(const StateTensor& tensor) {
+  if (tensor.remainders == nullptr) return {{.data = tensor.data, .bytes = tensor.bytes()}};
+  const size_t half = tensor.bytes() / 2;
+  return {{.data = tensor.data, .bytes = half}, {.data = tensor.remainders, .bytes = half}};
+}
+
 template <typename T>
 class EngineOf final : public LaneEngine {
  public:
@@ -36,8 +43,8 @@ class EngineOf final : public LaneEngine {
     stream_->synchronize();
   }
   void set_parameters(std::span<const float> params) override {
-    stream_->copy(state_.params(), params.data(), params.size_bytes());
-    publish();
+    PITCREW_INVARIANT(params.size() == state_.flat_elements(), "a value for every element of the layout");
+    if constexpr (std::is_same_v<Wide<T>, float>) state_.set_params(*kernels_, *stream_, params.data());
   }
   ProductPlans* plans() override { return plans_; }
   std::vector<double> compute(std::span<const int32_t> tokens) override;
@@ -61,6 +68,7 @@ class EngineOf final : public LaneEngine {
   void compute_lane(uint32_t lane, uint32_t buffer);
   void mark();
   double square_sum(const Wide<T>* values, size_t elements);
+  double joined_square_sum(const StateTensor& tensor);
   size_t lane_tokens() const { return shape_.sequences * (shape_.tokens + size_t{1}); }
   Digest digest_of(uint32_t buffer) const {
     return {.data = gradients_[buffer].data(),
@@ -92,7 +100,7 @@ class EngineOf final : public LaneEngine {
 template <typename T>
 Status EngineOf<T>::allocate() {
   PITCREW_ASSIGN(model_, Model<T>::create(settings_.model, shape_, *device_, *kernels_, settings_.recompute));
-  PITCREW_ASSIGN(state_, ModelState<T>::create(settings_.model, *device_));
+  PITCREW_ASSIGN(state_, ModelState<T>::create(settings_.model, *device_, settings_.masters));
   const size_t lanes = std::max(1u, range_.count());
   PITCREW_ASSIGN(tokens_, device_->allocate("tokens", lanes * lane_tokens() * sizeof(int32_t)));
   PITCREW_ASSIGN(losses_, device_->allocate("losses", lanes * sizeof(double)));
@@ -104,7 +112,9 @@ Status EngineOf<T>::allocate() {
     PITCREW_ASSIGN(gradients, state_.create_gradients(*device_, "gradients"));
   }
   size_t state_digests = 0;
-  for (const StateTensor& tensor : state_tensors()) state_digests += Digest{.bytes = tensor.bytes()}.count();
+  for (const StateTensor& tensor : state_tensors()) {
+    for (const Digest& part : parts_of(tensor)) state_digests += part.count();
+  }
   const size_t digests = std::max(digest_of(0).count(), state_digests) * sizeof(uint64_t);
   PITCREW_ASSIGN(digests_, device_->allocate("digests", digests));
   PITCREW_ASSIGN(host_digests_, device_->allocate_host("digests", digests));
@@ -186,7 +196,7 @@ void EngineOf<T>::update(double tokens, double clip, double norm_limit, const Ad
   kernels_->enqueue(*stream_, SquareSum<Wide<T>>{state_.flat_elements(), gradient, square_sum_.as<double>()});
   kernels_->enqueue(*stream_, Summarize{square_sum_.as<double>(), tokens, clip, summary, norm_limit});
   before_update();
-  state_.adamw(*kernels_, *stream_, gradient, summary, optimizer, step);
+  state_.adamw(*kernels_, *stream_, gradient, summary, optimizer, step, settings_.before_write);
   stream_->copy(told_.data(), summary, sizeof(GradientSummary));
   mark();
   updated_ = stream_->record();
@@ -229,9 +239,26 @@ double EngineOf<T>::own_square_sum() {
   return sum;
 }
 
+// Asked for only when replicas differ, so on the host, which takes no memory of the device.
+template <typename T>
+double EngineOf<T>::joined_square_sum(const StateTensor& tensor) {
+  std::vector<BF16> weights(tensor.held());
+  std::vector<uint16_t> remainders(tensor.held());
+  stream_->copy(weights.data(), tensor.data, weights.size() * sizeof(BF16));
+  stream_->copy(remainders.data(), tensor.remainders, remainders.size() * sizeof(uint16_t));
+  stream_->synchronize();
+  double sum = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const double value = join_master({weights[i], remainders[i]});
+    sum += value * value;
+  }
+  return sum;
+}
+
 template <typename T>
 double EngineOf<T>::state_square_sum(size_t tensor) {
   const StateTensor state = state_tensors()[tensor];
+  if (state.remainders != nullptr) return joined_square_sum(state);
   return square_sum(reinterpret_cast<const Wide<T>*>(state.data), state.held());
 }
 
@@ -253,16 +280,19 @@ std::vector<uint64_t> EngineOf<T>::state_digests() {
   const std::vector<StateTensor> tensors = state_tensors();
   size_t chunks = 0;
   for (const StateTensor& tensor : tensors) {
-    const Digest op{.data = tensor.data, .bytes = tensor.bytes(), .digests = digests_.template as<uint64_t>() + chunks};
-    kernels_->enqueue(*stream_, op);
-    chunks += op.count();
+    for (Digest op : parts_of(tensor)) {
+      op.digests = digests_.template as<uint64_t>() + chunks;
+      kernels_->enqueue(*stream_, op);
+      chunks += op.count();
+    }
   }
   stream_->copy(host_digests_.data(), digests_.data(), chunks * sizeof(uint64_t));
   stream_->synchronize();
   std::vector<uint64_t> digests;
   const auto* chunk = host_digests_.as<uint64_t>();
   for (const StateTensor& tensor : tensors) {
-    const size_t count = Digest{.bytes = tensor.bytes()}.count();
+    size_t count = 0;
+    for (const Digest& part : parts_of(tensor)) count += part.count();
     digests.push_back(xxh3(chunk, count * sizeof(uint64_t)));
     chunk += count;
   }

@@ -26,6 +26,10 @@ struct EngineSettings {
   // For tests, where the device's memory is the host's: called on the stream's thread when a lane's gradient is there,
   // with the lane's number on this rank.
   std::function<void(uint32_t lane, std::span<float> gradient)> after_lane = {};
+  Masters masters = Masters::kFloat;
+  // Called by update() with the number of each of state_tensors() before it is written to: snapshots hold it back until
+  // that tensor is copied.
+  std::function<void(size_t tensor)> before_write = {};
 };
 
 // One rank's computing: the gradients of its lanes, added in the lanes' tree, and the optimizer's step. Each lane's

@@ -108,7 +108,11 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
     plan.gradient_buffers =
         std::max(plan.gradient_buffers, static_cast<uint32_t>(LaneEngine::gradient_buffers(lanes, rank)));
   }
-  line(mixed ? "masters" : "weights", own * sizeof(float));
+  const bool halves = mixed && request.masters == Masters::kRemainder;
+  line(halves  ? "masters' remainders"
+       : mixed ? "masters"
+               : "weights",
+       own * (halves ? sizeof(uint16_t) : sizeof(float)));
   line("moments", 2 * own * sizeof(float));
   if (mixed) line("weights", own * sizeof(BF16));
   line("gradients, " + std::to_string(plan.gradient_buffers) + " x", plan.gradient_buffers * own * sizeof(float));
@@ -138,6 +142,14 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   return plan;
 }
 
+Result<PlanRequest> choose_masters(PlanRequest request, std::optional<Masters> asked, uint64_t available) {
+  request.masters = asked.value_or(Masters::kFloat);
+  if (asked || request.numbers != Numbers::kMixed) return request;
+  PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));
+  if (plan.bytes() > available) request.masters = Masters::kRemainder;
+  return request;
+}
+
 Status check_fits(const PlanRequest& request, uint64_t available) {
   PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));
   if (plan.bytes() <= available) return {};
@@ -146,24 +158,32 @@ Status check_fits(const PlanRequest& request, uint64_t available) {
   std::vector<std::pair<std::string, PlanRequest>> knobs;
   const auto knob = [&](const std::string& name, auto change) {
     PlanRequest changed = request;
+    changed.masters = Masters::kRemainder;
     change(changed);
     knobs.emplace_back(name, changed);
   };
+  std::string with;
+  if (request.numbers == Numbers::kMixed && request.masters == Masters::kFloat) {
+    // Costs no time; what follows needs it less often than not, so it is on from here.
+    knob("optimizer.master: remainder", [](PlanRequest&) {});
+    with = "optimizer.master: remainder and ";
+  }
   if (!request.recompute.block) {
-    knob("recompute: [norms, activation]", [](PlanRequest& r) { r.recompute = {.norms = true, .activation = true}; });
-    knob("recompute: [block]",
+    knob(with + "recompute: [norms, activation]",
+         [](PlanRequest& r) { r.recompute = {.norms = true, .activation = true}; });
+    knob(with + "recompute: [block]",
          [](PlanRequest& r) { r.recompute = {.norms = true, .activation = true, .block = true}; });
   }
   for (uint32_t micro = request.micro / 2; micro > 0; micro /= 2) {
     if (request.sequences % micro != 0) continue;
-    knob("recompute: [block] and batch.micro: " + std::to_string(micro), [&](PlanRequest& r) {
+    knob(with + "recompute: [block] and batch.micro: " + std::to_string(micro), [&](PlanRequest& r) {
       r.recompute = {.norms = true, .activation = true, .block = true};
       r.micro = micro;
     });
   }
   for (uint32_t shards = 2 * request.grid.shards; shards <= request.grid.data_ranks(); shards *= 2) {
     if (request.grid.data_ranks() % shards != 0) continue;
-    knob("recompute: [block] and " + std::to_string(shards) + " shards", [&](PlanRequest& r) {
+    knob(with + "recompute: [block] and " + std::to_string(shards) + " shards", [&](PlanRequest& r) {
       r.recompute = {.norms = true, .activation = true, .block = true};
       r.grid.replicas = request.grid.data_ranks() / shards;
       r.grid.shards = shards;

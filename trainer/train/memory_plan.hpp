@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ namespace pitcrew::trainer {
 
 enum class Numbers {
   kFloat,  // a CPU's: everything is float
-  kMixed,  // a GPU's: weights and activations BF16; masters, moments and gradients float
+  kMixed,  // a GPU's: weights and activations BF16; moments and gradients float, masters as `masters` says
 };
 
 struct PlanRequest {
@@ -23,6 +24,7 @@ struct PlanRequest {
   Grid grid;
   Numbers numbers = Numbers::kFloat;
   Recompute recompute;
+  Masters masters = Masters::kFloat;
 };
 
 // What one rank (the one with most) keeps in the device's memory while it trains, by kind.
@@ -44,6 +46,10 @@ uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane);
 // Pure arithmetic on the layouts that are allocated later; where shards and tensor are 1 it is these to the byte.
 // kInvalidArgument where the grid does not divide the model or the batch.
 Result<MemoryPlan> memory_plan(const PlanRequest& request);
+
+// The request with masters as they were asked for; else whole where that fits into `available` bytes, and in two halves
+// where it does not.
+Result<PlanRequest> choose_masters(PlanRequest request, std::optional<Masters> asked, uint64_t available);
 
 // Nothing where the plan fits into `available` bytes; else what to change first so that it does, and by how much it is
 // too large.

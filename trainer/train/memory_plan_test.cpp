@@ -50,8 +50,9 @@ uint64_t allocated(const PlanRequest& request) {
   auto device = std::make_unique<CountingDevice>(bytes);
   auto kernels = create_cpu_kernels<T>(*device);
   const LanePlan lanes = *LanePlan::make(request.sequences, request.micro, request.grid.ranks());
-  const auto engine = LaneEngine::create<T>({request.model, request.tokens, lanes, 0, request.recompute},
-                                            std::move(device), std::move(kernels));
+  EngineSettings settings{request.model, request.tokens, lanes, 0, request.recompute};
+  settings.masters = request.masters;
+  const auto engine = LaneEngine::create<T>(std::move(settings), std::move(device), std::move(kernels));
   EXPECT_TRUE(engine.ok());
   return bytes;
 }
@@ -73,6 +74,9 @@ TEST(MemoryPlan, says_what_is_allocated_within_a_thousandth) {
     request.numbers = Numbers::kMixed;
     const auto mixed = static_cast<double>(allocated<BF16>(request));
     EXPECT_NEAR(static_cast<double>(without_assumptions(*memory_plan(request))), mixed, mixed / 1000);
+    request.masters = Masters::kRemainder;
+    const auto halves = static_cast<double>(allocated<BF16>(request));
+    EXPECT_NEAR(static_cast<double>(without_assumptions(*memory_plan(request))), halves, halves / 1000);
   }
 }
 
@@ -97,6 +101,33 @@ TEST(MemoryPlan, a_32b_model_on_8_by_8_is_added_up_as_by_hand) {
   const double rows = 4096, kept = 64 * rows * 5120 * 2, once = rows * 2 * (3 * 5120 + 7168 + 5120 + 3 * 27648);
   EXPECT_NEAR(bytes("activations of blocks"), kept + once, 2e6);
   EXPECT_TRUE(check_fits(request, 141'000'000'000).ok());
+}
+
+TEST(MemoryPlan, remainders_make_it_16_bytes_a_parameter_and_are_chosen_where_whole_masters_do_not_fit) {
+  PlanRequest request{qwen_32b(), 64, 1, 4096, {.replicas = 8, .shards = 8}, Numbers::kMixed, {.block = true}};
+  const auto per_parameter = [](const MemoryPlan& plan) {
+    uint64_t state = 0;
+    for (const auto& line : plan.lines) {
+      for (const char* what : {"masters", "moments", "weights", "gradients, 1 x"})
+        state += line.what.starts_with(what) ? line.bytes : 0;
+    }
+    return static_cast<double>(state) * 8 / 32'763'876'352.0;
+  };
+  const MemoryPlan whole = *memory_plan(request);
+  request.masters = Masters::kRemainder;
+  const MemoryPlan halves = *memory_plan(request);
+  EXPECT_NEAR(per_parameter(whole), 18, 0.001);
+  EXPECT_NEAR(per_parameter(halves), 16, 0.001);
+  const uint64_t between = (whole.bytes() + halves.bytes()) / 2;
+  EXPECT_EQ(choose_masters(request, std::nullopt, whole.bytes())->masters, Masters::kFloat);
+  EXPECT_EQ(choose_masters(request, std::nullopt, between)->masters, Masters::kRemainder);
+  EXPECT_EQ(choose_masters(request, Masters::kFloat, between)->masters, Masters::kFloat);
+  EXPECT_EQ(choose_masters(request, Masters::kRemainder, whole.bytes())->masters, Masters::kRemainder);
+  request.masters = Masters::kFloat;
+  const Status status = check_fits(request, between);
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.error().message.find("; optimizer.master: remainder brings it to"), std::string::npos)
+      << status.error().message;
 }
 
 TEST(MemoryPlan, tensor_ranks_divide_heads_mlp_and_vocabulary) {

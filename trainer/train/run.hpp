@@ -82,6 +82,7 @@ class Run {
   End start();
   End agree();
   End open_engine();
+  Result<Masters> agree_on_masters(Masters mine);
   End agree_on_plans(const Json* kept);
   End import_weights();
   End open_data();

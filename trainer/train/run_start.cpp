@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "trainer/cuda/library.hpp"
@@ -40,12 +41,17 @@ End Run::open_engine() {
     if (gpu) {
       PITCREW_END(cuda::problems(config_.model), exit_code::kBadConfiguration);
       // The kernels have their workspace, and the context is made: what is free is for the rest.
-      const PlanRequest request{config_.model,    config_.sequences,           config_.micro,
-                                config_.tokens,   {.replicas = plan_.ranks()}, Numbers::kMixed,
-                                config_.recompute};
+      PlanRequest request{config_.model,    config_.sequences,           config_.micro,
+                          config_.tokens,   {.replicas = plan_.ranks()}, Numbers::kMixed,
+                          config_.recompute};
+      PITCREW_END_ASSIGN(request, choose_masters(request, config_.master, gpu->total_bytes),
+                         exit_code::kBadConfiguration);
+      PITCREW_END_ASSIGN(request.masters, agree_on_masters(request.masters), exit_code::kTryAgain);
+      settings.masters = request.masters;
       PITCREW_END_ASSIGN(const MemoryPlan plan, memory_plan(request), exit_code::kBadConfiguration);
-      print(formatted("%s: %.1f of %.1f GB will be used", gpu->name.c_str(), static_cast<double>(plan.bytes()) / 1e9,
-                      static_cast<double>(gpu->total_bytes) / 1e9));
+      print(formatted("%s: %.1f of %.1f GB will be used%s", gpu->name.c_str(), static_cast<double>(plan.bytes()) / 1e9,
+                      static_cast<double>(gpu->total_bytes) / 1e9,
+                      request.masters == Masters::kRemainder ? ", masters as remainders" : ""));
       PITCREW_END(check_fits(request, gpu->total_bytes), exit_code::kBadConfiguration);
       memory_ = plan.bytes();
       if (peak_flops_ == 0) peak_flops_ = peak_tflops(gpu->name).value_or(0) * 1e12;
@@ -61,6 +67,14 @@ End Run::open_engine() {
   PITCREW_END_ASSIGN(engine_, LaneEngine::create_on_cpu(std::move(settings), std::move(device)),
                      exit_code::kBadConfiguration);
   return {};
+}
+
+// Where one rank's GPU is too small for whole masters, all keep halves: replicas compare the bits of what they keep.
+Result<Masters> Run::agree_on_masters(Masters mine) {
+  std::vector<Masters> all(comm_.size());
+  PITCREW_TRY(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all))));
+  const bool halves = std::find(all.begin(), all.end(), Masters::kRemainder) != all.end();
+  return halves ? Masters::kRemainder : Masters::kFloat;
 }
 
 // All ranks multiply by the same plans: those that the checkpoint was made with, else rank 0's, timed now on a step

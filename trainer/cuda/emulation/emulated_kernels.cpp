@@ -35,6 +35,8 @@ class EmulatedKernels final : public Kernels<BF16> {
   void enqueue(Stream& stream, const Summarize& op) override { call(stream, op); }
   void enqueue(Stream& stream, const AdamW<BF16>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Cast<BF16>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const SplitMasters& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const JoinMasters& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Digest& op) override { call(stream, op); }
 
  private:

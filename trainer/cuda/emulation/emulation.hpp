@@ -64,6 +64,7 @@ namespace pitcrew::trainer::cuda {
 using Queue = CUstream_st*;
 
 inline float bits_to_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t float_to_bits(float value) { return std::bit_cast<uint32_t>(value); }
 inline uint32_t pack_bf16(float low, float high) { return BF16(low).bits | uint32_t{BF16(high).bits} << 16; }
 template <typename T>
 T shuffle_xor(T value, int lanes) {

@@ -30,7 +30,51 @@ __device__ __forceinline__ float to_float(BF16 value) { return bits_to_float(uin
 // A value as it will be stored.
 __device__ __forceinline__ float rounded(float value) { return low_half(pack_bf16(value, 0.0f)); }
 
+// split_master() and join_master() of tensor/precision.hpp: the weight in the upper half, the remainder in the lower.
+__device__ __forceinline__ uint32_t split_halves(float master) {
+  const uint32_t word = float_to_bits(master);
+  if ((word & 0x7fffffffu) > 0x7f800000u) return (word & 0x80000000u) | 0x7fc00000u;
+  return ((word + 0x8000u) & 0xffff0000u) | (word & 0xffffu);
+}
+__device__ __forceinline__ float join_halves(uint32_t weight, uint32_t remainder) {
+  return bits_to_float((weight - (remainder >> 15)) << 16 | remainder);
+}
+
 // N is kPack, 16-byte aligned, or 1.
+template <int N>
+__device__ __forceinline__ void load_masters(float (&to)[N], const BF16* weights, const uint16_t* remainders) {
+  if constexpr (N == kPack) {
+    const Words4 upper = *reinterpret_cast<const Words4*>(weights),
+                 lower = *reinterpret_cast<const Words4*>(remainders);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      to[2 * i] = join_halves(upper.at[i] & 0xffffu, lower.at[i] & 0xffffu);
+      to[2 * i + 1] = join_halves(upper.at[i] >> 16, lower.at[i] >> 16);
+    }
+  } else {
+    to[0] = join_halves(weights->bits, *remainders);
+  }
+}
+// `remainders` may be null.
+template <int N>
+__device__ __forceinline__ void store_masters(BF16* weights, uint16_t* remainders, const float (&from)[N]) {
+  if constexpr (N == kPack) {
+    Words4 upper, lower;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t a = split_halves(from[2 * i]), b = split_halves(from[2 * i + 1]);
+      upper.at[i] = a >> 16 | (b & 0xffff0000u);
+      lower.at[i] = (a & 0xffffu) | b << 16;
+    }
+    *reinterpret_cast<Words4*>(weights) = upper;
+    if (remainders != nullptr) *reinterpret_cast<Words4*>(remainders) = lower;
+  } else {
+    const uint32_t halves = split_halves(from[0]);
+    weights->bits = static_cast<uint16_t>(halves >> 16);
+    if (remainders != nullptr) *remainders = static_cast<uint16_t>(halves);
+  }
+}
+
 template <int N>
 __device__ __forceinline__ void load(float (&to)[N], const BF16* from) {
   if constexpr (N == kPack) {

@@ -139,11 +139,20 @@ __global__ void add(size_t packs, float* into, const float* from) {
 }
 
 template <int N>
-__global__ void cast(size_t packs, const float* from, BF16* to) {
+__global__ void cast(size_t packs, const float* from, BF16* to, uint16_t* remainders) {
   const size_t i = global_thread();
   if (i >= packs) return;
   float values[N];
   load(values, from + i * N);
+  store_masters(to + i * N, remainders == nullptr ? nullptr : remainders + i * N, values);
+}
+
+template <int N>
+__global__ void join(size_t packs, const BF16* weights, const uint16_t* remainders, float* to) {
+  const size_t i = global_thread();
+  if (i >= packs) return;
+  float values[N];
+  load_masters(values, weights + i * N, remainders + i * N);
   store(to + i * N, values);
 }
 
@@ -151,29 +160,39 @@ struct Step {
   float beta1, beta2, step_size, root_correction, epsilon, decay;
 };
 
-// One pass: moments, master, and the weight that follows from it.
-template <int N>
+// One pass: moments, master, and the weight that follows from it. Where masters are in two halves, `params` is unused.
+// Multiplications and additions are fused as written, so that both forms give the same bits.
+template <int N, bool kHalves>
 __global__ void adamw(size_t packs, Step step, const GradientSummary* gradient, float* params, float* m, float* v,
-                      const float* gradients, BF16* weights) {
+                      const float* gradients, BF16* weights, uint16_t* remainders) {
   const size_t i = global_thread();
   if (i >= packs || gradient->finite == 0) return;
   const auto scale = static_cast<float>(gradient->scale);
   float p[N], first[N], second[N], g[N];
-  load(p, params + i * N);
+  if constexpr (kHalves) {
+    load_masters(p, weights + i * N, remainders + i * N);
+  } else {
+    load(p, params + i * N);
+  }
   load(first, m + i * N);
   load(second, v + i * N);
   load(g, gradients + i * N);
 #pragma unroll
   for (int j = 0; j < N; ++j) {
     const float d = g[j] * scale;
-    first[j] = first[j] * step.beta1 + d * (1.0f - step.beta1);
-    second[j] = second[j] * step.beta2 + d * d * (1.0f - step.beta2);
-    p[j] = p[j] * step.decay - step.step_size * first[j] / (sqrtf(second[j]) * step.root_correction + step.epsilon);
+    first[j] = fmaf(first[j], step.beta1, d * (1.0f - step.beta1));
+    second[j] = fmaf(second[j], step.beta2, d * d * (1.0f - step.beta2));
+    const float root = fmaf(sqrtf(second[j]), step.root_correction, step.epsilon);
+    p[j] = fmaf(p[j], step.decay, -(step.step_size * first[j] / root));
   }
-  store(params + i * N, p);
   store(m + i * N, first);
   store(v + i * N, second);
-  if (weights != nullptr) store(weights + i * N, p);
+  if constexpr (kHalves) {
+    store_masters(weights + i * N, remainders + i * N, p);
+  } else {
+    store(params + i * N, p);
+    if (weights != nullptr) store_masters(weights + i * N, nullptr, p);
+  }
 }
 
 // By repeated squaring, as on the CPU.
@@ -254,12 +273,22 @@ void Launcher::operator()(const Add<float>& op) const {
   }
 }
 
-void Launcher::operator()(const Cast<BF16>& op) const {
-  if (packed(op.elements, op.from, op.to)) {
-    launch(cast<kPack>, blocks_for(op.elements / kPack), kThreads, 0, queue, op.elements / kPack, op.from, op.to);
-  } else {
-    launch(cast<1>, blocks_for(op.elements), kThreads, 0, queue, op.elements, op.from, op.to);
-  }
+void Launcher::operator()(const Cast<BF16>& op) const { (*this)(SplitMasters{op.elements, op.from, op.to, nullptr}); }
+
+void Launcher::operator()(const SplitMasters& op) const {
+  const bool packs = packed(op.elements, op.masters, op.weights, op.remainders);
+  const size_t count = packs ? op.elements / kPack : op.elements;
+  if (count == 0) return;
+  launch(packs ? cast<kPack> : cast<1>, blocks_for(count), kThreads, 0, queue, count, op.masters, op.weights,
+         op.remainders);
+}
+
+void Launcher::operator()(const JoinMasters& op) const {
+  const bool packs = packed(op.elements, op.masters, op.weights, op.remainders);
+  const size_t count = packs ? op.elements / kPack : op.elements;
+  if (count == 0) return;
+  launch(packs ? join<kPack> : join<1>, blocks_for(count), kThreads, 0, queue, count, op.weights, op.remainders,
+         op.masters);
 }
 
 void Launcher::operator()(const AdamW<BF16>& op) const {
@@ -270,13 +299,13 @@ void Launcher::operator()(const AdamW<BF16>& op) const {
                   static_cast<float>(1 / std::sqrt(correction2)),
                   static_cast<float>(op.epsilon),
                   static_cast<float>(1 - op.learning_rate * op.weight_decay)};
-  if (packed(op.elements, op.params, op.m, op.v, op.gradients, op.weights)) {
-    launch(adamw<kPack>, blocks_for(op.elements / kPack), kThreads, 0, queue, op.elements / kPack, step, op.gradient,
-           op.params, op.m, op.v, op.gradients, op.weights);
-  } else {
-    launch(adamw<1>, blocks_for(op.elements), kThreads, 0, queue, op.elements, step, op.gradient, op.params, op.m, op.v,
-           op.gradients, op.weights);
-  }
+  const bool packs = packed(op.elements, op.params, op.m, op.v, op.gradients, op.weights, op.remainders);
+  const size_t count = packs ? op.elements / kPack : op.elements;
+  if (count == 0) return;
+  const auto kernel = op.remainders != nullptr ? (packs ? adamw<kPack, true> : adamw<1, true>)
+                                               : (packs ? adamw<kPack, false> : adamw<1, false>);
+  launch(kernel, blocks_for(count), kThreads, 0, queue, count, step, op.gradient, op.params, op.m, op.v, op.gradients,
+         op.weights, op.remainders);
 }
 
 }  // namespace pitcrew::trainer::cuda

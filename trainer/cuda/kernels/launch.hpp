@@ -58,6 +58,8 @@ struct Launcher {
   void operator()(const Summarize& op) const;
   void operator()(const AdamW<BF16>& op) const;
   void operator()(const Cast<BF16>& op) const;
+  void operator()(const SplitMasters& op) const;
+  void operator()(const JoinMasters& op) const;
   void operator()(const Digest& op) const;
 };
 
