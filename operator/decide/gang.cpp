@@ -250,7 +250,13 @@ void fill_gang(Situation& situation) {
   const Instant since = situation.marked(mark::kInterrupted).value_or(situation.now);
   if (!drop_hopeless(situation, since)) return;
   fill_missing(situation);
-  if (situation.gang_connected()) return commit_epoch(situation);
+  if (situation.gang_connected()) {
+    const std::optional<Instant> not_before = next_start_not_before(situation);
+    if (!not_before || situation.now >= *not_before) return commit_epoch(situation);
+    situation.wake_at(*not_before);
+    situation.waiting = "the last starts ended before a step; the next comes after a pause";
+    return;
+  }
   const Instant due = since + situation.spec.recovery.wait_in_place;
   if (situation.now < due) {
     situation.wake_at(due);

@@ -99,11 +99,7 @@ bool LauncherView::receive(const FromLauncher& message, Instant now) {
 
   if (const auto* said = std::get_if<Progress>(&message)) {
     if (said->epoch < seen) return false;
-    bool changed = false;
-    if (said->epoch > seen) {
-      move_to(said->epoch);
-      changed = true;
-    }
+    bool changed = follow(said->epoch);
     running = true;
     if (!progress || said->step > progress->message.step) {
       if (!advanced) changed = true;
@@ -122,11 +118,13 @@ bool LauncherView::receive(const FromLauncher& message, Instant now) {
     return changed;
   }
   if (const auto* said = std::get_if<Exited>(&message)) {
-    if (said->epoch != seen) return false;
+    if (said->epoch < seen) return false;
+    follow(said->epoch);
     return exited.emplace(said->rank, Received<Exited>{now, *said}).second;
   }
   if (const auto* said = std::get_if<Stalled>(&message)) {
-    if (said->epoch != seen) return false;
+    if (said->epoch < seen) return false;
+    follow(said->epoch);
     const bool first = !stalled;
     stalled = Received<Stalled>{first ? now : stalled->at, *said};
     return first;
@@ -146,13 +144,15 @@ bool LauncherView::receive(const FromLauncher& message, Instant now) {
     return said->durable || !said->request.empty();
   }
   if (const auto* said = std::get_if<Stopped>(&message)) {
-    if (said->epoch != seen) return false;
+    if (said->epoch < seen) return false;
+    follow(said->epoch);
     stopped = Received<Stopped>{now, *said};
     running = false;
     return true;
   }
   if (const auto* said = std::get_if<Aborted>(&message)) {
-    if (said->epoch != seen) return false;
+    if (said->epoch < seen) return false;
+    follow(said->epoch);
     aborted = Received<Aborted>{now, *said};
     running = false;
     return true;

@@ -90,6 +90,12 @@ class LauncherView {
 
  private:
   void move_to(EpochId epoch);
+  // Whatever a launcher says first about a newer epoch shows that it has it; true where it did.
+  bool follow(EpochId epoch) {
+    if (epoch <= seen) return false;
+    move_to(epoch);
+    return true;
+  }
   bool hold(ResumePoint point);
 };
 

@@ -66,6 +66,18 @@ TEST(LauncherView, words_about_an_older_epoch_are_passed_over) {
   EXPECT_TRUE(view.exited.empty());
 }
 
+TEST(LauncherView, an_exit_may_be_the_first_word_about_an_epoch) {
+  LauncherView view;
+  view.hello(hello("a", 1, true), kNow);
+  view.receive(progress(1, 10), kNow);
+  Exited exit;
+  exit.epoch = epoch(2);
+  EXPECT_TRUE(view.receive(exit, kNow));
+  EXPECT_EQ(view.seen, epoch(2));
+  EXPECT_FALSE(view.progress);
+  EXPECT_EQ(view.exited.size(), 1u);
+}
+
 TEST(LauncherView, a_report_of_the_same_phase_is_no_reason_to_decide) {
   LauncherView view;
   view.hello(hello("a", 0), kNow);

@@ -7,6 +7,15 @@ namespace pitcrew::control {
 namespace {
 
 constexpr size_t kMaxFailures = 256;
+constexpr size_t kTriesAtOnce = 2;
+constexpr Duration kFirstPause = seconds(2);
+constexpr Duration kLongestPause = minutes(1);
+
+// The ranks started, as far as is known, and ended by themselves.
+bool ended_by_itself(const api::Recovery& recovery) {
+  return recovery.cause == api::Cause::kRankCrash || recovery.cause == api::Cause::kLauncherDeath ||
+         recovery.cause == api::Cause::kUnknown;
+}
 
 }  // namespace
 
@@ -42,6 +51,18 @@ std::string restart_limit_reached(const Situation& situation) {
 bool in_place_allowed(const Situation& situation, api::Cause cause, const std::string& node) {
   const api::Limit& limit = situation.spec.recovery.in_place;
   return failures_on_node(situation, cause, node, limit.window) < limit.count;
+}
+
+std::optional<Instant> next_start_not_before(const Situation& situation) {
+  const auto& recoveries = situation.status.recoveries;
+  const auto other = std::find_if(recoveries.begin(), recoveries.end(), [](const api::Recovery& recovery) {
+    return recovery.first_step.has_value() || !ended_by_itself(recovery);
+  });
+  const auto tries = static_cast<size_t>(other - recoveries.begin());
+  if (tries <= kTriesAtOnce) return std::nullopt;
+  Duration pause = kFirstPause;
+  for (size_t i = kTriesAtOnce + 1; i < tries && pause < kLongestPause; ++i) pause *= 2;
+  return recoveries.front().decided.value_or(situation.now) + std::min(pause, kLongestPause);
 }
 
 }  // namespace pitcrew::control

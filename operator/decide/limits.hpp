@@ -17,4 +17,9 @@ std::string restart_limit_reached(const Situation& situation);
 // Whether the rank may be restarted where it is once more: recovery.inPlace, per cause and node.
 bool in_place_allowed(const Situation& situation, api::Cause cause, const std::string& node);
 
+// Until when the next epoch waits, where the last ones ended before a step: what they need (storage, a registry of
+// data, a licence server) may be away for minutes, and starts in quick succession would only use the limit up. The
+// first two tries come at once. Unset: nothing to wait for.
+std::optional<Instant> next_start_not_before(const Situation& situation);
+
 }  // namespace pitcrew::control

@@ -388,7 +388,7 @@ Status Stage::rank_exits(const Command& command) {
           rank.value >= row.first_rank.value + shape_.processes)
         continue;
       Exited exit;
-      exit.epoch = state.launcher.seen;
+      exit.epoch = std::max(state.launcher.sent_epoch, state.launcher.seen);
       exit.rank = rank;
       exit.kind = setting("signal").empty() ? ExitKind::kExited : ExitKind::kSignaled;
       if (setting("oom") == "yes") exit.kind = ExitKind::kOom;
