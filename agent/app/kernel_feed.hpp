@@ -17,8 +17,8 @@ struct KernelFeedSettings {
   Duration retry = seconds(30);        // where the log can't be opened or read
 };
 
-// Reads the kernel log as it grows and hands on what it says: /dev/kmsg and pipes at once, syslog(2) and files four
-// times a second. How the reading itself does is told as that of a probe, "kernel.log".
+// Reads the kernel log as it grows and hands on what it says: /dev/kmsg and pipes at once; syslog(2), where the kernel
+// has written, and files four times a second. How the reading itself does is told as that of a probe, "kernel.log".
 //
 // Lives on the loop; ends by destruction.
 class KernelFeed {

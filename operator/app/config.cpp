@@ -53,6 +53,10 @@ void check(const OperatorConfig& config, Problems& problems) {
   require(config.repair != RepairMode::kWebhook || parse_webhook(config.webhook).ok(), "repair.webhook",
           "must be a URL, like https://repairs.example.com/nodes, with mode webhook");
   require(config.check_deadline >= minutes(1), "checkDeadline", "must be 1m or more");
+  require(config.check_limit.nodes >= 1, "checkLimit.nodes",
+          "must be 1 or more; checkAfterFaults: false turns checks off");
+  require(config.check_limit.fraction >= 0 && config.check_limit.fraction <= 1, "checkLimit.fraction",
+          "must be between 0 and 1");
   if (const Status good = config.channel_ca.validate(); !good) problems.push_back({"channelCa", good.error().message});
 }
 
@@ -91,6 +95,11 @@ Result<OperatorConfig> parse_config(const std::string& text, const std::string& 
     reader.read("checkImage", config.check_image);
     reader.read("checkDeadline", config.check_deadline);
     reader.read("checkAfterFaults", config.check_after_faults);
+    if (auto limit = reader.object("checkLimit")) {
+      limit->read("nodes", config.check_limit.nodes);
+      limit->read("fraction", config.check_limit.fraction);
+      limit->finish();
+    }
     reader.read("workers", config.workers);
     reader.read("createBatchLimit", config.create_batch_limit);
     reader.read("requestsPerSecond", config.requests_per_second);
@@ -124,6 +133,7 @@ OperatorSettings operator_settings(const OperatorConfig& config, const OperatorP
   settings.check_image = config.check_image;
   settings.check_deadline = config.check_deadline;
   settings.check_after_faults = config.check_after_faults;
+  settings.check_limit = config.check_limit;
   settings.workers = config.workers;
   settings.create_batch_limit = config.create_batch_limit;
   settings.quiet_writes_per_second = config.progress_writes_per_second;

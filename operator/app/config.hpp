@@ -36,6 +36,7 @@ struct OperatorConfig {
   std::string check_image;
   Duration check_deadline = minutes(30);
   bool check_after_faults = true;
+  CheckLimit check_limit;
 
   enum class Calls { kBeast, kCpprestsdk };
   Calls api_calls = Calls::kBeast;  // through which library; watches and the lease are Beast's

@@ -24,6 +24,7 @@ TEST(OperatorConfigTest, every_key_arrives) {
       "metricsPort: 2\nhealthPort: 2\nlogLevel: debug\nlogFormat: plain\napiCalls: cpprestsdk\nworkers: "
       "3\ncreateBatchLimit: 4\n"
       "repair: {mode: webhook, webhook: \"https://r/\"}\ncheckImage: k\ncheckDeadline: 5m\ncheckAfterFaults: false\n"
+      "checkLimit: {nodes: 3, fraction: 0.25}\n"
       "requestsPerSecond: 5\nrequestBurst: 6\ntokenReviewsPerSecond: 7\nprogressWritesPerSecond: 8\n",
       "f");
   ASSERT_TRUE(config.ok()) << config.error().message;
@@ -37,6 +38,7 @@ TEST(OperatorConfigTest, every_key_arrives) {
   EXPECT_EQ(settings.check_image, "k");
   EXPECT_EQ(settings.check_deadline, minutes(5));
   EXPECT_FALSE(settings.check_after_faults);
+  EXPECT_EQ(settings.check_limit, (CheckLimit{3, 0.25}));
   EXPECT_EQ(settings.workers, 3u);
   EXPECT_EQ(settings.create_batch_limit, 4u);
   EXPECT_EQ(settings.requests_per_second, 5);

@@ -47,7 +47,8 @@ NodeKeeperSettings keeper_settings(const OperatorSettings& settings) {
   NodeKeeperSettings made;
   made.repair = settings.repair;
   made.webhook = settings.webhook;
-  made.check = {settings.check_image, settings.ns, settings.check_deadline, settings.check_after_faults};
+  made.check = {settings.check_image, settings.ns, settings.check_deadline, settings.check_after_faults,
+                settings.check_limit};
   made.identity = settings.identity;
   return made;
 }

@@ -13,6 +13,7 @@
 #include "lib/kube/runtime/event_recorder.hpp"
 #include "operator/channel/channel_hub.hpp"
 #include "operator/channel/channel_server.hpp"
+#include "operator/repair/check_limit.hpp"
 #include "operator/repair/order.hpp"
 
 namespace pitcrew::control {
@@ -46,6 +47,7 @@ struct OperatorSettings {
   std::string check_image;  // of pitcrew-check; empty: checks are refused
   Duration check_deadline = minutes(30);
   bool check_after_faults = true;  // nodes that are well again and stand idle
+  CheckLimit check_limit;
   Status validate() const;
 };
 

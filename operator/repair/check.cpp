@@ -24,8 +24,8 @@ bool answered(const api::NodeHealth& health, const std::string& id) {
   return std::any_of(checks.begin(), checks.end(), [&](const api::CheckResult& check) { return check.id == id; });
 }
 
-// The id of the check that is due since the newest fault; nothing: none is.
-std::optional<std::string> due_after_fault(const NodeCare& care, const CheckSettings& settings) {
+// The newest fault, where a check is due since then.
+std::optional<Instant> due_after_fault(const NodeCare& care, const CheckSettings& settings) {
   if (!settings.after_faults || settings.image.empty() || !care.node || !care.health->status.healthy) return {};
   const kube::Node& node = *care.node;
   const auto gpus = node.allocatable.find("nvidia.com/gpu");
@@ -34,8 +34,7 @@ std::optional<std::string> due_after_fault(const NodeCare& care, const CheckSett
                     std::any_of(node.taints.begin(), node.taints.end(),
                                 [](const kube::Taint& taint) { return taint.key == api::health::kUnhealthy; });
   if (!has_gpus || away) return {};
-  const auto fault = api::unchecked_fault(care.health->status);
-  return fault ? std::optional("after-fault-" + to_rfc3339(*fault, 3)) : std::nullopt;
+  return api::unchecked_fault(care.health->status);
 }
 
 Json tolerations() {
@@ -61,17 +60,27 @@ std::string check_pod_name(const api::NodeHealth& health) {
 }
 
 CheckPlan plan_check(const NodeCare& care, const CheckPod& pod, const CheckSettings& settings) {
-  auto id = requested(*care.health);
-  if (!id || answered(*care.health, *id)) {
-    id = due_after_fault(care, settings);
-    if (!id || answered(*care.health, *id)) return {pod.there ? CheckStep::kRemove : CheckStep::kNothing, "", ""};
+  CheckPlan plan;
+  const auto step = [&plan](CheckStep step, std::string why = "") {
+    plan.step = step;
+    plan.why = std::move(why);
+    return plan;
+  };
+  if (const auto id = requested(*care.health); id && !answered(*care.health, *id)) {
+    plan.id = *id;
+    plan.requested = true;
+  } else if (const auto fault = due_after_fault(care, settings)) {
+    plan.id = "after-fault-" + to_rfc3339(*fault, 3);
+    plan.since = *fault;
   }
-  if (pod.there) return {pod.ended || pod.stuck ? CheckStep::kCollect : CheckStep::kWait, *id, "the check runs"};
-  if (settings.image.empty()) return {CheckStep::kRefuse, *id, "the operator's configuration names no checkImage"};
-  if (!care.node) return {CheckStep::kRefuse, *id, "its node is gone"};
-  if (!care.node->ready()) return {CheckStep::kWait, *id, "the node is not ready"};
-  if (care.used) return {CheckStep::kWait, *id, "pods with GPUs or of a job are on the node"};
-  return {CheckStep::kCreate, *id, ""};
+  if (plan.id.empty() || answered(*care.health, plan.id))
+    return {pod.there ? CheckStep::kRemove : CheckStep::kNothing, "", "", false, {}};
+  if (pod.there) return step(pod.ended || pod.stuck ? CheckStep::kCollect : CheckStep::kWait, "the check runs");
+  if (settings.image.empty()) return step(CheckStep::kRefuse, "the operator's configuration names no checkImage");
+  if (!care.node) return step(CheckStep::kRefuse, "its node is gone");
+  if (!care.node->ready()) return step(CheckStep::kWait, "the node is not ready");
+  if (care.used) return step(CheckStep::kWait, "pods with GPUs or of a job are on the node");
+  return step(CheckStep::kCreate);
 }
 
 Json check_pod(const NodeCare& care, const std::string& id, const CheckSettings& settings) {

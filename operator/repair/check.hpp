@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lib/api/node_health.hpp"
+#include "operator/repair/check_limit.hpp"
 #include "operator/repair/order.hpp"
 
 namespace pitcrew::control {
@@ -17,6 +18,7 @@ struct CheckSettings {
   std::string ns = "pitcrew-system";
   Duration deadline = minutes(30);
   bool after_faults = true;  // a node with GPUs that has had a fault is checked before it takes a job
+  CheckLimit limit;
 };
 
 // A check's pod as the caches show it.
@@ -38,9 +40,12 @@ struct CheckPlan {
   CheckStep step = CheckStep::kNothing;
   std::string id;
   std::string why;
+  bool requested = false;  // by a person; else after a fault
+  Instant since;           // of that fault
 };
 
-// What to do about the check that is asked for on a NodeHealth, or due after a fault. Never beside a job. Pure.
+// What to do about the check that is asked for on a NodeHealth, or due after a fault. Never beside a job; how many run
+// at once is said by checks_to_begin(). Pure.
 //
 // Due is one, once for each fault, where a node with GPUs is well again, takes pods and stands idle, and no deep check
 // has passed since its newest fault.

@@ -17,6 +17,7 @@ using kube::fields::find;
 
 const ResourceType kNodeClaims{"karpenter.sh", "v1", "NodeClaim", "nodeclaims", false};
 constexpr size_t kRemembered = 4096;
+constexpr Duration kShownWithin = seconds(30);  // a pod that was created, by the cache
 
 kube::ClientSettings client_settings() {
   kube::ClientSettings made;
@@ -57,15 +58,57 @@ class NodeKeeper::Impl : public std::enable_shared_from_this<Impl> {
   void look() {
     timer_ = loop_.after(settings_.every, [this] { look(); });
     if (!world_.may_act()) return;
-    world_.for_each([this](const NodeCare& care, const CheckPod& pod) {
-      const std::string& name = care.health->metadata.name;
-      if (busy_.contains(name)) return;
-      if (!keep_check(care, pod)) repair(care);
-    });
+    for (const Looked& one : plan_all()) {
+      if (!busy_.contains(one.care.health->metadata.name) && !keep_check(one)) repair(one.care);
+    }
     if (!pruned_ || loop_.now() - *pruned_ >= settings_.prune) prune();
   }
 
  private:
+  struct Looked {
+    NodeCare care;
+    CheckPod pod;
+    CheckPlan check;
+  };
+
+  // Every node with what is to be done about its check, so that no more of them run at once than may.
+  std::vector<Looked> plan_all() {
+    std::vector<Looked> all;
+    size_t nodes = 0, running = 0;
+    std::vector<DueCheck> due;
+    std::erase_if(begun_, [this](const auto& one) { return loop_.now() - one.second > kShownWithin; });
+    world_.for_each([&](const NodeCare& care, const CheckPod& pod) {
+      const std::string& name = care.health->metadata.name;
+      all.push_back({care, pod, plan_check(care, pod, settings_.check)});
+      const CheckPlan& plan = all.back().check;
+      nodes += care.node != nullptr;
+      if (pod.there) begun_.erase(name);
+      if (pod.there || begun_.contains(name)) {
+        ++running;
+      } else if (plan.step == CheckStep::kCreate) {
+        due.push_back({name, plan.requested, plan.since});
+      }
+    });
+    const size_t limit = checks_at_once(settings_.check.limit, nodes);
+    const std::set<std::string> begin = checks_to_begin(std::move(due), running, limit);
+    for (Looked& one : all) {
+      const std::string& name = one.care.health->metadata.name;
+      if (one.check.step != CheckStep::kCreate || begin.contains(name) || begun_.contains(name)) continue;
+      one.check.step = CheckStep::kWait;
+      one.check.why = "as many nodes as may be are being checked: " + std::to_string(limit) + " at once";
+      waits(one, "limit");
+    }
+    return all;
+  }
+
+  // Said once for each check.
+  void waits(const Looked& one, const std::string& kind) {
+    if (!one.care.node) return;
+    if (told_.size() >= kRemembered) told_.clear();
+    if (!told_.insert(one.care.node->metadata.uid + "/" + one.check.id + "/" + kind).second) return;
+    tell(one.care, "Normal", "CheckWaits", "Check", "deep check " + one.check.id + " waits: " + one.check.why);
+  }
+
   // The answer of a call about this node; nothing once the keeper is gone.
   template <typename T, typename F>
   std::function<void(T)> then(const NodeCare& care, F function) {
@@ -256,18 +299,21 @@ class NodeKeeper::Impl : public std::enable_shared_from_this<Impl> {
   // ---- deep checks -------------------------------------------------------------------------------------------------
 
   // True where a call is under way, so that nothing else is done about the node now.
-  bool keep_check(const NodeCare& care, const CheckPod& pod) {
-    const CheckPlan plan = plan_check(care, pod, settings_.check);
+  bool keep_check(const Looked& one) {
+    const auto& [care, pod, plan] = one;
     switch (plan.step) {
       case CheckStep::kNothing:
         return false;
       case CheckStep::kWait:
+        if (!pod.there && plan.requested) waits(one, plan.why);
         return pod.there;  // a node that is being checked isn't repaired under it
       case CheckStep::kCreate:
+        begun_[care.health->metadata.name] = loop_.now();
         client_.create_raw(kube::Pod::type(), check_pod(care, plan.id, settings_.check),
                            then<Result<kube::Payload>>(care, [this, care](auto answer) {
                              if (!answer && answer.error().code == Code::kAlreadyExists) return;
-                             failed(care, "create the check's pod", answer);
+                             if (failed(care, "create the check's pod", answer))
+                               begun_.erase(care.health->metadata.name);
                            }));
         return true;
       case CheckStep::kCollect:
@@ -345,10 +391,11 @@ class NodeKeeper::Impl : public std::enable_shared_from_this<Impl> {
   const NodeKeeperSettings settings_;
   const NodeKeeperWorld world_;
   Logger log_;
-  std::set<std::string> busy_;      // NodeHealths with a call under way
-  std::set<std::string> told_;      // what people were told
-  std::set<std::string> posted_;    // ids
-  std::set<std::string> not_ours_;  // conditions that another writes
+  std::set<std::string> busy_;            // NodeHealths with a call under way
+  std::set<std::string> told_;            // what people were told
+  std::set<std::string> posted_;          // ids
+  std::set<std::string> not_ours_;        // conditions that another writes
+  std::map<std::string, Instant> begun_;  // NodeHealths whose check's pod was created and isn't shown yet
   std::optional<Instant> pruned_;
   kube::Client client_;
   kube::EventRecorder events_;

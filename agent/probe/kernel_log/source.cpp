@@ -1,10 +1,12 @@
 #include "agent/probe/kernel_log/source.hpp"
 
 #include <cerrno>
+#include <utility>
 
 #include <sys/klog.h>
 #include <unistd.h>
 
+#include "agent/probe/kernel_log/bell.hpp"
 #include "agent/probe/kernel_log/scan.hpp"
 
 namespace pitcrew::agent::kernel_log {
@@ -13,7 +15,8 @@ namespace {
 constexpr int kReadAll = 3;      // SYSLOG_ACTION_READ_ALL
 constexpr int kSizeUnread = 9;   // SYSLOG_ACTION_SIZE_UNREAD
 constexpr int kSizeBuffer = 10;  // SYSLOG_ACTION_SIZE_BUFFER
-constexpr int kReadAnyway = 20;  // calls that may find the size unchanged before all is read nonetheless
+// Calls that may find nothing new before all is read nonetheless. A size can be the same by chance; a bell rings.
+constexpr int kReadAnyway = 20, kReadAnywayWithBell = 80;
 constexpr size_t kMaxLine = 16 * 1024;
 
 // "[    1.234567] text" → time and text. The kernel may add the task ("[ 1.234567][ T42] text").
@@ -31,31 +34,40 @@ std::optional<Record> split_time(std::string_view line) {
   return Record{seconds(*seconds_part) + std::chrono::microseconds(*fraction), std::string(scan.rest())};
 }
 
+// Reading all of the log costs milliseconds, so it is done when something was written: the bell says so, or, where
+// /proc/kmsg can't be opened, how much of the log nobody has taken out (which costs half as much as reading).
 class SyslogSource final : public Source {
  public:
+  explicit SyslogSource(std::unique_ptr<Bell> bell) : bell_(std::move(bell)) {}
+
   Result<std::vector<Record>> read() override {
+    PITCREW_ASSIGN(const bool written, bell_ ? bell_->rang() : grew());
+    if (!written && ++unchanged_ < (bell_ ? kReadAnywayWithBell : kReadAnyway)) return std::vector<Record>();
+    unchanged_ = 0;
     if (buffer_.empty()) {
       const int size = klogctl(kSizeBuffer, nullptr, 0);
       if (size < 0) return failed(errno);
       buffer_.resize(static_cast<size_t>(size));
     }
-    // How much of the log nobody has taken out is cheap to ask, and changes with nearly every line.
-    const int unread = klogctl(kSizeUnread, nullptr, 0);
-    if (unread >= 0 && unread == unread_ && ++unchanged_ < kReadAnyway) return std::vector<Record>();
-    unread_ = unread;
-    unchanged_ = 0;
     const int length = klogctl(kReadAll, buffer_.data(), static_cast<int>(buffer_.size()));
     if (length < 0) return failed(errno);
     return split_syslog(std::string_view(buffer_.data(), static_cast<size_t>(length)));
   }
 
  private:
+  // Nothing unread: somebody takes the lines out, and only reading tells.
+  Result<bool> grew() {
+    const int unread = klogctl(kSizeUnread, nullptr, 0);
+    if (unread < 0) return failed(errno);
+    return std::exchange(unread_, unread) != unread || unread == 0;
+  }
   static Error failed(int number) {
     Error error = errno_error("reading the kernel log by syslog(2)", number);
     if (number == EPERM) error.message += "; the agent's container needs the capability CAP_SYSLOG";
     return error;
   }
 
+  std::unique_ptr<Bell> bell_;
   std::string buffer_;
   int unread_ = -1;
   int unchanged_ = 0;
@@ -132,7 +144,10 @@ std::optional<Record> split_kmsg(std::string_view line) {
   return Record{std::chrono::microseconds(microseconds), std::string(scan.rest())};
 }
 
-std::unique_ptr<Source> syslog_source() { return std::make_unique<SyslogSource>(); }
+std::unique_ptr<Source> syslog_source() {
+  auto bell = Bell::hang({});
+  return std::make_unique<SyslogSource>(bell ? *std::move(bell) : nullptr);
+}
 
 std::unique_ptr<Source> descriptor_source(int descriptor) { return std::make_unique<DescriptorSource>(descriptor); }
 

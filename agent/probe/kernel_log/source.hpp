@@ -26,7 +26,8 @@ class Source {
   virtual Result<std::vector<Record>> read() = 0;
 };
 
-// The kernel's ring buffer by syslog(2), which needs CAP_SYSLOG and nothing else. Gives all of it at every call.
+// The kernel's ring buffer by syslog(2), which needs CAP_SYSLOG and nothing else, and takes nothing out of it. Gives
+// all of it at a call after something was written, and now and then besides; else nothing.
 std::unique_ptr<Source> syslog_source();
 
 // A file descriptor that is not blocking: lines as syslog(2) gives them ("<6>[    1.234567] text") or as /dev/kmsg does
