@@ -35,7 +35,9 @@ class CudaKernels final : public Kernels<BF16> {
   void enqueue(Stream& stream, const SwiGluBackward<BF16>& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const GeluForward<BF16>& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const GeluBackward<BF16>& op) override { launch(stream, op); }
+  void enqueue(Stream& stream, const CrossEntropyPart<BF16>& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const CrossEntropy<BF16>& op) override { launch(stream, op); }
+  void enqueue(Stream& stream, const SumParts<BF16>& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const Add<float>& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const Sum<float>& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const SquareSum<float>& op) override { launch(stream, op); }

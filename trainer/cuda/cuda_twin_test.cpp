@@ -154,20 +154,26 @@ TEST_F(CudaTwin, embeddings_agree_bit_for_bit) {
   for (int round = 0; round < rounds(); ++round) {
     const size_t sequences = size(5, 3), length = size(300, 40), width = size(300, 70), vocab = 1 + random.below(90);
     auto token = tokens(sequences * (length + 1), vocab);
+    // Every third time only a part of both tables is held.
+    const bool partly = round % 3 == 2;
+    const HeldRows held = partly ? HeldRows{vocab / 3, vocab / 2 + 1} : HeldRows{};
+    const HeldRows held_positions = partly ? HeldRows{length / 3, length / 2 + 1} : HeldRows{};
     auto table = bf16(vocab * width), positions = bf16(length * width), out = bf16(sequences * length * width);
     const bool positioned = round % 2 == 0;
     const auto forward = [&](bool device) {
       const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
       return EmbeddingForward<BF16>{
-          sequences, length, width, of(token), length + 1, of(table), positioned ? of(positions) : nullptr, of(out)};
+          sequences, length, width,         of(token), length + 1, of(table), positioned ? of(positions) : nullptr,
+          of(out),   held,   held_positions};
     };
     run(forward(false), forward(true));
     EXPECT_TRUE(out.same_bits()) << "seed " << seed;
     auto d_table = floats(vocab * width), d_positions = floats(length * width);
     const auto backward = [&](bool device) {
       const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
-      return EmbeddingBackward<BF16>{sequences,  length,  width,       of(token),
-                                     length + 1, of(out), of(d_table), positioned ? of(d_positions) : nullptr};
+      return EmbeddingBackward<BF16>{sequences,  length,        width,       of(token),
+                                     length + 1, of(out),       of(d_table), positioned ? of(d_positions) : nullptr,
+                                     held,       held_positions};
     };
     run(backward(false), backward(true));
     EXPECT_TRUE(d_table.same_bits()) << "seed " << seed;
@@ -381,6 +387,49 @@ TEST_F(CudaTwin, cross_entropy_agrees) {
   }
 }
 
+TEST_F(CudaTwin, cross_entropy_of_a_shared_vocabulary_agrees) {
+  for (int round = 0; round < rounds(); ++round) {
+    const size_t rows = size(300, 12), vocab = 2 + size(30000, 600), ranks = 2 + random.below(3), length = rows;
+    const size_t used = round % 3 == 0 ? 0 : vocab - random.below(vocab);
+    auto token = tokens(length + 1, vocab * ranks);
+    auto logits = bf16(rows * vocab, 8);
+    auto losses = floats(rows);
+    Twin<SoftmaxPart<float>> parts(backend, *stream, [&] {
+      std::vector<SoftmaxPart<float>> others(ranks * rows, {2, 30, 0});
+      for (size_t row = 0; row < rows; ++row) others[row].target = static_cast<float>(row) / 100;
+      return others;
+    }());
+    const auto own = [&](bool device) {
+      const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
+      return CrossEntropyPart<BF16>{rows,      vocab,      used,   vocab,     of(logits),
+                                    of(token), length + 1, length, /*row=*/0, of(parts) + rows};
+    };
+    run(own(false), own(true));
+    EXPECT_TRUE(logits.same_bits());
+    const auto finish = [&](bool device) {
+      const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
+      return CrossEntropy<BF16>{rows, vocab,      used, of(logits), of(token), length + 1, length,
+                                0,    of(losses), true, 0.5,        of(parts), ranks,      vocab};
+    };
+    run(finish(false), finish(true));
+    EXPECT_LT(losses.distance(), kFloatSums) << rows << "x" << vocab << ", seed " << seed;
+    EXPECT_LT(logits.distance(), kOneRounding) << rows << "x" << vocab << ", seed " << seed;
+  }
+}
+
+TEST_F(CudaTwin, sums_of_parts_agree_bit_for_bit) {
+  for (int round = 0; round < rounds(); ++round) {
+    const size_t rows = size(400, 40), width = size(1700, 90), count = 1 + random.below(4);
+    auto parts = bf16(count * rows * width), out = bf16(rows * width), bias = bf16(width);
+    const auto op = [&](bool device) {
+      const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
+      return SumParts<BF16>{rows, width, count, of(parts), of(out), round % 2 == 0 ? of(bias) : nullptr};
+    };
+    run(op(false), op(true));
+    EXPECT_TRUE(out.same_bits()) << rows << "x" << width << ", seed " << seed;
+  }
+}
+
 TEST_F(CudaTwin, sums_norms_and_adamw_agree) {
   for (int round = 0; round < rounds(); ++round) {
     const size_t elements = size(3'000'000, 70'000);
@@ -394,6 +443,9 @@ TEST_F(CudaTwin, sums_norms_and_adamw_agree) {
     run(Sum<float>{elements, g.cpu(), sum.cpu()}, Sum<float>{elements, g.device(), sum.device()});
     EXPECT_NEAR(sum.found()[0], sum.expected()[0], 1e-9 * static_cast<double>(elements));
     run(SquareSum<float>{elements, g.cpu(), squares.cpu()}, SquareSum<float>{elements, g.device(), squares.device()});
+    EXPECT_NEAR(squares.found()[0], squares.expected()[0], 1e-9 * squares.expected()[0]);
+    run(SquareSum<float>{elements, g.cpu(), squares.cpu(), true},
+        SquareSum<float>{elements, g.device(), squares.device(), true});
     EXPECT_NEAR(squares.found()[0], squares.expected()[0], 1e-9 * squares.expected()[0]);
     run(Summarize{squares.cpu(), 10, 1, summary.cpu()}, Summarize{squares.device(), 10, 1, summary.device()});
     EXPECT_EQ(summary.found()[0].finite, 1u);

@@ -70,16 +70,16 @@ void run(WorkerPool& workers, const ColumnSum<BF16>& op) {
 }
 
 void run(WorkerPool&, const EmbeddingForward<BF16>& op) {
+  const auto held = [](const HeldRows& rows, size_t row) { return row >= rows.first && row - rows.first < rows.count; };
   for (size_t row = 0; row < op.sequences * op.length; ++row) {
     const size_t s = row / op.length, t = row % op.length;
-    const BF16* from = op.table + static_cast<size_t>(op.tokens[s * op.token_stride + t]) * op.width;
+    const auto token = static_cast<size_t>(op.tokens[s * op.token_stride + t]);
+    const bool known = held(op.held, token), positioned = op.positions != nullptr && held(op.held_positions, t);
     BF16* to = op.out + row * op.width;
-    if (op.positions == nullptr) {
-      std::copy_n(from, op.width, to);
-      continue;
-    }
     for (size_t i = 0; i < op.width; ++i) {
-      to[i] = BF16(static_cast<float>(from[i]) + static_cast<float>(op.positions[t * op.width + i]));
+      const float value = known ? static_cast<float>(op.table[(token - op.held.first) * op.width + i]) : 0;
+      to[i] = BF16(positioned ? value + static_cast<float>(op.positions[(t - op.held_positions.first) * op.width + i])
+                              : value);
     }
   }
 }
@@ -87,7 +87,7 @@ void run(WorkerPool&, const EmbeddingForward<BF16>& op) {
 void run(WorkerPool& workers, const EmbeddingBackward<BF16>& op) {
   Floats d_out = Floats::in(op.d_out, op.sequences * op.length * op.width);
   run(workers, EmbeddingBackward<float>{op.sequences, op.length, op.width, op.tokens, op.token_stride, d_out,
-                                        op.d_table, op.d_positions});
+                                        op.d_table, op.d_positions, op.held, op.held_positions});
 }
 
 void run(WorkerPool& workers, const LayerNormForward<BF16>& op) {
@@ -184,11 +184,24 @@ void run(WorkerPool& workers, const GeluBackward<BF16>& op) {
   run(workers, GeluBackward<float>{op.elements, x, d_out, d_x});
 }
 
+void run(WorkerPool& workers, const CrossEntropyPart<BF16>& op) {
+  Floats logits = Floats::in(op.logits, op.rows * op.vocab);
+  run(workers, CrossEntropyPart<float>{op.rows, op.vocab, op.used, op.first, logits, op.tokens, op.token_stride,
+                                       op.length, op.first_row, op.parts});
+}
+
+void run(WorkerPool& workers, const SumParts<BF16>& op) {
+  const size_t part = op.rows * op.width;
+  Floats parts = Floats::in(op.parts, op.count * part), out = Floats::out(op.out, part),
+         bias = Floats::in(op.bias, op.width);
+  run(workers, SumParts<float>{op.rows, op.width, op.count, parts, out, bias});
+}
+
 void run(WorkerPool& workers, const CrossEntropy<BF16>& op) {
   Floats logits =
       op.backward ? Floats::in_place(op.logits, op.rows * op.vocab) : Floats::in(op.logits, op.rows * op.vocab);
   run(workers, CrossEntropy<float>{op.rows, op.vocab, op.used, logits, op.tokens, op.token_stride, op.length,
-                                   op.first_row, op.losses, op.backward, op.scale});
+                                   op.first_row, op.losses, op.backward, op.scale, op.parts, op.ranks, op.first});
 }
 
 void run(WorkerPool& workers, const AdamW<BF16>& op) {

@@ -24,7 +24,9 @@ void run(WorkerPool& workers, const SwiGluForward<BF16>& op);
 void run(WorkerPool& workers, const SwiGluBackward<BF16>& op);
 void run(WorkerPool& workers, const GeluForward<BF16>& op);
 void run(WorkerPool& workers, const GeluBackward<BF16>& op);
+void run(WorkerPool& workers, const CrossEntropyPart<BF16>& op);
 void run(WorkerPool& workers, const CrossEntropy<BF16>& op);
+void run(WorkerPool& workers, const SumParts<BF16>& op);
 void run(WorkerPool& workers, const AdamW<BF16>& op);
 
 }  // namespace pitcrew::trainer

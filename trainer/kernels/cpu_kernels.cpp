@@ -31,7 +31,9 @@ class CpuKernels : public Kernels<T> {
   void enqueue(Stream& stream, const SwiGluBackward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const GeluForward<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const GeluBackward<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const CrossEntropyPart<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const CrossEntropy<T>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const SumParts<T>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Add<Wide<T>>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Sum<Wide<T>>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const SquareSum<Wide<T>>& op) override { call(stream, op); }

@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kColumns = 64;
 
+bool holds(const HeldRows& held, size_t row) { return row >= held.first && row - held.first < held.count; }
+
 }  // namespace
 
 template <typename T>
@@ -18,12 +20,17 @@ void run(WorkerPool& workers, const EmbeddingForward<T>& op) {
   const Inner<T>& in = inner<T>();
   workers.run(op.sequences, [&](size_t s, unsigned) {
     for (size_t t = 0; t < op.length; ++t) {
-      const T* row = op.table + static_cast<size_t>(op.tokens[s * op.token_stride + t]) * op.width;
+      const auto token = static_cast<size_t>(op.tokens[s * op.token_stride + t]);
+      const bool positioned = op.positions != nullptr && holds(op.held_positions, t);
+      const T* row = holds(op.held, token) ? op.table + (token - op.held.first) * op.width : nullptr;
+      const T* position = positioned ? op.positions + (t - op.held_positions.first) * op.width : nullptr;
       T* out = op.out + (s * op.length + t) * op.width;
-      if (op.positions != nullptr) {
-        in.add_to(op.width, out, row, op.positions + t * op.width);
+      if (row != nullptr && position != nullptr) {
+        in.add_to(op.width, out, row, position);
+      } else if (row != nullptr || position != nullptr) {
+        std::copy_n(row != nullptr ? row : position, op.width, out);
       } else {
-        std::copy_n(row, op.width, out);
+        std::fill_n(out, op.width, T{0});
       }
     }
   });
@@ -39,8 +46,9 @@ void run(WorkerPool& workers, const EmbeddingBackward<T>& op) {
       for (size_t t = 0; t < op.length; ++t) {
         const T* d_out = op.d_out + (s * op.length + t) * op.width + column;
         const auto token = static_cast<size_t>(op.tokens[s * op.token_stride + t]);
-        in.add(columns, op.d_table + token * op.width + column, d_out);
-        if (op.d_positions != nullptr) in.add(columns, op.d_positions + t * op.width + column, d_out);
+        if (holds(op.held, token)) in.add(columns, op.d_table + (token - op.held.first) * op.width + column, d_out);
+        if (op.d_positions != nullptr && holds(op.held_positions, t))
+          in.add(columns, op.d_positions + (t - op.held_positions.first) * op.width + column, d_out);
       }
     }
   });

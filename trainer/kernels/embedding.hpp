@@ -9,6 +9,13 @@ namespace pitcrew::trainer {
 
 class WorkerPool;
 
+// The rows of a table that are here: [first, first + count). What lies outside reads as zero and gets no gradient:
+// other tensor ranks have it.
+struct HeldRows {
+  size_t first = 0;
+  size_t count = ~size_t{0};
+};
+
 // out[s][t] = table[tokens[s][t]] (+ positions[t]); token rows are `token_stride` apart.
 template <typename T>
 struct EmbeddingForward {
@@ -18,6 +25,7 @@ struct EmbeddingForward {
   const T* table = nullptr;
   const T* positions = nullptr;  // null for none
   T* out = nullptr;
+  HeldRows held = {}, held_positions = {};
 };
 
 // d_table[tokens[s][t]] += d_out[s][t]; d_positions[t] += Σs d_out[s][t]. Adds to what is there, in the order of the
@@ -30,6 +38,7 @@ struct EmbeddingBackward {
   const T* d_out = nullptr;
   Wide<T>* d_table = nullptr;
   Wide<T>* d_positions = nullptr;  // null for none
+  HeldRows held = {}, held_positions = {};
 };
 
 template <typename T>

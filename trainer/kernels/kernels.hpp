@@ -30,7 +30,9 @@ class Kernels {
   virtual void enqueue(Stream& stream, const SwiGluBackward<T>& op) = 0;
   virtual void enqueue(Stream& stream, const GeluForward<T>& op) = 0;
   virtual void enqueue(Stream& stream, const GeluBackward<T>& op) = 0;
+  virtual void enqueue(Stream& stream, const CrossEntropyPart<T>& op) = 0;
   virtual void enqueue(Stream& stream, const CrossEntropy<T>& op) = 0;
+  virtual void enqueue(Stream& stream, const SumParts<T>& op) = 0;
   virtual void enqueue(Stream& stream, const Add<Wide<T>>& op) = 0;
   virtual void enqueue(Stream& stream, const Sum<Wide<T>>& op) = 0;
   virtual void enqueue(Stream& stream, const SquareSum<Wide<T>>& op) = 0;

@@ -306,6 +306,112 @@ TEST(CrossEntropy, padding_has_no_part_in_the_loss_and_no_gradient) {
   EXPECT_EQ(logits, (Values{exact[0], exact[1], exact[2], 0, 0}));
 }
 
+TEST(CrossEntropy, a_vocabulary_in_parts_gives_what_the_whole_gives) {
+  WorkerPool workers(2);
+  Random random(14);
+  constexpr size_t kRows = 6, kVocab = 23, kUsed = 17, kRanks = 4, kHeld = 6;  // the last rank has padding alone
+  const std::vector<int32_t> tokens = {0, 3, 16, 5, 6, 12, 11};
+  Values whole = random_values<double>(random, kRows * kVocab, 9), losses(kRows), found(kRows);
+  std::vector<Values> held(kRanks, Values(kRows * kHeld, 77));
+  for (size_t row = 0; row < kRows; ++row) {
+    for (size_t i = 0; i < kVocab; ++i) held[i / kHeld][row * kHeld + i % kHeld] = whole[row * kVocab + i];
+  }
+  CrossEntropy<double> op{.rows = kRows,
+                          .vocab = kVocab,
+                          .used = kUsed,
+                          .logits = whole.data(),
+                          .tokens = tokens.data(),
+                          .token_stride = 7,
+                          .length = kRows,
+                          .losses = losses.data(),
+                          .backward = true,
+                          .scale = 0.25};
+  run(workers, op);
+  std::vector<SoftmaxPart<double>> parts(kRanks * kRows);
+  const auto used = [&](size_t rank) { return std::min(kHeld, kUsed - std::min(kUsed, rank * kHeld)); };
+  for (size_t rank = 0; rank < kRanks; ++rank) {
+    const Values before = held[rank];
+    run(workers, CrossEntropyPart<double>{.rows = kRows,
+                                          .vocab = kHeld,
+                                          .used = used(rank),
+                                          .first = rank * kHeld,
+                                          .logits = held[rank].data(),
+                                          .tokens = tokens.data(),
+                                          .token_stride = 7,
+                                          .length = kRows,
+                                          .parts = parts.data() + rank * kRows});
+    EXPECT_EQ(held[rank], before);
+  }
+  op.vocab = kHeld;
+  op.parts = parts.data();
+  op.ranks = kRanks;
+  op.losses = found.data();
+  for (size_t rank = 0; rank < kRanks; ++rank) {
+    op.logits = held[rank].data();
+    op.first = rank * kHeld;
+    op.used = used(rank);
+    run(workers, op);
+    EXPECT_LT(relative_distance(found, losses), 1e-14);
+    for (size_t row = 0; row < kRows; ++row) {
+      for (size_t i = 0; i < kHeld; ++i) {
+        const size_t column = rank * kHeld + i;
+        EXPECT_NEAR(held[rank][row * kHeld + i], column < kUsed ? whole[row * kVocab + column] : 0, 1e-14);
+      }
+    }
+  }
+}
+
+TEST(SumParts, parts_are_added_in_their_order_and_the_bias_once) {
+  WorkerPool workers(2);
+  const std::vector<float> parts = {1e8f, 2, -1e8f, 3, 1, 4}, bias = {0.5f, 10};
+  std::vector<float> out(2);
+  run(workers, SumParts<float>{
+                   .rows = 1, .width = 2, .count = 3, .parts = parts.data(), .out = out.data(), .bias = bias.data()});
+  EXPECT_EQ(out, (std::vector<float>{((1e8f + -1e8f) + 1.0f) + 0.5f, 19}));
+}
+
+TEST(Embedding, rows_that_others_hold_read_as_zero_and_get_no_gradient) {
+  WorkerPool workers(2);
+  const std::vector<int32_t> tokens = {3, 1, 0, 9};
+  const Values table = {10, 20}, positions = {1};  // tokens 1 and 2; position 2
+  Values out(3, 7), d_table(2, 0), d_positions(1, 0);
+  run(workers, EmbeddingForward<double>{.sequences = 1,
+                                        .length = 3,
+                                        .width = 1,
+                                        .tokens = tokens.data(),
+                                        .token_stride = 4,
+                                        .table = table.data(),
+                                        .positions = positions.data(),
+                                        .out = out.data(),
+                                        .held = {1, 2},
+                                        .held_positions = {2, 1}});
+  EXPECT_EQ(out, (Values{0, 10, 1}));
+  const Values d_out = {5, 6, 7};
+  run(workers, EmbeddingBackward<double>{.sequences = 1,
+                                         .length = 3,
+                                         .width = 1,
+                                         .tokens = tokens.data(),
+                                         .token_stride = 4,
+                                         .d_out = d_out.data(),
+                                         .d_table = d_table.data(),
+                                         .d_positions = d_positions.data(),
+                                         .held = {1, 2},
+                                         .held_positions = {2, 1}});
+  EXPECT_EQ(d_table, (Values{6, 0}));
+  EXPECT_EQ(d_positions, (Values{7}));
+}
+
+TEST(Summarize, square_sums_of_several_parts_are_one_norm) {
+  WorkerPool workers(1);
+  const std::vector<float> x = {3, 4};
+  double sums[2] = {0, 144};
+  run(workers, SquareSum<float>{.elements = 1, .x = x.data(), .sum = sums});
+  run(workers, SquareSum<float>{.elements = 1, .x = x.data() + 1, .sum = sums, .accumulate = true});
+  GradientSummary summary;
+  run(workers, Summarize{.square_sum = sums, .tokens = 1, .out = &summary, .parts = 2});
+  EXPECT_EQ(summary.norm, 13);
+}
+
 TEST(Rope, turns_by_the_position_and_back) {
   WorkerPool workers(2);
   Random random(9);

@@ -19,14 +19,14 @@ double tree_sum(double* partial, size_t count) {
 }
 
 template <typename T, typename F>
-void sum_blocks(WorkerPool& workers, size_t elements, const T* x, double* out, F block_sum) {
+double sum_blocks(WorkerPool& workers, size_t elements, const T* x, F block_sum) {
   const size_t blocks = (elements + kSumBlock - 1) / kSumBlock;
   auto* partial = reinterpret_cast<double*>(workers.shared(std::max<size_t>(1, blocks) * sizeof(double)));
   workers.run(blocks, [&](size_t part, unsigned) {
     const size_t first = part * kSumBlock;
     partial[part] = block_sum(std::min(kSumBlock, elements - first), x + first);
   });
-  *out = tree_sum(partial, blocks);
+  return tree_sum(partial, blocks);
 }
 
 }  // namespace
@@ -42,17 +42,33 @@ void run(WorkerPool& workers, const Add<T>& op) {
 
 template <typename T>
 void run(WorkerPool& workers, const Sum<T>& op) {
-  sum_blocks(workers, op.elements, op.x, op.sum, inner<T>().sum);
+  *op.sum = sum_blocks(workers, op.elements, op.x, inner<T>().sum);
 }
 
 template <typename T>
 void run(WorkerPool& workers, const SquareSum<T>& op) {
-  sum_blocks(workers, op.elements, op.x, op.sum, inner<T>().square_sum);
+  const double sum = sum_blocks(workers, op.elements, op.x, inner<T>().square_sum);
+  *op.sum = op.accumulate ? *op.sum + sum : sum;
+}
+
+template <typename T>
+void run(WorkerPool& workers, const SumParts<T>& op) {
+  const Inner<T>& in = inner<T>();
+  const size_t part = op.rows * op.width;
+  workers.run(op.rows, [&](size_t row, unsigned) {
+    T* out = op.out + row * op.width;
+    const T* from = op.parts + row * op.width;
+    std::copy_n(from, op.width, out);
+    for (size_t i = 1; i < op.count; ++i) in.add(op.width, out, from + i * part);
+    if (op.bias != nullptr) in.add(op.width, out, op.bias);
+  });
 }
 
 void run(WorkerPool&, const Summarize& op) {
   GradientSummary summary;
-  summary.norm = std::sqrt(*op.square_sum) / op.tokens;
+  double square_sum = op.square_sum[0];
+  for (size_t i = 1; i < op.parts; ++i) square_sum += op.square_sum[i];
+  summary.norm = std::sqrt(square_sum) / op.tokens;
   summary.finite = std::isfinite(summary.norm) && summary.norm <= op.limit ? 1 : 0;
   summary.scale = 1 / op.tokens;
   if (op.max_norm > 0 && summary.norm > op.max_norm) summary.scale *= op.max_norm / summary.norm;
@@ -65,5 +81,7 @@ template void run(WorkerPool&, const Sum<float>&);
 template void run(WorkerPool&, const Sum<double>&);
 template void run(WorkerPool&, const SquareSum<float>&);
 template void run(WorkerPool&, const SquareSum<double>&);
+template void run(WorkerPool&, const SumParts<float>&);
+template void run(WorkerPool&, const SumParts<double>&);
 
 }  // namespace pitcrew::trainer

@@ -32,6 +32,17 @@ struct SquareSum {
   size_t elements = 0;
   const T* x = nullptr;
   double* sum = nullptr;
+  bool accumulate = false;  // adds to what *sum is
+};
+
+// out[row] = parts[0][row] + parts[1][row] + … (+ bias): what tensor ranks bring to a row, added in their order in
+// Wide<T> and rounded once. A part is [rows][width]; they lie one behind the other.
+template <typename T>
+struct SumParts {
+  size_t rows = 0, width = 0, count = 0;
+  const T* parts = nullptr;
+  T* out = nullptr;
+  const T* bias = nullptr;  // [width]; null for none
 };
 
 // What the optimizer needs to know about a step's gradient, made on the device so that no one waits for it.
@@ -42,13 +53,15 @@ struct GradientSummary {
   uint32_t reserved = 0;
 };
 
-// From the square sum of gradients that are sums over `tokens` tokens. max_norm 0: no clipping.
+// From the square sum of gradients that are sums over `tokens` tokens; of several parts they are added in their order.
+// max_norm 0: no clipping.
 struct Summarize {
-  const double* square_sum = nullptr;
+  const double* square_sum = nullptr;  // [parts]
   double tokens = 1;
   double max_norm = 0;
   GradientSummary* out = nullptr;
   double limit = std::numeric_limits<double>::infinity();  // a norm above it is not believed
+  size_t parts = 1;
 };
 
 template <typename T>
@@ -57,6 +70,8 @@ template <typename T>
 void run(WorkerPool& workers, const Sum<T>& op);
 template <typename T>
 void run(WorkerPool& workers, const SquareSum<T>& op);
+template <typename T>
+void run(WorkerPool& workers, const SumParts<T>& op);
 void run(WorkerPool& workers, const Summarize& op);
 
 }  // namespace pitcrew::trainer

@@ -28,7 +28,9 @@ class EmulatedKernels final : public Kernels<BF16> {
   void enqueue(Stream& stream, const SwiGluBackward<BF16>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const GeluForward<BF16>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const GeluBackward<BF16>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const CrossEntropyPart<BF16>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const CrossEntropy<BF16>& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const SumParts<BF16>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Add<float>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Sum<float>& op) override { call(stream, op); }
   void enqueue(Stream& stream, const SquareSum<float>& op) override { call(stream, op); }

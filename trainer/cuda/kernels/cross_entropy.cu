@@ -21,14 +21,13 @@ __device__ __forceinline__ Softmax join(Softmax a, Softmax b) {
   return {shift, first + second};
 }
 
-// A block per prediction: one pass for maximum and sum together, one that writes.
+__device__ __forceinline__ size_t target_of(const int32_t* tokens, size_t stride, size_t length, size_t prediction) {
+  return static_cast<size_t>(tokens[prediction / length * stride + prediction % length + 1]);
+}
+
+// Maximum and sum of a row's first `used` logits in one pass, the same in every thread of the block.
 template <int N>
-__global__ void cross_entropy(CrossEntropy<BF16> op, size_t used) {
-  __shared__ Softmax parts[kThreads / kWarp];
-  BF16* logits = op.logits + blockIdx.x * op.vocab;
-  const size_t prediction = op.first_row + blockIdx.x;
-  const auto target =
-      static_cast<size_t>(op.tokens[prediction / op.length * op.token_stride + prediction % op.length + 1]);
+__device__ __forceinline__ Softmax softmax_of(const BF16* logits, size_t used, Softmax* parts) {
   Softmax own{-INFINITY, 0};
   for (size_t i = threadIdx.x * N; i < used; i += kThreads * N) {
     float values[N];
@@ -50,10 +49,13 @@ __global__ void cross_entropy(CrossEntropy<BF16> op, size_t used) {
   __syncthreads();
   Softmax all = parts[0];
   for (unsigned i = 1; i < kThreads / kWarp; ++i) all = join(all, parts[i]);
-  if (threadIdx.x == 0) op.losses[blockIdx.x] = (all.shift - to_float(logits[target])) + natural_log(all.sum);
-  if (!op.backward) return;
-  // The target's logit has been read before it is written over.
-  __syncthreads();
+  return all;
+}
+
+// logits = factor × exp(logits - shift), minus scale at `target`; what is not `used` becomes 0.
+template <int N>
+__device__ __forceinline__ void write_gradient(const CrossEntropy<BF16>& op, BF16* logits, size_t used, size_t target,
+                                               Softmax all) {
   const auto scale = static_cast<float>(op.scale);
   const float factor = scale / all.sum;
   for (size_t i = threadIdx.x * N; i < op.vocab; i += kThreads * N) {
@@ -67,12 +69,63 @@ __global__ void cross_entropy(CrossEntropy<BF16> op, size_t used) {
   }
 }
 
+// A block per prediction: one pass for maximum and sum together, one that writes.
+template <int N>
+__global__ void cross_entropy(CrossEntropy<BF16> op, size_t used) {
+  __shared__ Softmax parts[kThreads / kWarp];
+  BF16* logits = op.logits + blockIdx.x * op.vocab;
+  const size_t target = target_of(op.tokens, op.token_stride, op.length, op.first_row + blockIdx.x);
+  const Softmax all = softmax_of<N>(logits, used, parts);
+  if (threadIdx.x == 0) op.losses[blockIdx.x] = (all.shift - to_float(logits[target])) + natural_log(all.sum);
+  if (!op.backward) return;
+  // The target's logit has been read before it is written over.
+  __syncthreads();
+  write_gradient<N>(op, logits, used, target, all);
+}
+
+template <int N>
+__global__ void cross_entropy_part(CrossEntropyPart<BF16> op) {
+  __shared__ Softmax parts[kThreads / kWarp];
+  const BF16* logits = op.logits + blockIdx.x * op.vocab;
+  const Softmax own = softmax_of<N>(logits, op.used, parts);
+  if (threadIdx.x != 0) return;
+  const size_t target = target_of(op.tokens, op.token_stride, op.length, op.first_row + blockIdx.x) - op.first;
+  op.parts[blockIdx.x] = {own.shift, own.sum, target < op.used ? to_float(logits[target]) : 0.0f};
+}
+
+template <int N>
+__global__ void cross_entropy_of_parts(CrossEntropy<BF16> op, size_t rows) {
+  Softmax all{-INFINITY, 0};
+  float target_logit = 0;
+  for (size_t rank = 0; rank < op.ranks; ++rank) {
+    const SoftmaxPart<float> part = op.parts[rank * rows + blockIdx.x];
+    all = join(all, {part.shift, part.sum});
+    target_logit += part.target;
+  }
+  if (threadIdx.x == 0) op.losses[blockIdx.x] = (all.shift - target_logit) + natural_log(all.sum);
+  if (!op.backward) return;
+  const size_t target = target_of(op.tokens, op.token_stride, op.length, op.first_row + blockIdx.x) - op.first;
+  write_gradient<N>(op, op.logits + blockIdx.x * op.vocab, op.used, target, all);
+}
+
 }  // namespace
+
+void Launcher::operator()(const CrossEntropyPart<BF16>& op) const {
+  const auto rows = static_cast<unsigned>(op.rows);
+  if (packed(op.vocab, op.logits)) {
+    launch(cross_entropy_part<kPack>, rows, kThreads, 0, queue, op);
+  } else {
+    launch(cross_entropy_part<1>, rows, kThreads, 0, queue, op);
+  }
+}
 
 void Launcher::operator()(const CrossEntropy<BF16>& op) const {
   const size_t used = op.used == 0 ? op.vocab : op.used;
   const auto rows = static_cast<unsigned>(op.rows);
-  if (packed(op.vocab, op.logits)) {
+  const bool pack = packed(op.vocab, op.logits);
+  if (op.parts != nullptr) {
+    launch(pack ? cross_entropy_of_parts<kPack> : cross_entropy_of_parts<1>, rows, kThreads, 0, queue, op, op.rows);
+  } else if (pack) {
     launch(cross_entropy<kPack>, rows, kThreads, 0, queue, op, used);
   } else {
     launch(cross_entropy<1>, rows, kThreads, 0, queue, op, used);

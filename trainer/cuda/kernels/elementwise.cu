@@ -110,16 +110,18 @@ __global__ void rope(size_t packs, Turn turn, BF16* x, const float* cosines, con
 
 template <int N>
 __global__ void embedding_forward(size_t packs, size_t row_packs, size_t length, size_t token_stride,
-                                  const int32_t* tokens, const BF16* table, const BF16* positions, BF16* out) {
+                                  const int32_t* tokens, const BF16* table, const BF16* positions, BF16* out,
+                                  HeldRows held, HeldRows held_positions) {
   const size_t i = global_thread();
   if (i >= packs) return;
   const size_t row = i / row_packs, column = i % row_packs * N, width = row_packs * N;
   const size_t s = row / length, t = row % length;
-  float values[N];
-  load(values, table + static_cast<size_t>(tokens[s * token_stride + t]) * width + column);
-  if (positions != nullptr) {
+  const size_t token = static_cast<size_t>(tokens[s * token_stride + t]) - held.first;
+  float values[N] = {};
+  if (token < held.count) load(values, table + token * width + column);
+  if (positions != nullptr && t - held_positions.first < held_positions.count) {
     float position[N];
-    load(position, positions + t * width + column);
+    load(position, positions + (t - held_positions.first) * width + column);
 #pragma unroll
     for (int j = 0; j < N; ++j) values[j] += position[j];
   }
@@ -258,10 +260,11 @@ void Launcher::operator()(const EmbeddingForward<BF16>& op) const {
   const size_t elements = op.sequences * op.length * op.width;
   if (packed(op.width, op.table, op.positions, op.out)) {
     launch(embedding_forward<kPack>, blocks_for(elements / kPack), kThreads, 0, queue, elements / kPack,
-           op.width / kPack, op.length, op.token_stride, op.tokens, op.table, op.positions, op.out);
+           op.width / kPack, op.length, op.token_stride, op.tokens, op.table, op.positions, op.out, op.held,
+           op.held_positions);
   } else {
     launch(embedding_forward<1>, blocks_for(elements), kThreads, 0, queue, elements, op.width, op.length,
-           op.token_stride, op.tokens, op.table, op.positions, op.out);
+           op.token_stride, op.tokens, op.table, op.positions, op.out, op.held, op.held_positions);
   }
 }
 

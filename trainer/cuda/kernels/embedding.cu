@@ -82,13 +82,13 @@ __global__ void sort_by_token(Tokens tokens, size_t count, unsigned passes, int3
 
 // The block whose row begins a run of equal tokens adds up the run.
 __global__ void add_runs(Tokens tokens, size_t count, const int32_t* rows, size_t width, const BF16* d_out,
-                         float* d_table) {
+                         float* d_table, HeldRows held) {
   const size_t begin = blockIdx.x;
   const int32_t token = tokens.of(static_cast<size_t>(rows[begin]));
   if (begin > 0 && tokens.of(static_cast<size_t>(rows[begin - 1])) == token) return;
-  const size_t column = size_t{blockIdx.y} * kThreads + threadIdx.x;
-  if (column >= width) return;
-  float* to = d_table + static_cast<size_t>(token) * width + column;
+  const size_t column = size_t{blockIdx.y} * kThreads + threadIdx.x, place = static_cast<size_t>(token) - held.first;
+  if (column >= width || place >= held.count) return;
+  float* to = d_table + place * width + column;
   float sum = *to;
   for (size_t i = begin; i < count; ++i) {
     const auto row = static_cast<size_t>(rows[i]);
@@ -98,10 +98,11 @@ __global__ void add_runs(Tokens tokens, size_t count, const int32_t* rows, size_
   *to = sum;
 }
 
-__global__ void add_positions(size_t sequences, size_t length, size_t width, const BF16* d_out, float* d_positions) {
-  const size_t column = size_t{blockIdx.y} * kThreads + threadIdx.x;
-  if (column >= width) return;
-  float* to = d_positions + blockIdx.x * width + column;
+__global__ void add_positions(size_t sequences, size_t length, size_t width, const BF16* d_out, float* d_positions,
+                              HeldRows held) {
+  const size_t column = size_t{blockIdx.y} * kThreads + threadIdx.x, place = blockIdx.x - held.first;
+  if (column >= width || place >= held.count) return;
+  float* to = d_positions + place * width + column;
   float sum = *to;
   for (size_t s = 0; s < sequences; ++s) sum += to_float(d_out[(s * length + blockIdx.x) * width + column]);
   *to = sum;
@@ -118,10 +119,10 @@ void Launcher::operator()(const EmbeddingBackward<BF16>& op) const {
   const auto columns = static_cast<unsigned>(ceil_div(op.width, kThreads));
   launch(sort_by_token, 1, kSortThreads, 0, queue, tokens, count, kPasses, rows, rows + count);
   launch(add_runs, dim3(static_cast<unsigned>(count), columns), kThreads, 0, queue, tokens, count, rows, op.width,
-         op.d_out, op.d_table);
+         op.d_out, op.d_table, op.held);
   if (op.d_positions != nullptr) {
     launch(add_positions, dim3(static_cast<unsigned>(op.length), columns), kThreads, 0, queue, op.sequences, op.length,
-           op.width, op.d_out, op.d_positions);
+           op.width, op.d_out, op.d_positions, op.held_positions);
   }
 }
 

@@ -51,7 +51,9 @@ struct Launcher {
   void operator()(const SwiGluBackward<BF16>& op) const;
   void operator()(const GeluForward<BF16>& op) const;
   void operator()(const GeluBackward<BF16>& op) const;
+  void operator()(const CrossEntropyPart<BF16>& op) const;
   void operator()(const CrossEntropy<BF16>& op) const;
+  void operator()(const SumParts<BF16>& op) const;
   void operator()(const Add<float>& op) const;
   void operator()(const Sum<float>& op) const;
   void operator()(const SquareSum<float>& op) const;

@@ -59,30 +59,52 @@ __global__ void block_sums(size_t elements, const float* x, double* partial) {
 }
 
 // The binary tree over blocks, by one block of threads.
-__global__ void tree_sum(double* partial, size_t count, double* out) {
+__global__ void tree_sum(double* partial, size_t count, double* out, bool accumulate) {
   for (size_t step = 1; step < count; step *= 2) {
     for (size_t i = threadIdx.x * 2 * step; i + step < count; i += blockDim.x * 2 * step)
       partial[i] += partial[i + step];
     __syncthreads();
   }
-  if (threadIdx.x == 0) *out = count == 0 ? 0 : partial[0];
+  if (threadIdx.x == 0) *out = (accumulate ? *out : 0) + (count == 0 ? 0 : partial[0]);
 }
 
 __global__ void summarize(Summarize op) {
   GradientSummary summary;
-  summary.norm = sqrt(*op.square_sum) / op.tokens;
+  double square_sum = op.square_sum[0];
+  for (size_t i = 1; i < op.parts; ++i) square_sum += op.square_sum[i];
+  summary.norm = sqrt(square_sum) / op.tokens;
   summary.finite = std::isfinite(summary.norm) && summary.norm <= op.limit ? 1 : 0;
   summary.scale = 1 / op.tokens;
   if (op.max_norm > 0 && summary.norm > op.max_norm) summary.scale *= op.max_norm / summary.norm;
   *op.out = summary;
 }
 
+template <int N>
+__global__ void sum_parts(SumParts<BF16> op, size_t packs, size_t row_packs) {
+  const size_t i = global_thread();
+  if (i >= packs) return;
+  float sum[N], part[N];
+  load(sum, op.parts + i * N);
+  for (size_t rank = 1; rank < op.count; ++rank) {
+    load(part, op.parts + (rank * packs + i) * N);
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum[j] += part[j];
+  }
+  if (op.bias != nullptr) {
+    load(part, op.bias + i % row_packs * N);
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum[j] += part[j];
+  }
+  store(op.out + i * N, sum);
+}
+
 template <bool kSquares>
-void sum(Queue queue, const Workspace& workspace, size_t elements, const float* x, double* out) {
+void sum(Queue queue, const Workspace& workspace, size_t elements, const float* x, double* out,
+         bool accumulate = false) {
   const size_t blocks = ceil_div(elements, kSumBlock);
   auto* partial = workspace.take<double>(blocks);
   if (blocks > 0) launch(block_sums<kSquares>, static_cast<unsigned>(blocks), kThreads, 0, queue, elements, x, partial);
-  launch(tree_sum, 1, 1024, 0, queue, partial, blocks, out);
+  launch(tree_sum, 1, 1024, 0, queue, partial, blocks, out, accumulate);
 }
 
 }  // namespace
@@ -104,7 +126,20 @@ void Launcher::operator()(const ColumnSum<BF16>& op) const {
 
 void Launcher::operator()(const Sum<float>& op) const { sum<false>(queue, workspace, op.elements, op.x, op.sum); }
 
-void Launcher::operator()(const SquareSum<float>& op) const { sum<true>(queue, workspace, op.elements, op.x, op.sum); }
+void Launcher::operator()(const SquareSum<float>& op) const {
+  sum<true>(queue, workspace, op.elements, op.x, op.sum, op.accumulate);
+}
+
+void Launcher::operator()(const SumParts<BF16>& op) const {
+  const size_t elements = op.rows * op.width;
+  if (packed(op.width, op.parts, op.out, op.bias)) {
+    launch(sum_parts<kPack>, static_cast<unsigned>(ceil_div(elements / kPack, kThreads)), kThreads, 0, queue, op,
+           elements / kPack, op.width / kPack);
+  } else {
+    launch(sum_parts<1>, static_cast<unsigned>(ceil_div(elements, kThreads)), kThreads, 0, queue, op, elements,
+           op.width);
+  }
+}
 
 void Launcher::operator()(const Summarize& op) const { launch(summarize, 1, 1, 0, queue, op); }
 
