@@ -20,6 +20,12 @@ uint64_t chunk_rows(uint64_t rows, uint64_t vocab) {
 
 }  // namespace
 
+uint64_t small_elements(const ModelConfig& config) {
+  const uint64_t norm = (config.kind == ModelKind::kGpt2 ? 2 : 1) * small_stride(config.width);
+  const uint64_t heads = config.qk_norm ? 2 * small_stride(config.head_width()) : 0;
+  return config.layers * (2 * norm + heads) + norm;
+}
+
 template <typename T>
 class Activations<T>::Plan {
  public:
@@ -35,6 +41,11 @@ class Activations<T>::Plan {
     if (found != shared_.end()) return refer(pointer, found->second);
     shared_[name] = layout_.slices().size();
     add(pointer, "layers." + name, std::move(shape));
+  }
+  // Elements of a type that no tensor has.
+  template <typename U>
+  void add_bytes(U*& pointer, const std::string& name, uint64_t elements) {
+    refer(pointer, layout_.add(name, DType::kU8, {elements * sizeof(U)}));
   }
   ArenaLayout& layout() { return layout_; }
   void point_into(const Arena& arena) const {
@@ -53,22 +64,24 @@ class Activations<T>::Plan {
 };
 
 template <typename T>
-void Activations<T>::describe(const ModelConfig& config, LaneShape largest, Recompute recompute, Plan& plan) {
+void Activations<T>::describe(const ModelConfig& config, LaneShape largest, Recompute recompute, uint32_t ranks,
+                              Plan& plan) {
   const uint64_t rows = largest.predictions(), width = config.width, attention_width = config.attention_width();
   const uint64_t up_width = config.kind == ModelKind::kLlama ? 2 * uint64_t{config.mlp} : config.mlp;
   const bool centered = config.kind == ModelKind::kGpt2;
   const bool keep = !recompute.block;
+  const uint64_t own = rows / ranks;
   blocks.resize(config.layers);
   chunk = chunk_rows<T>(rows, config.vocab);
   for (uint32_t layer = 0; layer < config.layers; ++layer) {
     BlockActivations<T>& block = blocks[layer];
     const std::string prefix = "layers." + std::to_string(layer) + ".";
     const auto plan_norm = [&](T*& norm, Wide<T>*& mean, Wide<T>*& rstd, const std::string& name) {
-      plan.add(keep && !recompute.norms, norm, prefix, name, {rows, width});
-      plan.add(keep, rstd, prefix, name + ".rstd", {rows});
-      if (centered) plan.add(keep, mean, prefix, name + ".mean", {rows});
+      plan.add(keep && !recompute.norms, norm, prefix, name, {own, width});
+      plan.add(keep, rstd, prefix, name + ".rstd", {own});
+      if (centered) plan.add(keep, mean, prefix, name + ".mean", {own});
     };
-    plan.add(block.in, prefix + "in", {rows, width});
+    plan.add(block.in, prefix + "in", {own, width});
     plan_norm(block.norm1, block.mean1, block.rstd1, "norm1");
     plan.add(keep, block.qkv, prefix, "qkv", {rows, config.qkv_width()});
     if (config.qk_norm) {
@@ -78,44 +91,51 @@ void Activations<T>::describe(const ModelConfig& config, LaneShape largest, Reco
     }
     plan.add(keep, block.attention, prefix, "attention", {rows, attention_width});
     plan.add(keep, block.log_sum, prefix, "log_sum", {config.heads, rows});
-    plan.add(keep, block.middle, prefix, "middle", {rows, width});
+    plan.add(keep, block.middle, prefix, "middle", {own, width});
     plan_norm(block.norm2, block.mean2, block.rstd2, "norm2");
     plan.add(keep, block.up, prefix, "up", {rows, up_width});
     plan.add(keep && !recompute.activation, block.hidden, prefix, "hidden", {rows, config.mlp});
   }
-  plan.add(branch, "branch", {rows, width});
-  plan.add(out, "out", {rows, width});
-  plan.add(norm, "norm", {rows, width});
-  plan.add(rstd, "norm.rstd", {rows});
-  if (centered) plan.add(mean, "norm.mean", {rows});
+  plan.add(branch, "branch", {own, width});
+  plan.add(out, "out", {own, width});
+  plan.add(norm, "norm", {own, width});
+  plan.add(rstd, "norm.rstd", {own});
+  if (centered) plan.add(mean, "norm.mean", {own});
   plan.add(logits, "logits", {chunk, config.vocab});
   plan.add(losses, "losses", {rows});
-  plan.add(d_stream, "d_stream", {rows, width});
-  plan.add(d_norm, "d_norm", {rows, width});
-  if (attention_width != width) plan.add(d_attention, "d_attention", {rows, attention_width});
+  plan.add(d_stream, "d_stream", {own, width});
+  plan.add(d_norm, "d_norm", {own, width});
+  if (rows * attention_width != own * width) plan.add(d_attention, "d_attention", {rows, attention_width});
   plan.add(d_qkv, "d_qkv", {rows, config.qkv_width()});
   plan.add(d_hidden, "d_hidden", {rows, config.mlp});
   if (config.kind == ModelKind::kLlama) {
     plan.add(cosines, "cosines", {largest.tokens, config.head_width() / 2});
     plan.add(sines, "sines", {largest.tokens, config.head_width() / 2});
   }
+  if (ranks == 1) return;
+  plan.add(gathered, "gathered", {rows, width});
+  plan.add(partial, "partial", {rows, width});
+  plan.add_bytes(softmax, "softmax", chunk);
+  plan.add_bytes(softmax_of_all, "softmax of all", ranks * chunk);
+  plan.add(small, "small gradients", {small_elements(config)});
+  plan.add(small_of_all, "small gradients of all", {ranks, small_elements(config)});
 }
 
 template <typename T>
-ArenaLayout Activations<T>::layout(const ModelConfig& config, LaneShape largest, Recompute recompute) {
+ArenaLayout Activations<T>::layout(const ModelConfig& part, LaneShape largest, Recompute recompute, uint32_t ranks) {
   Activations described;
   Plan plan;
-  described.describe(config, largest, recompute, plan);
+  described.describe(part, largest, recompute, ranks, plan);
   return std::move(plan.layout());
 }
 
 // First the plan, then the memory, then the pointers into it.
 template <typename T>
-Result<Activations<T>> Activations<T>::create(const ModelConfig& config, LaneShape largest, Recompute recompute,
-                                              Device& device) {
+Result<Activations<T>> Activations<T>::create(const ModelConfig& part, LaneShape largest, Recompute recompute,
+                                              Device& device, uint32_t ranks) {
   Activations made;
   Plan plan;
-  made.describe(config, largest, recompute, plan);
+  made.describe(part, largest, recompute, ranks, plan);
   PITCREW_ASSIGN(made.arena, Arena::create(device, "activations", plan.layout()));
   plan.point_into(made.arena);
   if (made.d_attention == nullptr) made.d_attention = made.d_norm;

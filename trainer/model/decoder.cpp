@@ -2,17 +2,21 @@
 
 #include <algorithm>
 
+#include "trainer/model/tensor_part.hpp"
+
 namespace pitcrew::trainer {
 
 template <typename T>
 Result<std::unique_ptr<Model<T>>> Model<T>::create(const ModelConfig& config, LaneShape largest, Device& device,
-                                                   Kernels<T>& kernels, Recompute recompute) {
-  return Decoder<T>::create(config, largest, device, kernels, recompute);
+                                                   Kernels<T>& kernels, Recompute recompute, TensorGroup* tensor) {
+  return Decoder<T>::create(config, largest, device, kernels, recompute, tensor);
 }
 
 template <typename T>
 Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, LaneShape largest, Device& device,
-                                                     Kernels<T>& kernels, Recompute recompute) {
+                                                     Kernels<T>& kernels, Recompute recompute, TensorGroup* tensor) {
+  if (tensor != nullptr && tensor->place().size == 1) tensor = nullptr;
+  const uint32_t ranks = tensor != nullptr ? tensor->place().size : 1;
   PITCREW_TRY(config.validate());
   if (largest.sequences == 0 || largest.tokens == 0 || largest.tokens > config.context) {
     return Error(Code::kInvalidArgument, "create model for lanes of " + std::to_string(largest.sequences) + " × " +
@@ -20,7 +24,14 @@ Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, 
                                              " tokens: both must be positive and the length at most model.context, " +
                                              std::to_string(config.context));
   }
-  PITCREW_ASSIGN(auto activations, Activations<T>::create(config, largest, recompute, device));
+  if (largest.predictions() % ranks != 0) {
+    return Error(Code::kInvalidArgument, "a lane's " + std::to_string(largest.predictions()) +
+                                             " predictions can't be dealt evenly to " + std::to_string(ranks) +
+                                             " tensor ranks; choose batch.micro or batch.tokens so that " +
+                                             std::to_string(ranks) + " divides their product");
+  }
+  PITCREW_ASSIGN(const ModelConfig part, tensor_part(config, ranks));
+  PITCREW_ASSIGN(auto activations, Activations<T>::create(part, largest, recompute, device, ranks));
   if (config.kind == ModelKind::kLlama) {
     const size_t elements = size_t{largest.tokens} * config.head_width() / 2;
     std::vector<Wide<T>> cosines(elements), sines(elements);
@@ -31,19 +42,23 @@ Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, 
     stream->copy(activations.sines, sines.data(), elements * sizeof(Wide<T>));
     stream->synchronize();
   }
-  return std::unique_ptr<Model<T>>(new Decoder(config, largest, recompute, kernels, std::move(activations)));
+  return std::unique_ptr<Model<T>>(
+      new Decoder(config, part, largest, recompute, kernels, std::move(activations), tensor));
 }
 
 template <typename T>
-Decoder<T>::Decoder(const ModelConfig& config, LaneShape largest, Recompute recompute, Kernels<T>& kernels,
-                    Activations<T> activations)
+Decoder<T>::Decoder(const ModelConfig& config, const ModelConfig& part, LaneShape largest, Recompute recompute,
+                    Kernels<T>& kernels, Activations<T> activations, TensorGroup* tensor)
     : config_(config),
+      part_(part),
+      tensor_(tensor),
+      place_(tensor != nullptr ? tensor->place() : TensorPlace{}),
       largest_(largest),
       recompute_(recompute),
       kernels_(kernels),
       acts_(std::move(activations)),
       blocks_(config.layers) {
-  const ParameterLayout layout = parameter_layout<T>(config);
+  const ParameterLayout layout = parameter_layout<T>(config, place_);
   const auto offset = [&](const std::string& name) { return layout.template element<T>(*layout.arena.find(name)); };
   const auto weights = [&](const std::string& name) {
     Weights found{.weight = offset(name + ".weight")};
@@ -69,6 +84,42 @@ Decoder<T>::Decoder(const ModelConfig& config, LaneShape largest, Recompute reco
   }
   final_norm_ = weights("norm");
   head_ = {.weight = config.tie_embeddings ? embedding_ : offset("head.weight")};
+  if (tensor_ != nullptr) number_small_gradients();
+}
+
+template <typename T>
+void Decoder<T>::number_small_gradients() {
+  size_t next = 0;
+  const auto number = [&](Weights& weights, size_t elements) {
+    weights.small = next;
+    next += (weights.has_bias ? 2 : 1) * small_stride(elements);
+  };
+  for (Block& block : blocks_) {
+    number(block.norm1, config_.width);
+    number(block.norm2, config_.width);
+    if (!config_.qk_norm) continue;
+    number(block.q_norm, config_.head_width());
+    number(block.k_norm, config_.head_width());
+  }
+  number(final_norm_, config_.width);
+  PITCREW_INVARIANT(next == small_elements(config_), "there is room for each");
+}
+
+template <typename T>
+template <typename F>
+void Decoder<T>::each_small(F&& visit) const {
+  const auto both = [&](const Weights& weights, size_t elements) {
+    visit(weights.weight, elements, weights.small);
+    if (weights.has_bias) visit(weights.bias, elements, weights.small + small_stride(elements));
+  };
+  for (const Block& block : blocks_) {
+    both(block.norm1, config_.width);
+    both(block.norm2, config_.width);
+    if (!config_.qk_norm) continue;
+    both(block.q_norm, config_.head_width());
+    both(block.k_norm, config_.head_width());
+  }
+  both(final_norm_, config_.width);
 }
 
 template <typename T>
@@ -76,6 +127,7 @@ void Decoder<T>::check(LaneShape shape) const {
   PITCREW_INVARIANT(
       shape.predictions() > 0 && shape.predictions() <= largest_.predictions() && shape.tokens <= largest_.tokens,
       "a lane is larger than what the model was created for");
+  PITCREW_INVARIANT(shape.predictions() % place_.size == 0, "a lane's predictions are dealt evenly to tensor ranks");
 }
 
 template <typename T>
@@ -89,6 +141,7 @@ void Decoder<T>::forward_backward(Stream& stream, const T* params, const int32_t
   norm_backward(pass, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
   for (uint32_t layer = config_.layers; layer-- > 0;) block_backward(pass, layer);
   embed_backward(pass);
+  if (tensor_ != nullptr) add_small_gradients(pass);
 }
 
 template <typename T>
@@ -101,6 +154,7 @@ void Decoder<T>::forward(Stream& stream, const T* params, const int32_t* tokens,
 
 template <typename T>
 void Decoder<T>::logits(Stream& stream, const T* params, const int32_t* tokens, uint32_t count, T* logits) {
+  PITCREW_INVARIANT(tensor_ == nullptr, "logits are asked of a whole model");
   const LaneShape shape{1, count};
   check(shape);
   const Pass pass{stream, params, tokens, count, shape};
@@ -110,6 +164,7 @@ void Decoder<T>::logits(Stream& stream, const T* params, const int32_t* tokens, 
 
 template <typename T>
 void Decoder<T>::embed(const Pass& pass) {
+  T* const in = acts_.blocks[0].in;
   kernels_.enqueue(pass.stream, EmbeddingForward<T>{
                                     .sequences = pass.shape.sequences,
                                     .length = pass.shape.tokens,
@@ -118,26 +173,68 @@ void Decoder<T>::embed(const Pass& pass) {
                                     .token_stride = pass.token_stride,
                                     .table = pass.params + embedding_,
                                     .positions = config_.kind == ModelKind::kGpt2 ? pass.params + positions_ : nullptr,
-                                    .out = acts_.blocks[0].in});
+                                    .out = partial_or(in),
+                                    .held = held_rows(config_.vocab, place_),
+                                    .held_positions = held_rows(config_.context, place_)});
+  // Of each row one rank has the token and one the position; the others bring zeros.
+  if (tensor_ != nullptr) add_parts(pass, in, nullptr);
 }
 
 template <typename T>
 void Decoder<T>::embed_backward(const Pass& pass) {
   const bool gpt2 = config_.kind == ModelKind::kGpt2;
+  const HeldRows held = held_rows(config_.vocab, place_), held_positions = held_rows(config_.context, place_);
   if (!pass.add) {
     // Where embeddings are tied, the head has already written its part.
     const size_t width = config_.width * sizeof(Wide<T>);
-    if (!config_.tie_embeddings) pass.stream.zero(pass.gradients + embedding_, config_.vocab * width);
-    if (gpt2) pass.stream.zero(pass.gradients + positions_, config_.context * width);
+    if (!config_.tie_embeddings) pass.stream.zero(pass.gradients + embedding_, held.count * width);
+    if (gpt2) pass.stream.zero(pass.gradients + positions_, held_positions.count * width);
   }
   kernels_.enqueue(pass.stream, EmbeddingBackward<T>{.sequences = pass.shape.sequences,
                                                      .length = pass.shape.tokens,
                                                      .width = config_.width,
                                                      .tokens = pass.tokens,
                                                      .token_stride = pass.token_stride,
-                                                     .d_out = acts_.d_stream,
+                                                     .d_out = gathered(pass, acts_.d_stream),
                                                      .d_table = pass.gradients + embedding_,
-                                                     .d_positions = gpt2 ? pass.gradients + positions_ : nullptr});
+                                                     .d_positions = gpt2 ? pass.gradients + positions_ : nullptr,
+                                                     .held = held,
+                                                     .held_positions = held_positions});
+}
+
+template <typename T>
+const T* Decoder<T>::gathered(const Pass& pass, const T* own) {
+  if (tensor_ == nullptr) return own;
+  tensor_->all_gather(pass.stream, own, acts_.gathered, own_rows(pass) * config_.width * sizeof(T));
+  return acts_.gathered;
+}
+
+template <typename T>
+void Decoder<T>::add_parts(const Pass& pass, T* own, const T* bias) {
+  const size_t rows = own_rows(pass);
+  tensor_->all_to_all(pass.stream, acts_.partial, acts_.gathered, rows * config_.width * sizeof(T));
+  kernels_.enqueue(pass.stream, SumParts<T>{.rows = rows,
+                                            .width = config_.width,
+                                            .count = place_.size,
+                                            .parts = acts_.gathered,
+                                            .out = own,
+                                            .bias = bias});
+}
+
+template <typename T>
+void Decoder<T>::add_small_gradients(const Pass& pass) {
+  const size_t elements = small_elements(config_);
+  tensor_->all_gather(pass.stream, acts_.small, acts_.small_of_all, elements * sizeof(Wide<T>));
+  for (uint32_t rank = 1; rank < place_.size; ++rank) {
+    kernels_.enqueue(pass.stream, Add<Wide<T>>{elements, acts_.small_of_all, acts_.small_of_all + rank * elements});
+  }
+  each_small([&](size_t parameter, size_t count, size_t small) {
+    if (pass.add) {
+      kernels_.enqueue(pass.stream, Add<Wide<T>>{count, pass.gradients + parameter, acts_.small_of_all + small});
+    } else {
+      pass.stream.copy(pass.gradients + parameter, acts_.small_of_all + small, count * sizeof(Wide<T>));
+    }
+  });
 }
 
 template <typename T>
@@ -163,14 +260,13 @@ template <typename T>
 void Decoder<T>::block_body(const Pass& pass, uint32_t layer, bool again) {
   const Block& block = blocks_[layer];
   const BlockActivations<T>& act = acts_.blocks[layer];
-  const size_t rows = pass.rows(), width = config_.width;
-  linear(pass, block.qkv, act.norm1, width, act.qkv, config_.qkv_width(), rows);
+  linear_by_rows(pass, block.qkv, act.norm1, act.qkv, part_.qkv_width());
   if (config_.qk_norm) {
-    kernels_.enqueue(pass.stream, HeadNormForward<T>{.rows = rows,
-                                                     .heads = config_.heads,
-                                                     .kv_heads = config_.kv_heads,
+    kernels_.enqueue(pass.stream, HeadNormForward<T>{.rows = pass.rows(),
+                                                     .heads = part_.heads,
+                                                     .kv_heads = part_.kv_heads,
                                                      .head_width = config_.head_width(),
-                                                     .row_stride = config_.qkv_width(),
+                                                     .row_stride = part_.qkv_width(),
                                                      .qkv = act.qkv,
                                                      .kept = act.heads,
                                                      .q_weight = pass.params + block.q_norm.weight,
@@ -181,30 +277,29 @@ void Decoder<T>::block_body(const Pass& pass, uint32_t layer, bool again) {
   rope(pass, act.qkv, false);
   kernels_.enqueue(pass.stream, AttentionForward<T>{.sequences = pass.shape.sequences,
                                                     .length = pass.shape.tokens,
-                                                    .heads = config_.heads,
-                                                    .kv_heads = config_.kv_heads,
+                                                    .heads = part_.heads,
+                                                    .kv_heads = part_.kv_heads,
                                                     .head_width = config_.head_width(),
                                                     .qkv = act.qkv,
                                                     .out = act.attention,
                                                     .log_sum = act.log_sum});
-  linear(pass, block.out, act.attention, config_.attention_width(), acts_.branch, width, rows);
+  linear_by_columns(pass, block.out, act.attention, part_.attention_width(), acts_.branch);
 
   norm(pass, block.norm2, acts_.branch, act.in, act.middle, act.norm2, act.mean2, act.rstd2);
-  const size_t up_width = (config_.kind == ModelKind::kGpt2 ? 1 : 2) * size_t{config_.mlp};
-  linear(pass, block.up, act.norm2, width, act.up, up_width, rows);
+  const size_t up_width = (config_.kind == ModelKind::kGpt2 ? 1 : 2) * size_t{part_.mlp};
+  linear_by_rows(pass, block.up, act.norm2, act.up, up_width);
   activation_forward(pass, layer);
-  if (!again) linear(pass, block.down, act.hidden, config_.mlp, acts_.branch, width, rows);
+  if (!again) linear_by_columns(pass, block.down, act.hidden, part_.mlp, acts_.branch);
 }
 
 template <typename T>
 void Decoder<T>::activation_forward(const Pass& pass, uint32_t layer) {
   const BlockActivations<T>& act = acts_.blocks[layer];
   if (config_.kind == ModelKind::kGpt2) {
-    kernels_.enqueue(pass.stream,
-                     GeluForward<T>{.elements = pass.rows() * config_.mlp, .x = act.up, .out = act.hidden});
+    kernels_.enqueue(pass.stream, GeluForward<T>{.elements = pass.rows() * part_.mlp, .x = act.up, .out = act.hidden});
   } else {
     kernels_.enqueue(pass.stream,
-                     SwiGluForward<T>{.rows = pass.rows(), .width = config_.mlp, .gate_up = act.up, .out = act.hidden});
+                     SwiGluForward<T>{.rows = pass.rows(), .width = part_.mlp, .gate_up = act.up, .out = act.hidden});
   }
 }
 
@@ -221,28 +316,29 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
   } else if (recompute_.activation) {
     activation_forward(pass, layer);
   }
-  linear_backward(pass, block.down, act.hidden, config_.mlp, acts_.d_stream, width, acts_.d_hidden);
+  linear_backward(pass, block.down, act.hidden, part_.mlp, gathered(pass, acts_.d_stream), width, acts_.d_hidden);
   if (gpt2) {
     kernels_.enqueue(
         pass.stream,
-        GeluBackward<T>{.elements = rows * config_.mlp, .x = act.up, .d_out = acts_.d_hidden, .d_x = act.up});
+        GeluBackward<T>{.elements = rows * part_.mlp, .x = act.up, .d_out = acts_.d_hidden, .d_x = act.up});
   } else {
     kernels_.enqueue(
         pass.stream,
         SwiGluBackward<T>{
-            .rows = rows, .width = config_.mlp, .gate_up = act.up, .d_out = acts_.d_hidden, .d_gate_up = act.up});
+            .rows = rows, .width = part_.mlp, .gate_up = act.up, .d_out = acts_.d_hidden, .d_gate_up = act.up});
   }
   if (recompute_.norms && !recompute_.block) {
     norm(pass, block.norm2, act.middle, nullptr, nullptr, act.norm2, act.mean2, act.rstd2);
   }
-  linear_backward(pass, block.up, act.norm2, width, act.up, (gpt2 ? 1 : 2) * size_t{config_.mlp}, acts_.d_norm);
+  linear_by_rows_backward(pass, block.up, act.norm2, act.up, (gpt2 ? 1 : 2) * size_t{part_.mlp}, acts_.d_norm);
   norm_backward(pass, block.norm2, act.middle, act.mean2, act.rstd2, acts_.d_norm, true);
 
-  linear_backward(pass, block.out, act.attention, config_.attention_width(), acts_.d_stream, width, acts_.d_attention);
+  linear_backward(pass, block.out, act.attention, part_.attention_width(), gathered(pass, acts_.d_stream), width,
+                  acts_.d_attention);
   kernels_.enqueue(pass.stream, AttentionBackward<T>{.sequences = pass.shape.sequences,
                                                      .length = pass.shape.tokens,
-                                                     .heads = config_.heads,
-                                                     .kv_heads = config_.kv_heads,
+                                                     .heads = part_.heads,
+                                                     .kv_heads = part_.kv_heads,
                                                      .head_width = config_.head_width(),
                                                      .qkv = act.qkv,
                                                      .out = act.attention,
@@ -254,7 +350,7 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
   if (recompute_.norms && !recompute_.block) {
     norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
   }
-  linear_backward(pass, block.qkv, act.norm1, width, acts_.d_qkv, config_.qkv_width(), acts_.d_norm);
+  linear_by_rows_backward(pass, block.qkv, act.norm1, acts_.d_qkv, part_.qkv_width(), acts_.d_norm);
   norm_backward(pass, block.norm1, act.in, act.mean1, act.rstd1, acts_.d_norm, true);
 }
 
@@ -262,48 +358,95 @@ template <typename T>
 void Decoder<T>::head_norm_backward(const Pass& pass, uint32_t layer) {
   const Block& block = blocks_[layer];
   const BlockActivations<T>& act = acts_.blocks[layer];
-  kernels_.enqueue(pass.stream, HeadNormBackward<T>{.rows = pass.rows(),
-                                                    .heads = config_.heads,
-                                                    .kv_heads = config_.kv_heads,
-                                                    .head_width = config_.head_width(),
-                                                    .row_stride = config_.qkv_width(),
-                                                    .d_qkv = acts_.d_qkv,
-                                                    .kept = act.heads,
-                                                    .q_weight = pass.params + block.q_norm.weight,
-                                                    .k_weight = pass.params + block.k_norm.weight,
-                                                    .rstd = act.heads_rstd,
-                                                    .d_q_weight = pass.gradients + block.q_norm.weight,
-                                                    .d_k_weight = pass.gradients + block.k_norm.weight,
-                                                    .accumulate_weight = pass.add});
+  kernels_.enqueue(pass.stream,
+                   HeadNormBackward<T>{.rows = pass.rows(),
+                                       .heads = part_.heads,
+                                       .kv_heads = part_.kv_heads,
+                                       .head_width = config_.head_width(),
+                                       .row_stride = part_.qkv_width(),
+                                       .d_qkv = acts_.d_qkv,
+                                       .kept = act.heads,
+                                       .q_weight = pass.params + block.q_norm.weight,
+                                       .k_weight = pass.params + block.k_norm.weight,
+                                       .rstd = act.heads_rstd,
+                                       .d_q_weight = small_gradient(pass, block.q_norm.weight, block.q_norm.small),
+                                       .d_k_weight = small_gradient(pass, block.k_norm.weight, block.k_norm.small),
+                                       .accumulate_weight = adds_small(pass)});
 }
 
 // The head and its loss, a chunk of predictions at a time: logits turn into their gradients in place and are used up.
 template <typename T>
 void Decoder<T>::head_loss(const Pass& pass, double* loss) {
   const bool backward = pass.gradients != nullptr;
-  const size_t width = config_.width, vocab = config_.vocab;
+  const size_t width = config_.width, vocab = part_.vocab;
+  const T* const all = gathered(pass, acts_.norm);
+  T* const d_all = partial_or(acts_.d_norm);
   Pass chunk_pass = pass;
   for (size_t first = 0; first < pass.rows(); first += acts_.chunk) {
     const size_t rows = std::min<size_t>(acts_.chunk, pass.rows() - first);
-    const T* x = acts_.norm + first * width;
+    const T* x = all + first * width;
     linear(pass, head_, x, width, acts_.logits, vocab, rows);
-    kernels_.enqueue(pass.stream, CrossEntropy<T>{.rows = rows,
-                                                  .vocab = vocab,
-                                                  .used = config_.tokens(),
-                                                  .logits = acts_.logits,
-                                                  .tokens = pass.tokens,
-                                                  .token_stride = pass.token_stride,
-                                                  .length = pass.shape.tokens,
-                                                  .first_row = first,
-                                                  .losses = acts_.losses + first,
-                                                  .backward = backward,
-                                                  .scale = pass.loss_scale});
+    cross_entropy(pass, first, rows);
     if (!backward) continue;
     chunk_pass.shape = {1, static_cast<uint32_t>(rows)};
     chunk_pass.add = pass.add || first > 0;
-    linear_backward(chunk_pass, head_, x, width, acts_.logits, vocab, acts_.d_norm + first * width);
+    linear_backward(chunk_pass, head_, x, width, acts_.logits, vocab, d_all + first * width);
   }
+  if (backward && tensor_ != nullptr) add_parts(pass, acts_.d_norm, nullptr);
   kernels_.enqueue(pass.stream, Sum<Wide<T>>{.elements = pass.rows(), .x = acts_.losses, .sum = loss});
+}
+
+// Of tensor ranks each has its columns of the logits, and hears of the others three numbers for each row.
+template <typename T>
+void Decoder<T>::cross_entropy(const Pass& pass, size_t first, size_t rows) {
+  const HeldRows held = held_rows(config_.vocab, place_);
+  const size_t used = std::min(held.count, config_.tokens() - std::min<size_t>(held.first, config_.tokens()));
+  if (tensor_ != nullptr) {
+    kernels_.enqueue(pass.stream, CrossEntropyPart<T>{.rows = rows,
+                                                      .vocab = part_.vocab,
+                                                      .used = used,
+                                                      .first = held.first,
+                                                      .logits = acts_.logits,
+                                                      .tokens = pass.tokens,
+                                                      .token_stride = pass.token_stride,
+                                                      .length = pass.shape.tokens,
+                                                      .first_row = first,
+                                                      .parts = acts_.softmax});
+    tensor_->all_gather(pass.stream, acts_.softmax, acts_.softmax_of_all, rows * sizeof(SoftmaxPart<Wide<T>>));
+  }
+  kernels_.enqueue(pass.stream, CrossEntropy<T>{.rows = rows,
+                                                .vocab = part_.vocab,
+                                                .used = used,
+                                                .logits = acts_.logits,
+                                                .tokens = pass.tokens,
+                                                .token_stride = pass.token_stride,
+                                                .length = pass.shape.tokens,
+                                                .first_row = first,
+                                                .losses = acts_.losses + first,
+                                                .backward = pass.gradients != nullptr,
+                                                .scale = pass.loss_scale,
+                                                .parts = tensor_ != nullptr ? acts_.softmax_of_all : nullptr,
+                                                .ranks = place_.size,
+                                                .first = held.first});
+}
+
+template <typename T>
+void Decoder<T>::linear_by_rows(const Pass& pass, const Weights& weights, const T* x, T* out, size_t out_width) {
+  linear(pass, weights, gathered(pass, x), config_.width, out, out_width, pass.rows());
+}
+
+template <typename T>
+void Decoder<T>::linear_by_columns(const Pass& pass, const Weights& weights, const T* x, size_t in, T* out) {
+  if (tensor_ == nullptr) return linear(pass, weights, x, in, out, config_.width, pass.rows());
+  linear(pass, {.weight = weights.weight}, x, in, acts_.partial, config_.width, pass.rows());
+  add_parts(pass, out, weights.has_bias ? pass.params + weights.bias : nullptr);
+}
+
+template <typename T>
+void Decoder<T>::linear_by_rows_backward(const Pass& pass, const Weights& weights, const T* x, const T* d_out,
+                                         size_t out_width, T* d_x) {
+  linear_backward(pass, weights, gathered(pass, x), config_.width, d_out, out_width, partial_or(d_x));
+  if (tensor_ != nullptr) add_parts(pass, d_x, nullptr);
 }
 
 template <typename T>
@@ -354,7 +497,7 @@ template <typename T>
 void Decoder<T>::norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out,
                       Wide<T>* mean, Wide<T>* rstd) {
   if (config_.kind == ModelKind::kGpt2) {
-    kernels_.enqueue(pass.stream, LayerNormForward<T>{.rows = pass.rows(),
+    kernels_.enqueue(pass.stream, LayerNormForward<T>{.rows = own_rows(pass),
                                                       .width = config_.width,
                                                       .x = x,
                                                       .residual = residual,
@@ -366,7 +509,7 @@ void Decoder<T>::norm(const Pass& pass, const Weights& weights, const T* x, cons
                                                       .rstd = rstd,
                                                       .epsilon = config_.norm_eps});
   } else {
-    kernels_.enqueue(pass.stream, RmsNormForward<T>{.rows = pass.rows(),
+    kernels_.enqueue(pass.stream, RmsNormForward<T>{.rows = own_rows(pass),
                                                     .width = config_.width,
                                                     .x = x,
                                                     .residual = residual,
@@ -382,20 +525,22 @@ template <typename T>
 void Decoder<T>::norm_backward(const Pass& pass, const Weights& weights, const T* x, const Wide<T>* mean,
                                const Wide<T>* rstd, const T* d_out, bool accumulate) {
   if (config_.kind == ModelKind::kGpt2) {
-    kernels_.enqueue(pass.stream, LayerNormBackward<T>{.rows = pass.rows(),
-                                                       .width = config_.width,
-                                                       .x = x,
-                                                       .weight = pass.params + weights.weight,
-                                                       .mean = mean,
-                                                       .rstd = rstd,
-                                                       .d_out = d_out,
-                                                       .d_x = acts_.d_stream,
-                                                       .accumulate_x = accumulate,
-                                                       .d_weight = pass.gradients + weights.weight,
-                                                       .d_bias = pass.gradients + weights.bias,
-                                                       .accumulate_weight = pass.add});
+    kernels_.enqueue(
+        pass.stream,
+        LayerNormBackward<T>{.rows = own_rows(pass),
+                             .width = config_.width,
+                             .x = x,
+                             .weight = pass.params + weights.weight,
+                             .mean = mean,
+                             .rstd = rstd,
+                             .d_out = d_out,
+                             .d_x = acts_.d_stream,
+                             .accumulate_x = accumulate,
+                             .d_weight = small_gradient(pass, weights.weight, weights.small),
+                             .d_bias = small_gradient(pass, weights.bias, weights.small + small_stride(config_.width)),
+                             .accumulate_weight = adds_small(pass)});
   } else {
-    kernels_.enqueue(pass.stream, RmsNormBackward<T>{.rows = pass.rows(),
+    kernels_.enqueue(pass.stream, RmsNormBackward<T>{.rows = own_rows(pass),
                                                      .width = config_.width,
                                                      .x = x,
                                                      .weight = pass.params + weights.weight,
@@ -403,8 +548,8 @@ void Decoder<T>::norm_backward(const Pass& pass, const Weights& weights, const T
                                                      .d_out = d_out,
                                                      .d_x = acts_.d_stream,
                                                      .accumulate_x = accumulate,
-                                                     .d_weight = pass.gradients + weights.weight,
-                                                     .accumulate_weight = pass.add});
+                                                     .d_weight = small_gradient(pass, weights.weight, weights.small),
+                                                     .accumulate_weight = adds_small(pass)});
   }
 }
 
@@ -413,9 +558,9 @@ void Decoder<T>::rope(const Pass& pass, T* qkv, bool inverse) {
   if (config_.kind != ModelKind::kLlama) return;
   kernels_.enqueue(pass.stream, Rope<T>{.sequences = pass.shape.sequences,
                                         .length = pass.shape.tokens,
-                                        .heads = size_t{config_.heads} + config_.kv_heads,
+                                        .heads = size_t{part_.heads} + part_.kv_heads,
                                         .head_width = config_.head_width(),
-                                        .row_stride = config_.qkv_width(),
+                                        .row_stride = part_.qkv_width(),
                                         .x = qkv,
                                         .cosines = acts_.cosines,
                                         .sines = acts_.sines,

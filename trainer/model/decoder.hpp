@@ -12,15 +12,21 @@ struct Weights {
   size_t weight = 0;  // elements from the arena's start
   size_t bias = 0;
   bool has_bias = false;
+  size_t small = 0;  // of a norm: where its gradients lie in Activations::small, the bias' behind the weight's
 };
 
 // The model behind Model: blocks of norm, attention, norm, MLP around a residual stream. GPT-2 and Llama differ in
 // norm, MLP, biases and positions, each decided in one place.
+//
+// Of tensor ranks each holds its part of every product: rows of qkv, up and head, columns of out and down, and rows of
+// the embedding. The residual stream and its norms are done for own rows alone (sequence parallel): all ranks' rows are
+// gathered before a product by rows, and every rank's part of a product by columns goes to the rows' owners, who add
+// the parts in the order of the ranks.
 template <typename T>
 class Decoder : public Model<T> {
  public:
   static Result<std::unique_ptr<Model<T>>> create(const ModelConfig& config, LaneShape largest, Device& device,
-                                                  Kernels<T>& kernels, Recompute recompute);
+                                                  Kernels<T>& kernels, Recompute recompute, TensorGroup* tensor);
 
   const ModelConfig& config() const override { return config_; }
   void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, Wide<T>* gradients,
@@ -46,8 +52,13 @@ class Decoder : public Model<T> {
     size_t rows() const { return shape.predictions(); }
   };
 
-  Decoder(const ModelConfig& config, LaneShape largest, Recompute recompute, Kernels<T>& kernels,
-          Activations<T> activations);
+  Decoder(const ModelConfig& config, const ModelConfig& part, LaneShape largest, Recompute recompute,
+          Kernels<T>& kernels, Activations<T> activations, TensorGroup* tensor);
+  void number_small_gradients();
+  // Calls visit(first element among the parameters, elements, place in Activations::small) for everything that is
+  // there.
+  template <typename F>
+  void each_small(F&& visit) const;
   void check(LaneShape shape) const;
 
   void embed(const Pass& pass);
@@ -60,8 +71,28 @@ class Decoder : public Model<T> {
   void head_norm_backward(const Pass& pass, uint32_t layer);
   void block_backward(const Pass& pass, uint32_t layer);
   void head_loss(const Pass& pass, double* loss);
+  void cross_entropy(const Pass& pass, size_t first, size_t rows);
   void embed_backward(const Pass& pass);
 
+  size_t own_rows(const Pass& pass) const { return pass.rows() / place_.size; }
+  // All ranks' rows of what each has its own of; `own` itself where there is one rank.
+  const T* gathered(const Pass& pass, const T* own);
+  // own = the sum of all ranks' parts of the own rows (+ bias); parts are what each has in Activations::partial.
+  void add_parts(const Pass& pass, T* own, const T* bias);
+  // The same for the gradients of what all ranks hold.
+  void add_small_gradients(const Pass& pass);
+  T* partial_or(T* own) const { return tensor_ != nullptr ? acts_.partial : own; }
+  // Where a small gradient is written.
+  Wide<T>* small_gradient(const Pass& pass, size_t parameter, size_t small) const {
+    return tensor_ != nullptr ? acts_.small + small : pass.gradients + parameter;
+  }
+  bool adds_small(const Pass& pass) const { return tensor_ == nullptr && pass.add; }
+
+  // A layer whose rows are dealt, of own rows of x; and one whose columns are, into own rows of out.
+  void linear_by_rows(const Pass& pass, const Weights& weights, const T* x, T* out, size_t out_width);
+  void linear_by_columns(const Pass& pass, const Weights& weights, const T* x, size_t in, T* out);
+  void linear_by_rows_backward(const Pass& pass, const Weights& weights, const T* x, const T* d_out, size_t out_width,
+                               T* d_x);
   // out = x · weightᵀ (+ bias)
   void linear(const Pass& pass, const Weights& weights, const T* x, size_t in, T* out, size_t out_width, size_t rows);
   // d_x = d_out · weight; the weight's gradient d_outᵀ · x, and the bias's.
@@ -74,6 +105,9 @@ class Decoder : public Model<T> {
   void rope(const Pass& pass, T* qkv, bool inverse);
 
   const ModelConfig config_;
+  const ModelConfig part_;  // what this rank computes of it
+  TensorGroup* const tensor_;
+  const TensorPlace place_;
   const LaneShape largest_;
   const Recompute recompute_;
   Kernels<T>& kernels_;

@@ -9,6 +9,7 @@
 #include "trainer/kernels/kernels.hpp"
 #include "trainer/model/config.hpp"
 #include "trainer/model/parameters.hpp"
+#include "trainer/parallel/tensor_group.hpp"
 #include "trainer/tensor/arena.hpp"
 
 namespace pitcrew::trainer {
@@ -40,19 +41,23 @@ template <typename T>
 class Model {
  public:
   virtual ~Model() = default;
-  // Allocates activations for lanes of `largest`; kResourceExhausted names how much was needed.
+  // Allocates activations for lanes of `largest`; kResourceExhausted names how much was needed. `tensor`: the ranks
+  // that this model is shared with, who make the same calls; null for none. It outlives the model. kInvalidArgument
+  // where heads, the MLP's width or the lane's predictions can't be dealt evenly to them.
   static Result<std::unique_ptr<Model>> create(const ModelConfig& config, LaneShape largest, Device& device,
-                                               Kernels<T>& kernels, Recompute recompute = {});
+                                               Kernels<T>& kernels, Recompute recompute = {},
+                                               TensorGroup* tensor = nullptr);
 
   virtual const ModelConfig& config() const = 0;
 
   // Forward and backward of one lane. `tokens`: [sequences][tokens + 1] in [0, vocab). Writes or adds to `gradients`
-  // the gradient of loss_scale × the SUM of the token losses, and to `loss` (one double) that sum, unscaled.
+  // the gradient of loss_scale × the SUM of the token losses, and to `loss` (one double) that sum, unscaled. Tensor
+  // ranks get the gradients of what they hold, and the same loss.
   virtual void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape,
                                 Wide<T>* gradients, Gradients mode, double loss_scale, double* loss) = 0;
   // The sum of the token losses alone.
   virtual void forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) = 0;
-  // The logits [vocab] that follow the last of `count` tokens (count ≤ largest.tokens).
+  // The logits [vocab] that follow the last of `count` tokens (count ≤ largest.tokens). Not of tensor ranks.
   virtual void logits(Stream& stream, const T* params, const int32_t* tokens, uint32_t count, T* logits) = 0;
   // Bytes of activations.
   virtual uint64_t activation_bytes() const = 0;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <thread>
 
+#include "trainer/model/tensor_part.hpp"
 #include "trainer/tensor/philox.hpp"
 
 namespace pitcrew::trainer {
@@ -15,30 +17,48 @@ constexpr double kInitStd = 0.02;  // GPT-2; projections into the residual strea
 template <typename T>
 class LayoutBuilder {
  public:
-  explicit LayoutBuilder(bool biases) : biases_(biases) {}
+  LayoutBuilder(bool biases, TensorPlace place) : biases_(biases), place_(place) {}
 
-  void matrix(const std::string& name, uint64_t out, uint64_t in, double std) {
-    layout_.parameters.push_back(
-        {.slice = layout_.arena.add(name + ".weight", kDType<Wide<T>>, {out, in}), .decay = true, .init_std = std});
+  // Rows of `groups`, each dealt to the tensor ranks.
+  void rows(const std::string& name, const std::vector<uint64_t>& groups, uint64_t in, double std) {
+    add(name + ".weight", {sum(groups), in}, {.decay = true, .init_std = std}, 0, groups);
   }
-  void linear(const std::string& name, uint64_t out, uint64_t in, double std) {
-    matrix(name, out, in, std);
-    if (biases_) bias(name, out);
+  // A layer whose rows, and biases, are dealt.
+  void linear(const std::string& name, const std::vector<uint64_t>& groups, uint64_t in, double std, bool biased) {
+    rows(name, groups, in, std);
+    if (biased) add(name + ".bias", {sum(groups)}, {}, 0, groups);
+  }
+  // A layer whose columns are dealt: its results are added up, and then its bias, which all have.
+  void columns(const std::string& name, uint64_t out, uint64_t in, double std) {
+    add(name + ".weight", {out, in}, {.decay = true, .init_std = std}, 1, {in});
+    if (biases_) add(name + ".bias", {out}, {});
   }
   void norm(const std::string& name, uint64_t width) {
     gain(name, width);
-    if (biases_) bias(name, width);
+    if (biases_) add(name + ".bias", {width}, {});
   }
-  void gain(const std::string& name, uint64_t width) { vector(name + ".weight", width, 1); }
-  void bias(const std::string& name, uint64_t width) { vector(name + ".bias", width, 0); }
+  void gain(const std::string& name, uint64_t width) { add(name + ".weight", {width}, {.init_value = 1}); }
   ParameterLayout done() && { return std::move(layout_); }
 
  private:
-  void vector(const std::string& name, uint64_t size, double value) {
-    layout_.parameters.push_back({.slice = layout_.arena.add(name, kDType<Wide<T>>, {size}), .init_value = value});
+  static uint64_t sum(const std::vector<uint64_t>& groups) {
+    return std::accumulate(groups.begin(), groups.end(), uint64_t{0});
+  }
+  void add(const std::string& name, const std::vector<uint64_t>& shape, Parameter parameter, uint32_t axis = 0,
+           const std::vector<uint64_t>& groups = {}) {
+    std::vector<uint64_t> held = shape;
+    if (!groups.empty() && place_.size > 1) {
+      parameter.cut = {axis, groups, place_.size, place_.rank};
+      held[axis] = 0;
+      for (const uint64_t extent : groups) held[axis] += held_rows(extent, place_).count;
+    }
+    parameter.shape = shape;
+    parameter.slice = layout_.arena.add(name, kDType<Wide<T>>, held);
+    layout_.parameters.push_back(std::move(parameter));
   }
 
-  bool biases_;
+  const bool biases_;
+  const TensorPlace place_;
   ParameterLayout layout_;
 };
 
@@ -56,36 +76,39 @@ void in_parallel(uint64_t count, const std::function<void(uint64_t first, uint64
 }  // namespace
 
 template <typename T>
-ParameterLayout parameter_layout(const ModelConfig& config) {
+ParameterLayout parameter_layout(const ModelConfig& config, TensorPlace place) {
   const bool gpt2 = config.kind == ModelKind::kGpt2;
   const double residual_std = kInitStd / std::sqrt(2.0 * config.layers);
-  LayoutBuilder<T> build(gpt2);
-  build.matrix("embed", config.vocab, config.width, kInitStd);
-  if (gpt2) build.matrix("position", config.context, config.width, kInitStd);
+  const uint64_t queries = config.attention_width(), keys = uint64_t{config.kv_heads} * config.head_width();
+  const uint64_t mlp = config.mlp;
+  LayoutBuilder<T> build(gpt2, place);
+  build.rows("embed", {config.vocab}, config.width, kInitStd);
+  if (gpt2) build.rows("position", {config.context}, config.width, kInitStd);
   for (uint32_t layer = 0; layer < config.layers; ++layer) {
     const std::string prefix = "layers." + std::to_string(layer) + ".";
     build.norm(prefix + "norm1", config.width);
-    build.linear(prefix + "attn.qkv", config.qkv_width(), config.width, kInitStd);
-    if (config.qkv_bias) build.bias(prefix + "attn.qkv", config.qkv_width());
+    build.linear(prefix + "attn.qkv", {queries, keys, keys}, config.width, kInitStd, gpt2 || config.qkv_bias);
     if (config.qk_norm) {
       build.gain(prefix + "attn.qnorm", config.head_width());
       build.gain(prefix + "attn.knorm", config.head_width());
     }
-    build.linear(prefix + "attn.out", config.width, config.attention_width(), residual_std);
+    build.columns(prefix + "attn.out", config.width, queries, residual_std);
     build.norm(prefix + "norm2", config.width);
-    build.linear(prefix + "mlp.up", gpt2 ? config.mlp : 2 * config.mlp, config.width, kInitStd);
-    build.linear(prefix + "mlp.down", config.width, config.mlp, residual_std);
+    build.linear(prefix + "mlp.up", gpt2 ? std::vector{mlp} : std::vector{mlp, mlp}, config.width, kInitStd, gpt2);
+    build.columns(prefix + "mlp.down", config.width, mlp, residual_std);
   }
   build.norm("norm", config.width);
-  if (!config.tie_embeddings) build.matrix("head", config.vocab, config.width, kInitStd);
+  if (!config.tie_embeddings) build.rows("head", {config.vocab}, config.width, kInitStd);
   return std::move(build).done();
 }
 
 template <typename T>
-Result<ModelState<T>> ModelState<T>::create(const ModelConfig& config, Device& device, Masters masters) {
+Result<ModelState<T>> ModelState<T>::create(const ModelConfig& config, Device& device, Masters masters,
+                                            TensorPlace place) {
   PITCREW_TRY(config.validate());
+  PITCREW_TRY(tensor_part(config, place.size));
   ModelState state;
-  state.layout_ = parameter_layout<T>(config);
+  state.layout_ = parameter_layout<T>(config, place);
   const bool halves = !kOwnMaster && masters == Masters::kRemainder;
   if (halves) {
     PITCREW_ASSIGN(state.remainders_, device.allocate("remainders", state.flat_elements() * sizeof(uint16_t)));
@@ -107,12 +130,15 @@ void ModelState<T>::init(Kernels<T>& kernels, Stream& stream, uint64_t seed) {
     const Slice& slice = layout_.arena[parameter.slice];
     Wide<T>* values = host.data() + layout_.template element<T>(slice);
     const TensorRandom random(seed, slice.name);
-    in_parallel(slice.elements, [&](uint64_t first, uint64_t last) {
-      for (uint64_t i = first; i < last; ++i) {
-        values[i] = static_cast<Wide<T>>(parameter.init_std == 0 ? parameter.init_value
-                                                                 : random.normal(i) * parameter.init_std);
-      }
-    });
+    for_each_run(
+        parameter.shape, parameter.cut, 0, held_elements(parameter.shape, parameter.cut), [&](const CutRun& run) {
+          in_parallel(run.count, [&](uint64_t first, uint64_t last) {
+            for (uint64_t i = first; i < last; ++i) {
+              values[run.held + i] = static_cast<Wide<T>>(
+                  parameter.init_std == 0 ? parameter.init_value : random.normal(run.whole + i) * parameter.init_std);
+            }
+          });
+        });
   }
   stream.zero(m(), m_.bytes());
   stream.zero(v(), v_.bytes());
@@ -154,8 +180,10 @@ std::vector<StateTensor> ModelState<T>::state_tensors() const {
   std::vector<StateTensor> tensors;
   const auto list = [&](const char* suffix, const auto& data_of) {
     uint32_t bucket = 0;
-    for (const Slice& slice : layout_.arena.slices()) {
-      StateTensor tensor{slice.name + suffix, slice.dtype, slice.shape};
+    for (const Parameter& parameter : layout_.parameters) {
+      const Slice& slice = layout_.arena[parameter.slice];
+      StateTensor tensor{slice.name + suffix, slice.dtype, parameter.shape};
+      tensor.cut = parameter.cut;
       tensor.bucket = bucket++;
       data_of(slice, tensor);
       tensors.push_back(std::move(tensor));
@@ -206,9 +234,9 @@ void ModelState<T>::adamw(Kernels<T>& kernels, Stream& stream, const Wide<T>* gr
   }
 }
 
-template ParameterLayout parameter_layout<float>(const ModelConfig&);
-template ParameterLayout parameter_layout<double>(const ModelConfig&);
-template ParameterLayout parameter_layout<BF16>(const ModelConfig&);
+template ParameterLayout parameter_layout<float>(const ModelConfig&, TensorPlace);
+template ParameterLayout parameter_layout<double>(const ModelConfig&, TensorPlace);
+template ParameterLayout parameter_layout<BF16>(const ModelConfig&, TensorPlace);
 template class ModelState<float>;
 template class ModelState<double>;
 template class ModelState<BF16>;

@@ -22,6 +22,9 @@ struct Parameter {
   bool decay = false;   // matrices decay, gains and biases don't
   double init_std = 0;  // normal with this deviation; 0: all `init_value`
   double init_value = 0;
+  std::vector<uint64_t> shape = {};  // of the whole tensor; the slice has the shape of what is held, padding included
+  TensorCut cut = {};
+  bool replicated() const { return cut.whole(); }  // all tensor ranks hold all of it
 };
 
 // The model's parameters in their order. Names: embed.weight, position.weight (gpt2), layers.N.{norm1, attn.qkv,
@@ -29,6 +32,10 @@ struct Parameter {
 // [out, in]; qkv holds the rows of all query heads, then of key heads, then of value heads; llama's mlp.up holds the
 // gate's rows, then up's. Relatives of llama add attn.qkv.bias and layers.N.attn.{qnorm, knorm}.weight. The arena's
 // types are those of masters and gradients; weights of type T lie at the same elements.
+//
+// Of tensor ranks each holds a part: of qkv, up, embed, position and head rows, of out and down columns; norms and
+// biases of out and down all hold. Where the vocabulary or the context can't be dealt evenly, slices end with rows that
+// don't exist: zeros for ever.
 struct ParameterLayout {
   ArenaLayout arena;
   std::vector<Parameter> parameters;
@@ -44,7 +51,7 @@ struct ParameterLayout {
   }
 };
 template <typename T>
-ParameterLayout parameter_layout(const ModelConfig& config);
+ParameterLayout parameter_layout(const ModelConfig& config, TensorPlace place = {});
 
 struct AdamWSettings {
   double learning_rate = 1e-3;
@@ -59,11 +66,13 @@ struct AdamWSettings {
 template <typename T>
 class ModelState {
  public:
-  // Where T is its own master, `masters` makes no difference.
-  static Result<ModelState> create(const ModelConfig& config, Device& device, Masters masters = Masters::kFloat);
+  // Of this tensor rank's part. Where T is its own master, `masters` makes no difference. kInvalidArgument as
+  // tensor_part().
+  static Result<ModelState> create(const ModelConfig& config, Device& device, Masters masters = Masters::kFloat,
+                                   TensorPlace place = {});
 
-  // Counter-based: an element's value depends on the seed, the tensor's name and the element's index alone, on every
-  // machine. Moments become zero. Done when it returns.
+  // Counter-based: an element's value depends on the seed, the tensor's name and the element's index in the whole
+  // tensor alone, on every machine and for every number of tensor ranks. Moments become zero. Done when it returns.
   void init(Kernels<T>& kernels, Stream& stream, uint64_t seed);
 
   const ParameterLayout& layout() const { return layout_; }
