@@ -286,7 +286,7 @@ TEST_F(CheckpointerTest, a_newer_claim_stops_the_older_writer_before_its_manifes
 
 TEST_F(CheckpointerTest, any_grid_reads_what_any_other_saved_and_every_byte_once) {
   struct Shape {
-    uint32_t ranks, shards;
+    uint32_t ranks, shards, tensor = 1;
   };
   uint64_t step = 0;
   for (const auto& [before, after] : std::vector<std::pair<Shape, Shape>>{{{8, 4}, {4, 2}},
@@ -294,13 +294,23 @@ TEST_F(CheckpointerTest, any_grid_reads_what_any_other_saved_and_every_byte_once
                                                                           {{3, 3}, {16, 8}},
                                                                           {{4, 4}, {1, 1}},
                                                                           {{2, 1}, {6, 3}},
-                                                                          {{5, 5}, {5, 1}}}) {
-    const std::string what = std::to_string(before.ranks) + "/" + std::to_string(before.shards) + " to " +
-                             std::to_string(after.ranks) + "/" + std::to_string(after.shards);
+                                                                          {{5, 5}, {5, 1}},
+                                                                          {{2, 1, 2}, {1, 1}},
+                                                                          {{1, 1}, {2, 1, 2}},
+                                                                          {{4, 1, 2}, {4, 1, 4}},
+                                                                          {{8, 2, 2}, {2, 1, 2}},
+                                                                          {{4, 1, 4}, {6, 3}},
+                                                                          {{3, 1, 3}, {4, 2, 2}}}) {
+    const auto text = [](const Shape& shape) {
+      return std::to_string(shape.ranks) + "/" + std::to_string(shape.shards) + "/" + std::to_string(shape.tensor);
+    };
+    const std::string what = text(before) + " to " + text(after);
     ++step;
     Epoch saving = epoch(before.ranks), restoring = epoch(after.ranks);
     saving.shards = before.shards;
     restoring.shards = after.shards;
+    saving.tensor = before.tensor;
+    restoring.tensor = after.tensor;
     ASSERT_TRUE(run_epoch(saving, [&](RankView rank) {
       ASSERT_TRUE(rank.checkpointer.restore({}));
       save_steps(rank, step, step, {.durable = true});
@@ -314,6 +324,17 @@ TEST_F(CheckpointerTest, any_grid_reads_what_any_other_saved_and_every_byte_once
     EXPECT_LE(static_cast<double>(all), 1.1 * static_cast<double>(saved->front().bytes)) << what;
     const auto verified = verify_checkpoint(posix_file_system(), folder.at("checkpoints"));
     ASSERT_TRUE(verified && verified->intact) << what;
+    // For people's commands a tensor is whole, whoever saved it.
+    const auto loaded = load_tensors(posix_file_system(), folder.at("checkpoints"), {});
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    ToyState expected;
+    expected.fill(step);
+    ASSERT_EQ(loaded->tensors.size(), expected.tensors().size()) << what;
+    for (size_t t = 0; t < loaded->tensors.size(); ++t) {
+      const auto& bytes = loaded->tensors[t].bytes;
+      ASSERT_EQ(bytes.size(), expected.tensors()[t].bytes()) << what;
+      EXPECT_TRUE(bytes.empty() || std::memcmp(bytes.data(), expected.tensors()[t].data, bytes.size()) == 0) << what;
+    }
   }
 }
 

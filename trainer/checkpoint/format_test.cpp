@@ -166,5 +166,31 @@ TEST(Snapshots, are_valid_safetensors_files_whose_header_never_changes_its_lengt
   }
 }
 
+TEST(Manifest, a_cut_that_is_missing_or_does_not_fit_is_damage) {
+  TensorCut cut{.axis = 1, .groups = {6}, .count = 2};
+  const auto chunk = [](uint64_t value) { return std::vector<uint64_t>{value}; };
+  Manifest manifest;
+  manifest.files.push_back({"shard", 4096 + 96, 4096, 1});
+  for (uint32_t index = 0; index < 2; ++index) {
+    cut.index = index;
+    manifest.tensors.push_back({"out", DType::kF32, {4, 6}, digest_of_chunks(chunk(index)), {}, cut});
+    manifest.tensors.back().parts.push_back({0, 4096 + index * 48, 0, 12, chunk(index)});
+  }
+  const auto decoded = decode_manifest(encode(manifest));
+  ASSERT_TRUE(decoded) << decoded.error().message;
+  EXPECT_EQ(decoded->tensors[1].cut, cut);
+
+  Manifest lacking = manifest;
+  lacking.tensors.pop_back();
+  EXPECT_NE(decode_manifest(encode(lacking)).error().message.find("lacks some of its cuts"), std::string::npos);
+  Manifest other = manifest;
+  other.tensors[1].cut.axis = 0;
+  other.tensors[1].cut.groups = {4};
+  EXPECT_NE(decode_manifest(encode(other)).error().message.find("don't fit together"), std::string::npos);
+  Manifest wrong = manifest;
+  wrong.tensors[1].cut.groups = {5};
+  EXPECT_NE(decode_manifest(encode(wrong)).error().message.find("must add up"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace pitcrew::trainer

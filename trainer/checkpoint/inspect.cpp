@@ -1,5 +1,6 @@
 // What people's commands ask of a checkpoint folder: list, verify, load.
 #include <algorithm>
+#include <cstring>
 
 #include "lib/base/file.hpp"
 #include "trainer/checkpoint/catalogue.hpp"
@@ -50,7 +51,7 @@ Result<Opened> open_checkpoint(FileSystem& files, const std::string& path) {
   return Opened{std::move(storage), std::move(*newest)};
 }
 
-// Reads one tensor; `data` may be empty: then the bytes are only checked.
+// Reads one tensor, or its cut into the whole tensor's bytes; `data` may be null: then the bytes are only checked.
 Status read_tensor(Storage& storage, const std::string& folder, const Manifest& manifest,
                    const Manifest::Tensor& tensor, std::vector<std::byte>* data) {
   const uint64_t width = size_of(tensor.dtype);
@@ -60,9 +61,15 @@ Status read_tensor(Storage& storage, const std::string& folder, const Manifest& 
     const uint64_t bytes = part.count * width;
     for (uint64_t at = 0; at < bytes; at += kPieceChunks * kChunkBytes) {
       const uint64_t length = std::min(kPieceChunks * kChunkBytes, bytes - at);
-      if (data == nullptr) piece.resize(length);
-      const auto into = data == nullptr ? std::span(piece) : std::span(*data).subspan(part.first * width + at, length);
+      const bool straight = data != nullptr && tensor.cut.whole();
+      if (!straight) piece.resize(length);
+      const auto into = straight ? std::span(*data).subspan(part.first * width + at, length) : std::span(piece);
       PITCREW_TRY(read_checked(*file, manifest, tensor, part, at / kChunkBytes, into));
+      if (straight || data == nullptr) continue;
+      const uint64_t first = part.first + at / width;
+      for_each_run(tensor.shape, tensor.cut, first, length / width, [&](const CutRun& run) {
+        std::memcpy(data->data() + run.whole * width, piece.data() + (run.held - first) * width, run.count * width);
+      });
     }
   }
   return {};
@@ -109,10 +116,15 @@ Result<LoadedCheckpoint> load_tensors(FileSystem& files, const std::string& path
                           {}};
   for (const Manifest::Tensor& tensor : found.manifest->tensors) {
     if (wanted && !wanted(tensor.name)) continue;
-    LoadedTensor& into = loaded.tensors.emplace_back();
-    into.tensor = {tensor.name, tensor.dtype, tensor.shape, nullptr};
-    into.bytes.resize(into.tensor.bytes());
-    into.tensor.data = into.bytes.data();
+    auto same = std::find_if(loaded.tensors.begin(), loaded.tensors.end(),
+                             [&](const LoadedTensor& other) { return other.tensor.name == tensor.name; });
+    if (tensor.cut.whole() || same == loaded.tensors.end()) {
+      same = loaded.tensors.insert(loaded.tensors.end(), LoadedTensor{});
+      same->tensor = {tensor.name, tensor.dtype, tensor.shape, nullptr};
+      same->bytes.resize(same->tensor.bytes());
+      same->tensor.data = same->bytes.data();
+    }
+    LoadedTensor& into = *same;
     if (const Status read = read_tensor(*opened.storage, found.folder, *found.manifest, tensor, &into.bytes); !read) {
       return read.error().with_context("checkpoint " + found.folder);
     }

@@ -1,6 +1,7 @@
 #include "trainer/checkpoint/manifest.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "lib/base/digest.hpp"
@@ -13,6 +14,7 @@ namespace {
 constexpr std::string_view kChecksumStart = "{\"checksum\":\"";
 constexpr size_t kDigits = 16;
 constexpr char kFormat[] = "pitcrew-checkpoint-1";
+constexpr uint32_t kMaxCuts = 1 << 16;
 
 Error damaged(const std::string& what) { return Error(Code::kDataLoss, "manifest: " + what + " (it is damaged)"); }
 
@@ -100,6 +102,32 @@ Manifest::Part read_part(const Json& json, const std::string& path, Problems& pr
   return part;
 }
 
+Json to_json(const TensorCut& cut) {
+  return {{"axis", cut.axis}, {"groups", cut.groups}, {"count", cut.count}, {"index", cut.index}};
+}
+
+TensorCut read_cut(const Json& json, const std::string& path, const std::vector<uint64_t>& shape, Problems& problems) {
+  ObjectReader reader(json, path, problems);
+  TensorCut cut;
+  reader.read("axis", cut.axis);
+  reader.each("groups", [&](const Json& extent, const std::string& at) {
+    if (extent.is_number_unsigned()) {
+      cut.groups.push_back(extent.get<uint64_t>());
+    } else {
+      problems.push_back({at, "must be a whole number"});
+    }
+  });
+  reader.read("count", cut.count);
+  reader.read("index", cut.index);
+  uint64_t sum = 0;
+  bool fits = cut.axis < shape.size() && !cut.groups.empty();
+  for (const uint64_t extent : cut.groups) fits = fits && !__builtin_add_overflow(sum, extent, &sum);
+  if (!fits || sum != shape[cut.axis]) reader.problem("groups", "must add up to the tensor's extent along the axis");
+  if (cut.count < 2 || cut.count > kMaxCuts || cut.index >= cut.count)
+    reader.problem("count", "must be from 2 to " + std::to_string(kMaxCuts) + ", and above index");
+  return cut;
+}
+
 // Every element once, each part within its file.
 Status check_parts(const Manifest& manifest, const Manifest::Tensor& tensor, uint64_t elements) {
   const uint64_t width = size_of(tensor.dtype);
@@ -129,15 +157,24 @@ Status check(const Manifest& manifest) {
   for (const Manifest::File& file : manifest.files) {
     if (!names.insert(file.name).second) return damaged("it lists " + file.name + " twice");
   }
-  names.clear();
+  std::map<std::string, std::pair<const Manifest::Tensor*, std::set<uint32_t>>> tensors;
   for (const Manifest::Tensor& tensor : manifest.tensors) {
-    if (!names.insert(tensor.name).second) return damaged("it lists tensor '" + tensor.name + "' twice");
+    auto& [first, cuts] = tensors[tensor.name];
+    if (first == nullptr) first = &tensor;
+    TensorCut like = tensor.cut;
+    like.index = first->cut.index;
+    if (!cuts.insert(tensor.cut.index).second) return damaged("it lists tensor '" + tensor.name + "' twice");
+    if (like != first->cut || tensor.shape != first->shape || tensor.dtype != first->dtype)
+      return damaged("the cuts of tensor '" + tensor.name + "' don't fit together");
     uint64_t bytes = size_of(tensor.dtype);
     for (const uint64_t extent : tensor.shape) {
       if (__builtin_mul_overflow(bytes, extent, &bytes))
         return damaged("tensor '" + tensor.name + "' is larger than 2^64 bytes");
     }
-    PITCREW_TRY(check_parts(manifest, tensor, bytes / size_of(tensor.dtype)));
+    PITCREW_TRY(check_parts(manifest, tensor, tensor.elements()));
+  }
+  for (const auto& [name, cuts] : tensors) {
+    if (cuts.second.size() != cuts.first->cut.count) return damaged("tensor '" + name + "' lacks some of its cuts");
   }
   return {};
 }
@@ -162,18 +199,13 @@ Manifest::Tensor read_tensor(const Json& json, const std::string& path, Problems
     }
   });
   read_hex(reader, "digest", tensor.digest);
+  if (const Json* cut = reader.raw("cut")) tensor.cut = read_cut(*cut, path + ".cut", tensor.shape, problems);
   reader.each("parts",
               [&](const Json& part, const std::string& at) { tensor.parts.push_back(read_part(part, at, problems)); });
   return tensor;
 }
 
 }  // namespace
-
-uint64_t Manifest::Tensor::elements() const {
-  uint64_t product = 1;
-  for (const uint64_t extent : shape) product *= extent;
-  return product;
-}
 
 uint64_t Manifest::total_bytes() const {
   uint64_t sum = 0;
@@ -201,6 +233,7 @@ std::string encode(const Manifest& manifest) {
                        {"shape", tensor.shape},
                        {"digest", hex64(tensor.digest)},
                        {"parts", std::move(parts)}});
+    if (!tensor.cut.whole()) tensors.back()["cut"] = to_json(tensor.cut);
   }
   const Json body = {{"format", kFormat},
                      {"step", manifest.name.step.value},
@@ -297,8 +330,20 @@ Result<ShardReport> parse_shard_report(const Json& json) {
   return report;
 }
 
+std::vector<Manifest::Tensor> manifest_tensors(const std::vector<StateTensor>& tensors) {
+  std::vector<Manifest::Tensor> all;
+  for (const StateTensor& tensor : tensors) {
+    for (uint32_t index = 0; index < tensor.cut.count; ++index) {
+      Manifest::Tensor& made = all.emplace_back(Manifest::Tensor{tensor.name, tensor.dtype, tensor.shape});
+      made.cut = tensor.cut;
+      made.cut.index = index;
+    }
+  }
+  return all;
+}
+
 void add_shards(Manifest& manifest, const std::vector<StateTensor>& tensors, const std::vector<ShardReport>& reports) {
-  for (const StateTensor& tensor : tensors) manifest.tensors.push_back({tensor.name, tensor.dtype, tensor.shape});
+  manifest.tensors = manifest_tensors(tensors);
   for (const ShardReport& report : reports) {
     manifest.files.push_back(report.file);
     for (const auto& [tensor, reported] : report.parts) {

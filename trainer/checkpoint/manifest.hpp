@@ -26,13 +26,15 @@ struct Manifest {
     uint64_t count = 0;
     std::vector<uint64_t> chunks;  // digests
   };
+  // A tensor, or where tensor ranks shared it one rank's cut of it: then there are as many of the name as cuts.
   struct Tensor {
     std::string name;
     DType dtype = DType::kF32;
-    std::vector<uint64_t> shape;
-    uint64_t digest = 0;      // over its chunks' digests
-    std::vector<Part> parts;  // in order, without holes
-    uint64_t elements() const;
+    std::vector<uint64_t> shape;  // of the whole tensor
+    uint64_t digest = 0;          // over its chunks' digests
+    std::vector<Part> parts;      // in order, without holes; elements are counted in the cut
+    TensorCut cut = {};
+    uint64_t elements() const { return held_elements(shape, cut); }
   };
 
   CheckpointName name;
@@ -61,7 +63,12 @@ Result<Manifest> decode_manifest(std::string_view text);
 // The digest of a tensor: XXH3-64 over its chunks' digests as little-endian words.
 uint64_t digest_of_chunks(const std::vector<uint64_t>& chunks);
 
-// What one rank adds to the manifest: its file, and its parts with the indices of the tensors they belong to.
+// The manifest's tensors without parts, the same on every rank: every cut of the first of `tensors`, then of the
+// second.
+std::vector<Manifest::Tensor> manifest_tensors(const std::vector<StateTensor>& tensors);
+
+// What one rank adds to the manifest: its file, and its parts with the indices of the manifest's tensors they belong
+// to.
 struct ShardReport {
   Manifest::File file;
   std::vector<std::pair<size_t, Manifest::Part>> parts;

@@ -235,7 +235,9 @@ class Restorer {
     ours_.clear();
     const std::string remedy = "; give this run another checkpoint path, or the configuration that it was made with";
     std::map<std::string, size_t> index;
+    std::set<std::string> missing;
     for (size_t i = 0; i < in_.tensors->size(); ++i) index[(*in_.tensors)[i].name] = i;
+    for (const auto& [name, i] : index) missing.insert(name);
     for (const auto& tensor : manifest.tensors) {
       const auto found = index.find(tensor.name);
       if (found == index.end())
@@ -246,10 +248,10 @@ class Restorer {
                      "it is of another model: tensor " + tensor.name + " has another shape or type" + remedy);
       }
       ours_.push_back(found->second);
-      index.erase(found);
+      missing.erase(tensor.name);
     }
-    if (!index.empty()) {
-      return Error(Code::kInvalidArgument, "it is of another model: it lacks tensor " + index.begin()->first + remedy);
+    if (!missing.empty()) {
+      return Error(Code::kInvalidArgument, "it is of another model: it lacks tensor " + *missing.begin() + remedy);
     }
     if (manifest.dataset != in_.run->dataset) {
       return Error(Code::kInvalidArgument, "it was trained on another dataset (" + manifest.dataset + ", not " +
@@ -350,41 +352,64 @@ class Restorer {
     }
   }
 
-  // A run of a tensor's bytes, counted from its first.
-  struct Run {
-    uint64_t begin = 0;
+  // What a rank holds of a tensor: elements [first, end) of a cut.
+  struct Held {
+    uint64_t first = 0;
     uint64_t end = 0;
-    Run both(Run other) const { return {std::max(begin, other.begin), std::min(end, other.end)}; }
-    bool empty() const { return begin >= end; }
+    TensorCut cut = {};
   };
 
-  // What each rank holds of each tensor; nothing where everybody holds everything.
-  Result<std::vector<std::vector<Run>>> share_held() {
+  // Of each rank and tensor; nothing where everybody holds everything.
+  Result<std::vector<std::vector<Held>>> share_held() {
     Json mine = Json::array();
     bool divided = false;
     for (const StateTensor& tensor : *in_.tensors) {
-      divided = divided || tensor.held() != tensor.elements();
-      const uint64_t begin = tensor.first * size_of(tensor.dtype);
-      mine.push_back({begin, begin + tensor.bytes()});
+      const TensorCut& cut = tensor.cut;
+      divided = divided || tensor.held() != tensor.elements() || !cut.whole();
+      mine.push_back({tensor.first, tensor.first + tensor.held(), cut.axis, cut.groups, cut.count, cut.index});
     }
-    std::vector<std::vector<Run>> held;
+    std::vector<std::vector<Held>> held;
     PITCREW_ASSIGN(const auto any, in_.group.gather(static_cast<uint64_t>(divided)));
     if (std::find(any.begin(), any.end(), 1u) == any.end()) return held;
     PITCREW_ASSIGN(const auto all, in_.group.gather(mine));
     for (const Json& json : all) {
-      std::vector<Run>& runs = held.emplace_back();
-      for (const Json& run : json) runs.push_back({run.at(0).get<uint64_t>(), run.at(1).get<uint64_t>()});
+      std::vector<Held>& of_rank = held.emplace_back();
+      for (const Json& each : json) {
+        of_rank.push_back({each.at(0).get<uint64_t>(),
+                           each.at(1).get<uint64_t>(),
+                           {each.at(2).get<uint32_t>(), each.at(3).get<std::vector<uint64_t>>(),
+                            each.at(4).get<uint32_t>(), each.at(5).get<uint32_t>()}});
+      }
     }
     return held;
   }
 
-  Run run_of(const Manifest& manifest, const ReadUnit& unit) const {
+  // What of a unit somebody holds: visit(element of the unit, element of the cut, count).
+  template <typename Visit>
+  void each_common(const Manifest& manifest, const ReadUnit& unit, const Held& held, Visit&& visit) const {
     const auto& tensor = manifest.tensors[unit.tensor];
-    const uint64_t begin = tensor.parts[unit.part].first * size_of(tensor.dtype) + unit.first_chunk * kChunkBytes;
-    return {begin, begin + unit.bytes};
+    const uint64_t width = size_of(tensor.dtype);
+    const uint64_t first = tensor.parts[unit.part].first + unit.first_chunk * kChunkBytes / width;
+    for_each_common_run(tensor.shape, tensor.cut, first, unit.bytes / width, held.cut,
+                        [&](uint64_t from, uint64_t to, uint64_t count) {
+                          const uint64_t begin = std::max(to, held.first), end = std::min(to + count, held.end);
+                          if (begin < end) visit(from - first + (begin - to), begin, end - begin);
+                        });
   }
 
-  // Of each rank's block what each other rank holds, and nothing else.
+  // The stretch of a unit's bytes from the first to the last that somebody holds.
+  std::span<std::byte> wanted_of(const Manifest& manifest, const ReadUnit& unit, const Held& held,
+                                 std::span<std::byte> bytes) const {
+    const uint64_t width = size_of(manifest.tensors[unit.tensor].dtype);
+    uint64_t begin = ~uint64_t{0}, end = 0;
+    each_common(manifest, unit, held, [&](uint64_t from, uint64_t, uint64_t count) {
+      begin = std::min(begin, from);
+      end = std::max(end, from + count);
+    });
+    return begin < end ? bytes.subspan(begin * width, (end - begin) * width) : std::span<std::byte>();
+  }
+
+  // Of each rank's block what each other rank needs, and little else.
   Status share_wanted(const Manifest& manifest, const std::vector<std::vector<ReadUnit>>& plan,
                       const std::vector<std::pair<size_t, size_t>>& turn, std::vector<std::vector<std::byte>>& blocks) {
     const uint32_t me = in_.group.rank();
@@ -394,18 +419,18 @@ class Restorer {
       uint64_t at = 0;
       for (size_t u = turn[reader].first; u < turn[reader].second; ++u) {
         const ReadUnit& unit = plan[reader][u];
-        const Run read = run_of(manifest, unit);
+        const auto bytes = std::span(blocks[reader]).subspan(at, unit.bytes);
+        at += unit.bytes;
         for (uint32_t peer = 0; peer < plan.size() && unit.bytes > 0; ++peer) {
-          const Run part = read.both(wanted_[peer][ours_[unit.tensor]]);
-          if (peer == reader || part.empty() || (me != reader && me != peer)) continue;
-          const auto bytes = std::span(blocks[reader]).subspan(at + part.begin - read.begin, part.end - part.begin);
+          if (peer == reader || (me != reader && me != peer)) continue;
+          const auto part = wanted_of(manifest, unit, wanted_[peer][ours_[unit.tensor]], bytes);
+          if (part.empty()) continue;
           if (me == reader) {
-            sends.push_back({peer, bytes});
+            sends.push_back({peer, part});
           } else {
-            receives.push_back({reader, bytes});
+            receives.push_back({reader, part});
           }
         }
-        at += unit.bytes;
       }
     }
     return in_.group.exchange(sends, receives);
@@ -418,19 +443,19 @@ class Restorer {
       const ReadUnit& unit = units[u];
       if (unit.bytes == 0) continue;
       const StateTensor& tensor = (*in_.tensors)[ours_[unit.tensor]];
-      const uint64_t first = tensor.first * size_of(tensor.dtype);
-      const Run read = run_of(manifest, unit), own = read.both({first, first + tensor.bytes()});
-      if (!own.empty()) {
-        in_.copier->copy_in(tensor.data + own.begin - first, block.data() + at + own.begin - read.begin,
-                            own.end - own.begin);
-      }
+      const uint64_t width = size_of(tensor.dtype);
+      each_common(manifest, unit, {tensor.first, tensor.first + tensor.held(), tensor.cut},
+                  [&](uint64_t from, uint64_t to, uint64_t count) {
+                    in_.copier->copy_in(tensor.data + (to - tensor.first) * width, block.data() + at + from * width,
+                                        count * width);
+                  });
       at += unit.bytes;
     }
   }
 
   RestoreInput& in_;
   std::vector<size_t> ours_;
-  std::vector<std::vector<Run>> wanted_;  // by rank and tensor; empty: everybody holds everything
+  std::vector<std::vector<Held>> wanted_;  // by rank and tensor; empty: everybody holds everything
   std::set<std::string> in_memory_;
   uint64_t bytes_read_ = 0;
 };

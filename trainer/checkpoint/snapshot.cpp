@@ -10,23 +10,33 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
-uint64_t product(const std::vector<uint64_t>& shape) {
-  uint64_t elements = 1;
-  for (const uint64_t extent : shape) elements *= extent;
-  return elements;
+// What this rank saves: of tensors that aren't cut, nothing where it isn't the first tensor rank.
+std::vector<StateTensor> saved_by(const std::vector<StateTensor>& tensors) {
+  const bool first =
+      std::all_of(tensors.begin(), tensors.end(), [](const StateTensor& tensor) { return tensor.cut.index == 0; });
+  std::vector<StateTensor> saved = tensors;
+  for (StateTensor& tensor : saved) {
+    if (!first && tensor.cut.whole()) tensor.count = 0;
+  }
+  return saved;
 }
 
 }  // namespace
 
 SnapshotLayout::SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks, Holders holders)
     : file_(shard_file_name(rank, ranks)) {
-  const auto dealt = deal_slices(tensors, holders.count);
+  std::vector<size_t> numbers;
+  for (size_t t = 0, next = 0; t < tensors.size(); next += tensors[t++].cut.count)
+    numbers.push_back(next + tensors[t].cut.index);
+  const auto dealt = deal_slices(saved_by(tensors), holders.count);
   for (const StateSlice& slice : dealt[holders.index]) {
     const StateTensor& tensor = tensors[slice.tensor];
     places_.push_back({slice, 0, slice.count * size_of(tensor.dtype)});
     names_.push_back(tensor.name);
     dtypes_.emplace_back(safetensors::dtype_name(tensor.dtype));
     shapes_.push_back(tensor.shape);
+    cuts_.push_back(tensor.cut);
+    numbers_.push_back(numbers[slice.tensor]);
   }
   // Wide types first, so that every tensor is aligned to its elements.
   std::vector<size_t> order(places_.size());
@@ -51,11 +61,16 @@ std::string SnapshotLayout::encode(const std::string& step, const std::string& c
   Json slices = Json::object();
   for (size_t i = 0; i < places_.size(); ++i) {
     const Place& place = places_[i];
-    const bool whole = place.slice.first == 0 && place.slice.count == product(shapes_[i]);
+    const bool whole = place.slice.first == 0 && place.slice.count == held_elements(shapes_[i], cuts_[i]);
     const uint64_t begin = place.offset - header_bytes_;
-    entries.push_back({names_[i], dtypes_[i], whole ? shapes_[i] : std::vector<uint64_t>{place.slice.count}, begin,
+    entries.push_back({names_[i], dtypes_[i],
+                       whole ? held_shape(shapes_[i], cuts_[i]) : std::vector<uint64_t>{place.slice.count}, begin,
                        begin + place.bytes});
     slices[names_[i]] = {{"shape", shapes_[i]}, {"first", place.slice.first}, {"count", place.slice.count}};
+    if (const TensorCut& cut = cuts_[i]; !cut.whole()) {
+      slices[names_[i]]["cut"] = {
+          {"axis", cut.axis}, {"groups", cut.groups}, {"count", cut.count}, {"index", cut.index}};
+    }
   }
   return safetensors::encode_header(
       entries, {{"format", "pitcrew-checkpoint-1"}, {"step", step}, {"claim", claim}, {"slices", slices.dump()}},
@@ -73,12 +88,13 @@ std::string SnapshotLayout::header(CheckpointName name) const {
 ShardReport SnapshotLayout::measure(const std::byte* shard) const {
   ShardReport report;
   report.file = {file_, bytes_, header_bytes_, xxh3(shard, header_bytes_)};
-  for (const Place& place : places_) {
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const Place& place = places_[i];
     Manifest::Part part{0, place.offset, place.slice.first, place.slice.count, {}};
     for (uint64_t at = 0; at < place.bytes; at += kChunkBytes) {
       part.chunks.push_back(xxh3(shard + place.offset + at, std::min(kChunkBytes, place.bytes - at)));
     }
-    report.parts.emplace_back(place.slice.tensor, std::move(part));
+    report.parts.emplace_back(numbers_[i], std::move(part));
   }
   return report;
 }

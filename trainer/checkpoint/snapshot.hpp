@@ -19,7 +19,8 @@ class SnapshotLayout {
     uint64_t bytes = 0;
   };
 
-  // Of the `holders.count` ranks that hold the same elements this is number `holders.index`.
+  // Of the `holders.count` ranks that hold the same elements this is number `holders.index`. What all tensor ranks hold
+  // the first of them saves.
   SnapshotLayout(const std::vector<StateTensor>& tensors, uint32_t rank, uint32_t ranks, Holders holders);
 
   const std::string& file() const { return file_; }
@@ -42,6 +43,8 @@ class SnapshotLayout {
   std::vector<std::string> names_;
   std::vector<std::string> dtypes_;
   std::vector<std::vector<uint64_t>> shapes_;
+  std::vector<TensorCut> cuts_;
+  std::vector<size_t> numbers_;  // among manifest_tensors()
 };
 
 }  // namespace pitcrew::trainer

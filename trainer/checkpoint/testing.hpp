@@ -52,11 +52,29 @@ class ToyState {
   const std::vector<StateTensor>& tensors() const { return tensors_; }
   void fill(uint64_t number) {
     for (size_t t = 0; t < tensors_.size(); ++t) {
+      const StateTensor& tensor = tensors_[t];
+      std::vector<std::byte> whole(held_elements(tensor.shape, {}) * size_of(tensor.dtype));
       Random random(number * 1000 + t);
-      for (uint64_t at = 0; at < bytes_[t].size(); at += 8) {
+      for (uint64_t at = 0; at < whole.size(); at += 8) {
         const uint64_t word = random();
-        std::memcpy(bytes_[t].data() + at, &word, std::min<uint64_t>(8, bytes_[t].size() - at));
+        std::memcpy(whole.data() + at, &word, std::min<uint64_t>(8, whole.size() - at));
       }
+      const uint64_t width = size_of(tensor.dtype);
+      for_each_run(tensor.shape, tensor.cut, 0, tensor.elements(), [&](const CutRun& run) {
+        std::memcpy(bytes_[t].data() + run.held * width, whole.data() + run.whole * width, run.count * width);
+      });
+    }
+  }
+  // From now on tensors() are what one of so many tensor ranks holds: of one tensor rows in three groups, of one
+  // columns, and all of the others.
+  void cut(TensorPlace place) {
+    if (place.size == 1) return;
+    const uint64_t rows = tensors_[0].shape[0];
+    tensors_[0].cut = {0, {rows / 2, rows / 3, rows - rows / 2 - rows / 3}, place.size, place.rank};
+    tensors_[2].cut = {1, {tensors_[2].shape[1]}, place.size, place.rank};
+    for (size_t t = 0; t < tensors_.size(); ++t) {
+      bytes_[t].resize(tensors_[t].bytes());
+      tensors_[t].data = bytes_[t].data();
     }
   }
   // From now on tensors() are what shard `shard` of so many holds: of each tensor one run of its elements.
@@ -71,6 +89,10 @@ class ToyState {
   // Of what tensors() are.
   bool holds(uint64_t number) const {
     ToyState other(tensors_[0].shape[0]);
+    for (size_t t = 0; t < tensors_.size(); ++t) {
+      other.tensors_[t].cut = tensors_[t].cut;
+      other.bytes_[t].resize(other.tensors_[t].bytes());
+    }
     other.fill(number);
     for (size_t t = 0; t < tensors_.size(); ++t) {
       const StateTensor& tensor = tensors_[t];
@@ -101,6 +123,7 @@ class ToyState {
 struct Epoch {
   uint32_t ranks = 1;
   uint32_t shards = 1;
+  uint32_t tensor = 1;
   uint64_t number = 1;
   std::string job = "job-1";
   CheckpointSettings checkpoint;
@@ -130,13 +153,15 @@ inline Status run_epoch(const Epoch& epoch, const std::function<void(RankView)>&
   for (uint32_t rank = 0; rank < epoch.ranks; ++rank) {
     threads.emplace_back([&, rank, comm = std::shared_ptr<Comm>(group.take(rank))] {
       ToyState state(epoch.embedding);
-      state.divide(rank % epoch.shards, epoch.shards);
+      const uint32_t parts = epoch.shards * epoch.tensor;
+      state.cut({rank % epoch.tensor, epoch.tensor});
+      state.divide(rank / epoch.tensor % epoch.shards, epoch.shards);
       const std::unique_ptr<Copier> copier = epoch.copier ? epoch.copier() : std::make_unique<ThreadCopier>();
       CheckpointerSettings settings{.checkpoint = epoch.checkpoint,
                                     .job = {.uid = epoch.job, .ns = "test", .name = epoch.job},
                                     .epoch = EpochNumber(epoch.number),
                                     .slot = Slot(rank),
-                                    .holders = Holders{rank / epoch.shards, epoch.ranks / epoch.shards},
+                                    .holders = Holders{rank / parts, epoch.ranks / parts},
                                     .memory_folder = epoch.memory ? epoch.memory(rank) : "",
                                     .beat_every = epoch.beat_every,
                                     .poison_released = epoch.poison};
