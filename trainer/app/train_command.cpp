@@ -86,7 +86,8 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   settings.collective_timeout = config->collective_timeout;
   settings.cancelled = stop_signalled;
   const bool divided = config->parallel.shards > 1 || config->parallel.tensor > 1;
-  auto comms = TcpComm::connect(settings, 2 + (divided ? kMeshTraffics : 0));
+  // Training, checkpoints, groups; and the last one for PeerWatch.
+  auto comms = TcpComm::connect(settings, 3 + (divided ? kMeshTraffics : 0));
   if (!comms) {
     const Code code = comms.error().code;
     if (code == Code::kCancelled) return exit_code::kDone;
@@ -98,6 +99,8 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   services.training = (*comms)[0].get();
   services.checkpoints = environment->size > 1 ? (*comms)[1].get() : nullptr;
   if (divided) services.mesh = groups_over({&*(*comms)[2], &*(*comms)[3], &*(*comms)[4], &*(*comms)[5]});
+  PeerWatch watch(std::move(comms->back()));
+  services.watch = &watch;
   services.launcher = launcher.get();
   services.page = &page;
   services.clock = &clock;

@@ -2,10 +2,10 @@
 
 namespace pitcrew::trainer {
 
-template <typename F>
-Status ObservedComm::observed(const char* kind, uint64_t bytes, F&& collective) {
-  observer_.enter(++sequence_);
-  if (recorder_ != nullptr) recorder_->begin(sequence_, kind, bytes);
+Status ObservedComm::observed(const char* kind, uint64_t bytes, const std::function<Status()>& collective) {
+  const uint64_t sequence = ++*sequence_;
+  observer_.enter(sequence);
+  if (recorder_ != nullptr) recorder_->begin(sequence, kind, bytes);
   Status done = collective();
   if (recorder_ != nullptr) recorder_->end(done.ok());
   // Whoever failed stays "in the collective": it is a waiting rank, not the culprit.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 
 #include "trainer/comm/comm.hpp"
 #include "trainer/comm/flight_recorder.hpp"
@@ -16,11 +17,17 @@ class ObservedComm final : public Comm {
     std::function<void(uint64_t sequence)> enter;
     std::function<void()> leave;
   };
-  ObservedComm(Comm& below, Observer observer, FlightRecorder* recorder = nullptr)
-      : below_(below), observer_(std::move(observer)), recorder_(recorder) {}
+  // `sequence`: counts on where another of the same thread's communicators counts, too; null: this one alone.
+  ObservedComm(Comm& below, Observer observer, FlightRecorder* recorder = nullptr,
+               std::shared_ptr<uint64_t> sequence = nullptr)
+      : below_(below),
+        observer_(std::move(observer)),
+        recorder_(recorder),
+        sequence_(sequence ? std::move(sequence) : std::make_shared<uint64_t>(0)) {}
 
   uint32_t rank() const override { return below_.rank(); }
   uint32_t size() const override { return below_.size(); }
+  bool device_memory() const override { return below_.device_memory(); }
   Status barrier() override;
   Status broadcast(std::span<std::byte> data, uint32_t root) override;
   Status all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override;
@@ -28,14 +35,15 @@ class ObservedComm final : public Comm {
   void abort() override { below_.abort(); }
   std::optional<uint32_t> lost_peer() const override { return below_.lost_peer(); }
 
- private:
-  template <typename F>
-  Status observed(const char* kind, uint64_t bytes, F&& collective);
+  // A collective of the communicator below that Comm does not know. `kind` lives for ever.
+  Status observed(const char* kind, uint64_t bytes, const std::function<Status()>& collective);
+  const std::shared_ptr<uint64_t>& sequence() const { return sequence_; }
 
+ private:
   Comm& below_;
   Observer observer_;
   FlightRecorder* const recorder_;  // null: nothing is recorded
-  uint64_t sequence_ = 0;
+  const std::shared_ptr<uint64_t> sequence_;
 };
 
 }  // namespace pitcrew::trainer

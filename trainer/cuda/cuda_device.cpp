@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "lib/base/digest.hpp"
 #include "trainer/cuda/failure.hpp"
 
 namespace pitcrew::trainer::cuda {
@@ -50,7 +51,8 @@ class CudaEvent final : public Event {
 CudaDevice::CudaDevice(int ordinal, const cudaDeviceProp& properties)
     : ordinal_(ordinal),
       name_(properties.name),
-      architecture_(std::to_string(properties.major) + "." + std::to_string(properties.minor)) {}
+      architecture_(std::to_string(properties.major) + "." + std::to_string(properties.minor)),
+      identity_(hex64(xxh3(&properties.uuid, sizeof properties.uuid))) {}
 
 Result<std::unique_ptr<CudaDevice>> CudaDevice::create(int ordinal) {
   const std::string attempt = "open GPU " + std::to_string(ordinal);

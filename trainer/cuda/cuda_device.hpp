@@ -19,6 +19,8 @@ class CudaDevice final : public Device {
   std::string numerics() const override;
 
   const std::string& name() const { return name_; }
+  // The GPU's UUID, in hexadecimal.
+  const std::string& identity() const { return identity_; }
   struct Memory {
     uint64_t free = 0, total = 0;
   };
@@ -30,6 +32,7 @@ class CudaDevice final : public Device {
   const int ordinal_;
   const std::string name_;
   const std::string architecture_;
+  const std::string identity_;
 };
 
 // A stream of the device's queue of work. Copies from and to memory that allocate_host() gave run beside kernels of

@@ -9,6 +9,7 @@ Result<Compute> open_here(const Settings& settings) {
   PITCREW_ASSIGN(auto device, CudaDevice::create(settings.ordinal));
   Compute compute;
   compute.name = device->name();
+  compute.identity = device->identity();
   compute.free_bytes = device->memory().free;
   compute.total_bytes = device->memory().total;
   PITCREW_ASSIGN(auto kernels, CudaKernels::create(*device, settings.workspace_bytes));

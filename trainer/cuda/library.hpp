@@ -25,6 +25,7 @@ struct Compute {
   std::unique_ptr<Kernels<BF16>> kernels;
   ProductPlans* plans = nullptr;  // the kernels'
   std::string name;               // "NVIDIA H200"
+  std::string identity;           // of this one GPU: its UUID in hexadecimal
   uint64_t total_bytes = 0, free_bytes = 0;
 };
 

@@ -1,37 +1,52 @@
 #include "trainer/parallel/gradient_reducer.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace pitcrew::trainer {
 
-GradientReducer::GradientReducer(Comm& comm, const LanePlan& plan, size_t piece)
-    : comm_(comm), lanes_(plan.lanes()), piece_(piece) {
-  size_t total = 0;
+GradientReducer::GradientReducer(Comm& comm, const LanePlan& plan, size_t piece, std::unique_ptr<PieceMemory> memory)
+    : comm_(comm),
+      lanes_(plan.lanes()),
+      piece_(piece),
+      memory_(memory ? std::move(memory) : std::make_unique<HostPieces>()) {
   for (uint32_t rank = 0; rank < plan.ranks(); ++rank) {
     nodes_.push_back(subtrees(plan.of(rank), plan.lanes()));
-    total += nodes_.back().size();
+    subtrees_ += nodes_.back().size();
   }
-  received_.resize(total);
 }
 
 Status GradientReducer::reduce(std::span<const float* const> mine, std::span<float> out) {
   PITCREW_INVARIANT(mine.size() == nodes_[comm_.rank()].size(), "a sum for each subtree of this rank");
   if (comm_.size() == 1) {
     // All lanes were here: what is left is the root.
-    if (mine[0] != out.data()) std::memcpy(out.data(), mine[0], out.size_bytes());
+    if (mine[0] == out.data()) return {};
+    memory_->copy(out.data(), mine[0], out.size());
+    memory_->finish();
     return {};
   }
+  if (add_all_) return reduce_by_others(mine, out);
+  PITCREW_TRY(memory_->reserve(subtrees_, std::min(piece_, out.size() / comm_.size() + 1)));
   const size_t stretch = piece_ * comm_.size();
   for (size_t first = 0; first < out.size(); first += stretch) {
     const size_t count = std::min(stretch, out.size() - first);
     PITCREW_TRY(scatter(mine, first, count));
     const Piece own = piece_of(comm_.rank(), first, count);
     fold(own);
-    if (own.count > 0) std::memcpy(out.data() + own.first, received_[0].data(), own.count * sizeof(float));
+    memory_->copy(out.data() + own.first, memory_->piece(0), own.count);
+    memory_->finish();
     PITCREW_TRY(gather(out, first, count));
   }
   return {};
+}
+
+Status GradientReducer::reduce_by_others(std::span<const float* const> mine, std::span<float> out) {
+  if (mine.empty()) memory_->zero(out.data(), out.size());
+  for (size_t i = 0; i < mine.size(); ++i) {
+    if (i > 0) memory_->add(out.data(), mine[i], out.size());
+    if (i == 0 && mine[0] != out.data()) memory_->copy(out.data(), mine[0], out.size());
+  }
+  memory_->finish();
+  return add_all_(out);
 }
 
 GradientReducer::Piece GradientReducer::piece_of(uint32_t rank, size_t first, size_t count) const {
@@ -47,16 +62,17 @@ Status GradientReducer::scatter(std::span<const float* const> mine, size_t first
   for (uint32_t peer = 0; peer < comm_.size(); ++peer) {
     const Piece theirs = piece_of(peer, first, count);
     for (size_t i = 0; i < nodes_[peer].size(); ++i, ++slot) {
-      received_[slot].resize(own.count);
+      float* const piece = memory_->piece(slot);
       if (peer != comm_.rank()) {
-        receives.push_back({peer, std::as_writable_bytes(std::span(received_[slot]))});
-      } else if (own.count > 0) {
-        std::memcpy(received_[slot].data(), mine[i] + own.first, own.count * sizeof(float));
+        receives.push_back({peer, std::as_writable_bytes(std::span(piece, own.count))});
+      } else {
+        memory_->copy(piece, mine[i] + own.first, own.count);
       }
     }
     if (peer == comm_.rank()) continue;
     for (const float* sum : mine) sends.push_back({peer, std::as_bytes(std::span(sum + theirs.first, theirs.count))});
   }
+  memory_->finish();
   return comm_.exchange(sends, receives);
 }
 
@@ -66,9 +82,7 @@ void GradientReducer::fold(Piece own) {
   for (const auto& nodes : nodes_) {
     for (const TreeNode node : nodes) {
       tree.push(node, slot++, [&](uint32_t into, uint32_t from) {
-        float* sum = received_[into].data();
-        const float* term = received_[from].data();
-        for (size_t i = 0; i < own.count; ++i) sum[i] += term[i];
+        memory_->add(memory_->piece(into), memory_->piece(from), own.count);
       });
     }
   }

@@ -245,6 +245,11 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
     log->finish();
   }
   if (auto comm = root.object("comm")) {
+    comm->read_enum("backend", config.backend,
+                    {{"auto", CommBackend::kAuto}, {"tcp", CommBackend::kTcp}, {"nccl", CommBackend::kNccl}});
+    comm->read_enum("reduce", config.reduce, {{"ordered", CommReduce::kOrdered}, {"nccl", CommReduce::kNccl}});
+    if (config.reduce == CommReduce::kNccl && config.backend == CommBackend::kTcp)
+      comm->problem("reduce", "lets NCCL add, but comm.backend is tcp: set it to nccl, or reduce to ordered");
     comm->read("connectWithin", config.connect_timeout);
     comm->read("timeout", config.collective_timeout);
     comm->read("lostPeerWait", config.lost_peer_wait);

@@ -21,6 +21,19 @@ enum class TrainDevice {
   kCuda,
 };
 
+// What carries gradients between ranks that hold the same parameters.
+enum class CommBackend {
+  kAuto,  // NCCL where every rank has a GPU of its own and the library; else TCP
+  kTcp,   // through the hosts' memory
+  kNccl,
+};
+
+// Who adds them.
+enum class CommReduce {
+  kOrdered,  // the trainer, in one fixed tree over lanes
+  kNccl,     // NCCL, in an order of its own: not reproducible
+};
+
 // A training run, as its YAML file describes it; docs/trainer.md is the reference. Defaults are here.
 struct TrainConfig {
   ModelConfig model;
@@ -56,6 +69,8 @@ struct TrainConfig {
   SpikeSettings spike;
   uint64_t compare_every = 50;  // steps between comparisons of all replicas' states; 0: only before durable saves
   uint64_t log_every = 10;      // steps per line on stdout
+  CommBackend backend = CommBackend::kAuto;
+  CommReduce reduce = CommReduce::kOrdered;
   Duration connect_timeout = minutes(5);
   Duration collective_timeout = minutes(30);
   Duration lost_peer_wait = minutes(30);  // for the launcher's word, after a peer was lost

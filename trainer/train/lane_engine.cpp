@@ -4,6 +4,7 @@
 
 #include "lib/base/digest.hpp"
 #include "trainer/kernels/cpu_kernels.hpp"
+#include "trainer/train/device_pieces.hpp"
 
 namespace pitcrew::trainer {
 
@@ -48,6 +49,9 @@ class EngineOf final : public LaneEngine {
   }
   ProductPlans* plans() override { return plans_; }
   std::vector<double> compute(std::span<const int32_t> tokens) override;
+  std::unique_ptr<PieceMemory> create_pieces() override {
+    return std::make_unique<DevicePieces<T>>(*device_, *kernels_, *stream_);
+  }
   Status reduce(GradientReducer& reducer) override;
   void update(double tokens, double clip, double norm_limit, const AdamWSettings& optimizer, uint64_t step,
               const std::function<void()>& before_update) override;
@@ -169,7 +173,7 @@ Status EngineOf<T>::reduce(GradientReducer& reducer) {
   if (sums_.empty()) sums_.push_back(0);
   Arena& result = gradients_[sums_[0]];
   std::vector<const float*> mine;
-  if (device_->host_memory() || settings_.plan.ranks() == 1) {
+  if (device_->host_memory() || settings_.plan.ranks() == 1 || reducer.device_memory()) {
     for (size_t i = 0; i < count; ++i) mine.push_back(gradients_[sums_[i]].template as<float>());
     return reducer.reduce(mine, std::span(result.template as<float>(), state_.flat_elements()));
   }

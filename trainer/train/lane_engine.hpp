@@ -65,6 +65,8 @@ class LaneEngine {
   // Forward and backward over `tokens`, [lanes of the rank × micro][tokens + 1]. Returns each lane's sum of token
   // losses.
   virtual std::vector<double> compute(std::span<const int32_t> tokens) = 0;
+  // For a reducer whose communicator moves the device's memory.
+  virtual std::unique_ptr<PieceMemory> create_pieces() = 0;
   // Adds what compute() left to that of all ranks. Collective.
   virtual Status reduce(GradientReducer& reducer) = 0;
   // The optimizer's step number `step` with the reduced gradient; nothing changes where the norm isn't finite or is

@@ -56,11 +56,7 @@ class Run {
         services_(std::move(services)),
         plan_(plan),
         rank_(services_.training->rank()),
-        comm_(*services_.training,
-              {[this](uint64_t sequence) { services_.page->enter_collective(sequence); },
-               [this] { services_.page->leave_collective(); }},
-              services_.recorder),
-        reducer_(comm_, plan_),
+        comm_(*services_.training, observer(), services_.recorder),
         spikes_(config.spike, config.model.tokens()) {}
 
   Outcome run() {
@@ -83,6 +79,9 @@ class Run {
   End agree();
   End open_engine();
   Result<Masters> agree_on_masters(Masters mine);
+  End open_exchange();
+  End open_nccl();
+  Result<std::shared_ptr<const nccl::Api>> find_nccl() const;
   End agree_on_plans(const Json* kept);
   End import_weights();
   End open_data();
@@ -131,6 +130,13 @@ class Run {
     if (schedule_) state["trained"] = static_cast<uint64_t>(to_seconds(schedule_->trained(services_.clock->now())));
     return state;
   }
+  Json numerics() const;
+  // Whether the same samples give the same bits on other ranks.
+  bool reproducible() const { return !nccl_ || config_.reduce == CommReduce::kOrdered; }
+  ObservedComm::Observer observer() const {
+    return {[page = services_.page](uint64_t sequence) { page->enter_collective(sequence); },
+            [page = services_.page] { page->leave_collective(); }};
+  }
   const CheckpointSettings& checkpoint() const {
     return environment_.checkpoint ? *environment_.checkpoint : config_.checkpoint;
   }
@@ -142,6 +148,7 @@ class Run {
     return (services_.stop_asked && services_.stop_asked()) || services_.page->stop_requested() > 0;
   }
   std::optional<Rank> lost_peer() const {
+    if (nccl_ && nccl_->lost_peer()) return Rank(*nccl_->lost_peer());
     for (const Comm* comm : {services_.training, services_.checkpoints}) {
       if (comm == nullptr) continue;
       if (const auto lost = comm->lost_peer()) return Rank(*lost);
@@ -155,11 +162,14 @@ class Run {
   const LanePlan plan_;
   const uint32_t rank_;
   ObservedComm comm_;
-  GradientReducer reducer_;
 
   std::unique_ptr<TokenSource> source_;
   std::optional<SampleOrder> order_;
   std::unique_ptr<LaneEngine> engine_;
+  std::string gpu_identity_;                 // empty: on a CPU
+  std::unique_ptr<NcclComm> nccl_;           // null: gradients go through comm_
+  std::optional<ObservedComm> device_comm_;  // over nccl_
+  std::optional<GradientReducer> reducer_;
   std::unique_ptr<DeviceCopier> copier_;
   std::optional<StepLog> log_;  // outlives the checkpointer, whose threads wait for it
   std::unique_ptr<Checkpointer> checkpointer_;

@@ -13,7 +13,7 @@ void Run::open_replay() {
   settings.micro = plan_.micro();
   const LaneRange lanes = plan_.of(rank_);
   const std::string basis = run_hash(config_) + source_->fingerprint() + std::to_string(lanes.first) + "-" +
-                            std::to_string(lanes.end) + engine_->device().numerics();
+                            std::to_string(lanes.end) + numerics().dump();
   settings.basis = hex64(xxh3(basis)).substr(0, 8);
   settings.replay = environment_.replay;
   settings.launcher = services_.launcher != nullptr;
@@ -54,7 +54,7 @@ End Run::suspect(Pending pending, const GradientSummary& summary) {
   suspect.own_first_sample = pending.batch.first_sample;
   suspect.gradient_norm = summary.norm;
   suspect.reduce_again = [&]() -> Result<double> {
-    PITCREW_TRY(engine_->reduce(reducer_));
+    PITCREW_TRY(engine_->reduce(*reducer_));
     update(suspect.step, false);
     return engine_->updated().norm;
   };

@@ -12,6 +12,7 @@ End Run::start() {
   if (auto failed = open_data()) return failed;
   if (auto failed = agree()) return failed;
   if (auto failed = open_engine()) return failed;
+  if (auto failed = open_exchange()) return failed;
   engine_->init(config_.seed);
   if (is_first()) {
     services_.page->set_totals(config_.steps, config_.tokens);
@@ -54,6 +55,7 @@ End Run::open_engine() {
                       request.masters == Masters::kRemainder ? ", masters as remainders" : ""));
       PITCREW_END(check_fits(request, gpu->total_bytes), exit_code::kBadConfiguration);
       memory_ = plan.bytes();
+      gpu_identity_ = gpu->identity;
       if (peak_flops_ == 0) peak_flops_ = peak_tflops(gpu->name).value_or(0) * 1e12;
       PITCREW_END_ASSIGN(
           engine_,
@@ -174,8 +176,7 @@ End Run::restore() {
     services.page = services_.page;
     services.log = services_.log;
     if (is_first()) services.before_commit = [this] { return log_ ? log_->settle() : Status(); };
-    const RunDescription description{run_hash(config_), source_->fingerprint(),
-                                     Json::parse(engine_->device().numerics())};
+    const RunDescription description{run_hash(config_), source_->fingerprint(), numerics()};
     auto opened = Checkpointer::open(std::move(settings), std::move(services), engine_->state_tensors(), description);
     if (!opened) {
       const Code code = opened.error().code;

@@ -95,6 +95,7 @@ Status StepLog::append(Step step, double loss, uint64_t samples, const StepMeasu
                      number("tokensPerSecond", measure.tokens_per_second) + number("dataWait", measure.data_wait) +
                      number("stall", measure.stall) + ",\"memory\":" + std::to_string(measure.memory);
   if (measure.mfu) line += number("mfu", *measure.mfu);
+  if (!measure.reproducible) line += ",\"reproducible\":false";
   return write(step, line + "}\n");
 }
 

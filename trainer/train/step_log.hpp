@@ -17,7 +17,8 @@ namespace pitcrew::trainer {
 //   {"step":100,"kind":"evaluation","loss":2.1,"bits":"4000cccccccccccd","epoch":3,"samples":64}
 //
 // `loss` is the mean over the step's tokens in double, `bits` the same double's bits in hexadecimal; `samples` is how
-// many the run has used, or the evaluation held out; the rest is rank 0's StepMeasure. Lines that don't have "kind" are
+// many the run has used, or the evaluation held out; the rest is rank 0's StepMeasure;
+// `"reproducible":false` stands where NCCL adds gradients. Lines that don't have "kind" are
 // training steps.
 //
 // In object storage it is one object for each checkpoint: see StepParts.

@@ -37,6 +37,7 @@ struct StepMeasure {
   double stall = 0;              // seconds that it waited for checkpoints
   uint64_t memory = 0;           // bytes: a GPU's by the memory plan, a CPU's resident
   std::optional<double> mfu;     // unset: the peak isn't known
+  bool reproducible = true;      // false: NCCL adds gradients
 };
 
 // The GPU's dense BF16 peak in TFLOP/s by its name ("NVIDIA H200"), from NVIDIA's data sheets; unset: unknown.

@@ -53,7 +53,7 @@ End Run::one_step(BatchLoader& loader) {
   mine.confirmed = replay_->same_as_first(now.step, now.own);
   PITCREW_END_ASSIGN(now.shared, timed(StepPart::kExchange, [&] { return share(comm_, plan_, mine); }),
                      exit_code::kTryAgain);
-  PITCREW_END(timed(StepPart::kExchange, [&] { return engine_->reduce(reducer_); }), exit_code::kTryAgain);
+  PITCREW_END(timed(StepPart::kExchange, [&] { return engine_->reduce(*reducer_); }), exit_code::kTryAgain);
 
   now.loss = tree_sum(now.shared.losses) / static_cast<double>(config_.tokens_per_step());
   now.loss_limit = spikes_.loss_limit();
@@ -63,6 +63,7 @@ End Run::one_step(BatchLoader& loader) {
   if (due_now(now)) engine_->updated();
   meter_->add(StepPart::kOptimizer, services_.clock->now() - updating);
   now.measure = meter_->finish(to_seconds(services_.clock->now() - began), *services_.page);
+  now.measure.reproducible = reproducible();
   pending_ = std::move(now);
   return due_now(*pending_) ? settle() : End();
 }

@@ -12,6 +12,7 @@
 #include "trainer/checkpoint/checkpointer.hpp"
 #include "trainer/comm/comm.hpp"
 #include "trainer/comm/flight_recorder.hpp"
+#include "trainer/comm/nccl/nccl_comm.hpp"
 #include "trainer/parallel/mesh_comms.hpp"
 #include "trainer/train/config.hpp"
 #include "trainer/train/lane_engine.hpp"
@@ -25,6 +26,7 @@ struct TrainerServices {
   Comm* training = nullptr;                       // required, also for one rank
   Comm* checkpoints = nullptr;                    // connections of its own, for checkpoint traffic
   MeshCommFactory mesh;                           // required where the configuration has shards or tensor ranks
+  PeerWatch* watch = nullptr;                     // for NCCL: says who is gone; null: nobody does
   LauncherClient* launcher = nullptr;             // null: none
   page::Writer* page = nullptr;                   // required
   const Clock* clock = nullptr;                   // required
@@ -32,9 +34,10 @@ struct TrainerServices {
   std::function<bool()> stop_asked;               // SIGTERM has come
   std::function<void(const std::string&)> print;  // rank 0's lines for people
   Logger log;
-  CpuDeviceOptions device;             // its threads are the configuration's
-  PlantedFault* fault = nullptr;       // for tests, on a CPU
-  FlightRecorder* recorder = nullptr;  // of the training collectives
+  CpuDeviceOptions device;                     // its threads are the configuration's
+  PlantedFault* fault = nullptr;               // for tests, on a CPU
+  FlightRecorder* recorder = nullptr;          // of the training collectives
+  std::shared_ptr<const nccl::Api> host_nccl;  // for tests: one that moves the host's memory
 };
 
 // How training ended. Where a peer was lost, the rank has stopped talking and waits to be told what to do: its
