@@ -6,6 +6,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/connect/exit_code.hpp"
+#include "cli/connect/leading_flags.hpp"
 #include "cli/health/health.hpp"
 #include "cli/validate/validate.hpp"
 #include "lib/base/version.hpp"
@@ -59,6 +60,7 @@ int main(int argc, char** argv) {
   // Not CLI11's: what is being typed may look like flags of this command.
   if (words.size() >= 2 && words[0] == "complete" && words[1] == "--")
     return pitcrew::cli::print_completions(app, {words.begin() + 2, words.end()});
+  words = pitcrew::cli::with_flags_behind(std::move(words));
   std::reverse(words.begin(), words.end());  // as CLI11 takes them
   try {
     app.parse(words);

@@ -71,6 +71,14 @@ struct OperatorFact {
   std::optional<Instant> renewed;
 };
 
+// Another TrainingJob that isn't over, and how many pods it holds.
+struct OtherJob {
+  std::string ns;
+  std::string name;
+  std::string phase;
+  uint32_t pods = 0;
+};
+
 // What the launchers' /metrics say of one rank.
 struct RankFact {
   uint32_t rank = 0;
@@ -93,6 +101,7 @@ struct Facts {
   std::vector<EventFact> events;  // of the job, its pods and claims; oldest first
   std::vector<kube::ResourceQuota> quotas;
   std::vector<ClaimFact> claims;
+  std::vector<OtherJob> other_jobs;  // of the namespaces that may be read
   std::vector<OperatorFact> operators;
   bool operators_known = false;  // leases could be read
   bool nodes_known = false;

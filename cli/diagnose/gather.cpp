@@ -60,6 +60,21 @@ void ask_for_leases(Cluster& cluster, Facts& facts) {
                      });
 }
 
+// Of all namespaces, where they may be read; it only explains who has the room.
+void ask_for_other_jobs(Cluster& cluster, Facts& facts) {
+  cluster.list_later(api::TrainingJob::type(), {}, [&facts](Result<std::vector<Json>> items) {
+    if (!items) return;
+    for (const Json& item : *items) {
+      Problems problems;
+      const api::TrainingJob other = api::decode_training_job(item, problems);
+      if (other.metadata.uid == facts.job.metadata.uid || api::terminal(other.status.phase)) continue;
+      facts.other_jobs.push_back({other.metadata.ns, other.metadata.name,
+                                  std::string(api::to_string(other.status.phase)),
+                                  static_cast<uint32_t>(other.status.pods.size())});
+    }
+  });
+}
+
 // Of the job, of its pods (those that are gone too: their names begin alike) and of the claims they mount.
 std::vector<EventFact> of_the_job(const Facts& facts, std::vector<EventFact> events) {
   const std::string& name = facts.job.metadata.name;
@@ -194,6 +209,7 @@ Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptio
   cluster.list_later(kube::ResourceQuota::type(), {.ns = cluster.ns()}, decoded(facts, facts.quotas, "quotas"));
   ask_for_events(cluster, facts, events);
   ask_for_leases(cluster, facts);
+  ask_for_other_jobs(cluster, facts);
   cluster.wait();
 
   ask_for_claims(cluster, facts);

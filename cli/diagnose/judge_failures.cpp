@@ -1,71 +1,71 @@
 #include <algorithm>
 #include <map>
 
-#include "cli/diagnose/judge.hpp"
+#include "cli/diagnose/rules.hpp"
 #include "cli/show/words.hpp"
 
 namespace pitcrew::cli {
 namespace {
 
-struct TextRule {
-  const char* text;
-  const char* id;
-  int weight;
-  const char* title;
-  const char* remedy;
-};
+constexpr char kLog[] = "{pitcrew} logs {job} --previous";
 
 // What programs say before they end. Looked for in the evidence and the last lines, the first match counts; what is
 // special stands before what is general.
-constexpr TextRule kTextRules[] = {
+constexpr Rule kTextRules[] = {
+    {"could not start '", "CommandMissing", 95, "The image lacks the program that the container's command names.",
+     "mend command in spec.template, or the image", "{kubectl} get trainingjob {job} -o jsonpath='{.spec.template}'"},
+    {"out of memory: the kernel killed", "OutOfMemory", 92,
+     "The training container ran out of its memory limit (host memory, not the GPU's).",
+     "raise resources.limits.memory in spec.template, or use fewer data workers; PITCREW_MEMORY's size is part of it",
+     "{pitcrew} timeline {job}"},
     {"CUDA out of memory", "GpuOutOfMemory", 95, "The program needs more GPU memory than there is.",
-     "a smaller micro-batch, activation checkpointing, or more sharding"},
+     "a smaller micro-batch, activation checkpointing, or more sharding", kLog},
     {"out of memory trying to allocate", "GpuOutOfMemory", 95, "The program needs more GPU memory than there is.",
-     "a smaller micro-batch, activation checkpointing, or more sharding"},
+     "a smaller micro-batch, activation checkpointing, or more sharding", kLog},
     {"ModuleNotFoundError", "ModuleMissing", 95, "A Python module is missing in the image or environment.",
-     "install it in the image, or mend PYTHONPATH"},
+     "install it in the image, or mend PYTHONPATH", kLog},
     {"No module named", "ModuleMissing", 95, "A Python module is missing in the image or environment.",
-     "install it in the image, or mend PYTHONPATH"},
-    {"SyntaxError", "SyntaxError", 95, "The program has a syntax error.", "mend it; no restart helps"},
+     "install it in the image, or mend PYTHONPATH", kLog},
+    {"SyntaxError", "SyntaxError", 95, "The program has a syntax error.", "mend it; no restart helps", kLog},
     {"No space left on device", "DiskFull", 95, "A disk or file system is full.",
-     "free some, lower checkpoint.keep, or enlarge it"},
+     "free some, lower checkpoint.keep, or enlarge it", kLog},
     {"Disk quota exceeded", "DiskFull", 95, "A disk or file system is full.",
-     "free some, lower checkpoint.keep, or have the quota raised"},
+     "free some, lower checkpoint.keep, or have the quota raised", kLog},
     {"Read-only file system", "ReadOnly", 94, "The program writes where it may only read.",
-     "checkpoint.path must lie on a volume that is mounted writable"},
+     "checkpoint.path must lie on a volume that is mounted writable", kLog},
     {"Permission denied", "PermissionDenied", 93, "The program may not read or write a file.",
-     "compare the volume's owner with runAsUser and fsGroup in spec.template"},
+     "compare the volume's owner with runAsUser and fsGroup in spec.template", kLog},
     {"GLIBC_", "WrongLibc", 93, "The image's C library is older than the program's.",
-     "build the program in the image it runs in"},
+     "build the program in the image it runs in", kLog},
     {"CUDA driver version is insufficient", "DriverTooOld", 93,
      "The node's NVIDIA driver is older than the image's CUDA needs.",
-     "nodes with a newer driver, or an image with an older CUDA"},
+     "nodes with a newer driver, or an image with an older CUDA", kLog},
     {"no CUDA-capable device", "NoGpu", 93, "The program sees no GPU.",
-     "does the template ask for nvidia.com/gpu, and does the device plugin run on the node?"},
+     "does the template ask for nvidia.com/gpu, and does the device plugin run on the node?", kLog},
     {"an illegal memory access", "IllegalAccess", 88, "A kernel accessed memory that it may not: a bug, or a bad GPU.",
-     "if it stays with one node it is the node; if it moves with the job it is the program"},
+     "if it stays with one node it is the node; if it moves with the job it is the program", kLog},
     {"Bus error", "SharedMemory", 92, "The program ran out of shared memory (/dev/shm).",
-     "mount an emptyDir {medium: Memory} at /dev/shm, or use fewer data workers"},
+     "mount an emptyDir {medium: Memory} at /dev/shm, or use fewer data workers", kLog},
     {"unable to open shared memory", "SharedMemory", 92, "The program ran out of shared memory (/dev/shm).",
-     "mount an emptyDir {medium: Memory} at /dev/shm, or use fewer data workers"},
+     "mount an emptyDir {medium: Memory} at /dev/shm, or use fewer data workers", kLog},
     {"Address already in use", "PortInUse", 85, "A port is taken: the program listens on one that is not the epoch's.",
-     "use MASTER_PORT from the environment; it is new with every epoch"},
+     "use MASTER_PORT from the environment; it is new with every epoch", kLog},
     {"NCCL WARN", "Nccl", 70, "NCCL reports a problem of the network between ranks.",
-     "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions"},
+     "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions", kLog},
     {"unhandled system error", "Nccl", 70, "NCCL reports a problem of the network between ranks.",
-     "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions"},
+     "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions", kLog},
     {"loss is nan", "NotANumber", 90, "The loss is not a number.",
-     "a lower learning rate, gradient clipping, or look at the batch that the message names"},
+     "a lower learning rate, gradient clipping, or look at the batch that the message names", kLog},
     {"FileNotFoundError", "FileMissing", 88, "The program misses a file.",
-     "mend the path, or mount the volume that has it"},
+     "mend the path, or mount the volume that has it", kLog},
     {"No such file or directory", "FileMissing", 88, "The program misses a file.",
-     "mend the path, or mount the volume that has it"},
+     "mend the path, or mount the volume that has it", kLog},
     {"Traceback (most recent call last)", "PythonException", 75, "The program ends with a Python exception.",
-     "the traceback is in the log"},
+     "the traceback is in the log", kLog},
 };
 
-const TextRule* said(const std::vector<std::string>& lines, std::string& line) {
-  for (const TextRule& rule : kTextRules) {
+const Rule* said(const std::vector<std::string>& lines, std::string& line) {
+  for (const Rule& rule : kTextRules) {
     for (auto text = lines.rbegin(); text != lines.rend(); ++text) {
       if (!contains(*text, rule.text)) continue;
       line = *text;
@@ -124,8 +124,11 @@ void again_and_again(const Facts& facts, Findings& findings) {
     ++causes[failure.cause];
     if (!failure.node.empty()) ++nodes[failure.node];
   }
+  // Where failures are everywhere, no node is to blame.
+  int all = 0;
+  for (const auto& [node, count] : nodes) all += count;
   for (const auto& [node, count] : nodes) {
-    if (count < 3) continue;
+    if (count < 3 || (nodes.size() > 1 && count * 2 <= all)) continue;
     findings.push_back({"NodeFailsOften",
                         60,
                         "One node fails again and again: " + node + ".",
@@ -163,12 +166,11 @@ void judge_failures(const Facts& facts, Findings& findings) {
   if (!status.recoveries.empty()) lines.push_back(status.recoveries.front().evidence);
   if (over) lines.push_back(failed->message);
   std::string line;
-  const TextRule* rule = by_deadline ? nullptr : said(lines, line);
+  const Rule* rule = by_deadline ? nullptr : said(lines, line);
   const bool failed_lately = over || !status.recoveries.empty() || !facts.last_lines_of.empty();
   if (rule != nullptr && failed_lately) {
-    Finding finding{rule->id,     well ? rule->weight / 3 : rule->weight,
-                    rule->title,  {line},
-                    rule->remedy, pitcrew(facts, "logs " + facts.job.metadata.name + " --previous")};
+    Finding finding = finding_of(facts, *rule, {line});
+    if (well) finding.weight /= 3;
     if (!facts.last_lines_of.empty()) finding.evidence.push_back("in the log of " + facts.last_lines_of);
     findings.push_back(std::move(finding));
   }

@@ -1,8 +1,6 @@
 #include <algorithm>
-#include <functional>
-#include <map>
 
-#include "cli/diagnose/judge.hpp"
+#include "cli/diagnose/rules.hpp"
 #include "cli/show/words.hpp"
 
 namespace pitcrew::cli {
@@ -13,31 +11,124 @@ constexpr Duration kPullPatience = minutes(3);
 constexpr Duration kConnectPatience = seconds(45);
 constexpr Duration kGoingPatience = minutes(2);
 
-// The same thing of several pods is one finding.
-class Grouped {
- public:
-  Grouped(const Facts& facts, Findings& findings) : facts_(facts), findings_(findings) {}
+constexpr char kDescribe[] = "{kubectl} describe pod {pod}";
+constexpr char kLauncherLog[] = "{kubectl} logs {pod} -c {container} --previous --tail 50";
 
-  Finding& add(const std::string& id, int weight, const std::string& pod) {
-    auto [found, fresh] = index_.try_emplace(id, findings_.size());
-    if (fresh) findings_.push_back({id, weight, "", {}, "", kubectl(facts_, "describe pod " + pod)});
-    pods_[id].push_back(pod);
-    return findings_[found->second];
-  }
-  // Which pods each is about, as its first evidence.
-  void finish() {
-    for (const auto& [id, at] : index_) {
-      Finding& finding = findings_[at];
-      finding.evidence.insert(finding.evidence.begin(), "pods: " + some_of(pods_[id]));
-    }
-  }
-
- private:
-  const Facts& facts_;
-  Findings& findings_;
-  std::map<std::string, size_t> index_;
-  std::map<std::string, std::vector<std::string>> pods_;
+// What the registry, or the runtime that asks it, says of an image. {whose}: "The image x", "Pitcrew's launcher image".
+constexpr Rule kPullRules[] = {
+    {"InvalidImageName", "ImageNameInvalid", 94, "{whose} is no valid image name.", "mend image: in spec.template",
+     kDescribe},
+    {"ErrImageNeverPull", "ImageNotOnNode", 94, "{whose} is not on the node, and may not be pulled.",
+     "the container says imagePullPolicy: Never: take that out, or load the image on every node", kDescribe},
+    {"not found", "ImageNotFound", 94, "{whose} does not exist in its registry.", "mend the name or tag, or push it",
+     kDescribe},
+    {"manifest unknown", "ImageNotFound", 94, "{whose} does not exist in its registry.",
+     "mend the name or tag, or push it", kDescribe},
+    {"MANIFEST_UNKNOWN", "ImageNotFound", 94, "{whose} does not exist in its registry.",
+     "mend the name or tag, or push it", kDescribe},
+    {"unauthorized", "ImageNotAllowed", 94, "{whose} may not be pulled: the registry refuses the credentials.",
+     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
+    {"authentication required", "ImageNotAllowed", 94,
+     "{whose} may not be pulled: the registry refuses the credentials.",
+     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
+    {"denied", "ImageNotAllowed", 94, "{whose} may not be pulled: the registry refuses the credentials.",
+     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
+    {"403 Forbidden", "ImageNotAllowed", 94, "{whose} may not be pulled: the registry refuses the credentials.",
+     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
+    {"no such host", "RegistryUnreachable", 94, "{whose} can't be pulled: the registry can't be reached from the node.",
+     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
+    {"i/o timeout", "RegistryUnreachable", 94, "{whose} can't be pulled: the registry can't be reached from the node.",
+     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
+    {"connection refused", "RegistryUnreachable", 94,
+     "{whose} can't be pulled: the registry can't be reached from the node.",
+     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
+    {"TLS handshake", "RegistryUnreachable", 94,
+     "{whose} can't be pulled: the registry can't be reached from the node.",
+     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
+    {"no space left", "NodeDiskFull", 94, "{whose} can't be pulled: the node's disk is full.",
+     "free the node's disk, or give nodes a larger one", kDescribe},
+    {"", "ImagePull", 94, "{whose} can't be pulled.", "the registry's answer says why", kDescribe},
 };
+
+// Why the kubelet doesn't make the container (CreateContainerConfigError), by its message.
+constexpr Rule kConfigRules[] = {
+    {"run as root", "RunsAsRoot", 93, "The image runs as root, which the template forbids (runAsNonRoot).",
+     "set securityContext.runAsUser in spec.template to a user that may read the program", kDescribe},
+    {"non-numeric user", "RunsAsRoot", 93,
+     "The image names its user, so nobody can tell that it isn't root (runAsNonRoot).",
+     "set securityContext.runAsUser in spec.template to the user's number", kDescribe},
+    {"couldn't find key", "ConfigMissing", 93, "A Secret or ConfigMap lacks a key that the container needs.",
+     "add the key, or mend env in spec.template", kDescribe},
+    {"", "ConfigMissing", 93, "A Secret or ConfigMap that the container needs does not exist.",
+     "create it, or mend env and envFrom in spec.template", kDescribe},
+};
+
+// Why the runtime doesn't start it (CreateContainerError, RunContainerError).
+constexpr Rule kStartRules[] = {
+    {"executable file not found", "ContainerCannotStart", 92, "The container runtime can't start the container.",
+     "command in spec.template names a program that the image doesn't have", kDescribe},
+    {"", "ContainerCannotStart", 92, "The container runtime can't start the container.",
+     "the runtime's words say what it refuses: a mount, a device, a security setting", kDescribe},
+};
+
+constexpr Rule kStuckTerminating = {
+    "",
+    "StuckTerminating",
+    25,
+    "Pods of the job hang in Terminating; their nodes are probably gone.",
+    "nothing waits for them: new pods have other names. To be rid of them, delete the node or force it",
+    "{kubectl} delete pod {pod} --grace-period=0 --force"};
+constexpr Rule kEvicted = {"",
+                           "Evicted",
+                           74,
+                           "The kubelet evicted a pod of the job because its node ran short.",
+                           "give the container requests and limits for what ran short (memory, ephemeral-storage)",
+                           kDescribe};
+constexpr Rule kSlowPull = {"",
+                            "SlowPull",
+                            35,
+                            "Images are still being pulled.",
+                            "wait; a smaller image, a registry in the region, or images on the nodes make it faster",
+                            kDescribe};
+constexpr Rule kNotConnected = {
+    "",
+    "LauncherNotConnected",
+    72,
+    "Pods run, but their launchers have not reached the operator.",
+    "a NetworkPolicy or security group may keep pods from the Service pitcrew-channel (9443/tcp); the launcher's log "
+    "says what it tries",
+    "{kubectl} logs {pod} -c {container} --tail 20"};
+constexpr Rule kNotInjected = {"",
+                               "LauncherNotInjected",
+                               93,
+                               "The init container that brings Pitcrew's launcher fails.",
+                               "see its log",
+                               "{kubectl} logs {pod} -c {container}"};
+constexpr Rule kOtherArchitecture = {"",
+                                     "LauncherNotInjected",
+                                     93,
+                                     "The init container that brings Pitcrew's launcher fails.",
+                                     "the launcher's image is of another architecture than the node",
+                                     "{kubectl} logs {pod} -c {container}"};
+constexpr Rule kOutOfMemory = {
+    "",
+    "OutOfMemory",
+    91,
+    "The training container ran out of its memory limit (host memory, not the GPU's).",
+    "raise resources.limits.memory in spec.template, or use fewer data workers; PITCREW_MEMORY's size is part of it",
+    kDescribe};
+constexpr Rule kContract = {"",
+                            "LauncherContract",
+                            90,
+                            "The launcher found that the pod lacks what the operator should have put there.",
+                            "a webhook may have changed the pod; the launcher's first lines name what is missing",
+                            kLauncherLog};
+constexpr Rule kCrashLoops = {"",
+                              "LauncherCrashLoops",
+                              80,
+                              "The training container ends again and again.",
+                              "see what it said before it ended",
+                              kLauncherLog};
 
 void image(const Facts& facts, const PodFact& pod, const ContainerFact& container, Grouped& grouped) {
   std::string message = container.waiting_message;
@@ -49,52 +140,28 @@ void image(const Facts& facts, const PodFact& pod, const ContainerFact& containe
     }
   }
   const bool ours = container.name == kInitContainer;
-  const std::string whose = ours ? "Pitcrew's launcher image" : "The image " + container.image;
-  std::string id = "ImagePull", why = "can't be pulled", remedy = "the registry's answer says why";
-  if (container.waiting_reason == "InvalidImageName") {
-    id = "ImageNameInvalid", why = "is no valid image name", remedy = "mend image: in spec.template";
-  } else if (contains(message, "not found") || contains(message, "manifest unknown") ||
-             contains(message, "MANIFEST_UNKNOWN")) {
-    id = "ImageNotFound", why = "does not exist in its registry", remedy = "mend the name or tag, or push it";
-  } else if (contains(message, "unauthorized") || contains(message, "authentication required") ||
-             contains(message, "denied") || contains(message, "403 Forbidden")) {
-    id = "ImageNotAllowed", why = "may not be pulled: the registry refuses the credentials";
-    remedy = "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository";
-  } else if (contains(message, "no such host") || contains(message, "i/o timeout") ||
-             contains(message, "connection refused") || contains(message, "TLS handshake")) {
-    id = "RegistryUnreachable", why = "can't be pulled: the registry can't be reached from the node";
-    remedy = "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing";
-  } else if (contains(message, "no space left")) {
-    id = "NodeDiskFull", why = "can't be pulled: the node's disk is full",
-    remedy = "free the node's disk, or give nodes a larger one";
-  }
+  const bool said = container.waiting_reason == "InvalidImageName" || container.waiting_reason == "ErrImageNeverPull";
+  const Words words = {{"pod", pod.name},
+                       {"whose", ours ? "Pitcrew's launcher image" : "The image " + container.image}};
+  Finding finding = finding_of(facts, *matching(kPullRules, said ? container.waiting_reason : message),
+                               {message.empty() ? container.waiting_reason : message}, words);
   if (ours) {
-    id = "Launcher" + id;
-    remedy += "; it is the operator's launcherImage (chart value image.registry)";
+    finding.id = "Launcher" + finding.id;
+    finding.remedy += "; it is the operator's launcherImage (chart value image.registry)";
   }
-  Finding& finding = grouped.add(id, 94, pod.name);
-  finding.title = whose + " " + why + ".";
-  if (finding.evidence.empty()) finding.evidence.push_back(message.empty() ? container.waiting_reason : message);
-  finding.remedy = remedy;
+  grouped.add(std::move(finding), pod.name);
 }
 
 void waiting(const Facts& facts, const PodFact& pod, const ContainerFact& container, Grouped& grouped) {
   const std::string& reason = container.waiting_reason;
+  const std::string& message = container.waiting_message;
   if (reason == "ErrImagePull" || reason == "ImagePullBackOff" || reason == "InvalidImageName" ||
-      reason == "RegistryUnavailable")
+      reason == "ErrImageNeverPull" || reason == "RegistryUnavailable")
     return image(facts, pod, container, grouped);
   if (reason == "CreateContainerConfigError") {
-    Finding& finding = grouped.add("ConfigMissing", 93, pod.name);
-    finding.title = "A Secret or ConfigMap that the container needs does not exist.";
-    if (finding.evidence.empty()) finding.evidence.push_back(container.waiting_message);
-    finding.remedy = "create it, or mend env and envFrom in spec.template";
+    grouped.add(*matching(kConfigRules, message), pod.name, message);
   } else if (reason == "CreateContainerError" || reason == "RunContainerError") {
-    Finding& finding = grouped.add("ContainerCannotStart", 92, pod.name);
-    finding.title = "The container runtime can't start the container.";
-    if (finding.evidence.empty()) finding.evidence.push_back(container.waiting_message);
-    finding.remedy = contains(container.waiting_message, "executable file not found")
-                         ? "command in spec.template names a program that the image doesn't have"
-                         : "the runtime's words say what it refuses: a mount, a device, a security setting";
+    grouped.add(*matching(kStartRules, message), pod.name, message);
   }
 }
 
@@ -102,91 +169,67 @@ void ended(const Facts& facts, const PodFact& pod, const ContainerFact& containe
   const auto& last = container.ended ? container.ended : container.last_ended;
   if (!last || last->exit_code == 0) return;
   if (container.ended == std::nullopt && container.running && facts.job.status.phase == api::Phase::kRunning) return;
-  if (container.init && container.name == kInitContainer) {
-    Finding& finding = grouped.add("LauncherNotInjected", 93, pod.name);
-    finding.title = "The init container that brings Pitcrew's launcher fails.";
-    if (finding.evidence.empty())
-      finding.evidence.push_back("exit code " + std::to_string(last->exit_code) + " " + last->reason + " " +
-                                 last->message);
-    finding.remedy = contains(last->message, "exec format")
-                         ? "the launcher's image is of another architecture than the node"
-                         : "see its log";
-    finding.command = kubectl(facts, "logs " + pod.name + " -c " + kInitContainer);
-    return;
-  }
+  const auto add = [&](const Rule& rule, const std::string& evidence) {
+    grouped.add(finding_of(facts, rule, {evidence}, {{"pod", pod.name}, {"container", container.name}}), pod.name);
+  };
+  const std::string code = "exit code " + std::to_string(last->exit_code) + " " + last->reason;
+  const std::string restarts = count_of(static_cast<uint64_t>(container.restarts), "restart");
+  if (container.init && container.name == kInitContainer)
+    return add(contains(last->message, "exec format") ? kOtherArchitecture : kNotInjected, code + " " + last->message);
   if (container.name != facts.job.spec.container) return;
   if (last->reason == "OOMKilled") {
-    Finding& finding = grouped.add("OutOfMemory", 91, pod.name);
-    finding.title = "The training container ran out of its memory limit (host memory, not the GPU's).";
-    if (finding.evidence.empty()) {
-      finding.evidence.push_back("OOMKilled" +
-                                 (last->finished ? ", " + ago(facts.now, *last->finished) : std::string()) + ", " +
-                                 count_of(static_cast<uint64_t>(container.restarts), "restart"));
-    }
-    finding.remedy =
-        "raise resources.limits.memory in spec.template, or use fewer data workers; PITCREW_MEMORY's size is part of "
-        "it";
+    add(kOutOfMemory,
+        "OOMKilled" + (last->finished ? ", " + ago(facts.now, *last->finished) : std::string()) + ", " + restarts);
   } else if (last->exit_code == 78) {
-    Finding& finding = grouped.add("LauncherContract", 90, pod.name);
-    finding.title = "The launcher found that the pod lacks what the operator should have put there.";
-    if (finding.evidence.empty()) finding.evidence.push_back(last->message.empty() ? "exit code 78" : last->message);
-    finding.remedy = "a webhook may have changed the pod; the launcher's first lines name what is missing";
-    finding.command = kubectl(facts, "logs " + pod.name + " --previous");
+    add(kContract, last->message.empty() ? "exit code 78" : last->message);
   } else if (container.waiting_reason == "CrashLoopBackOff") {
-    Finding& finding = grouped.add("LauncherCrashLoops", 80, pod.name);
-    finding.title = "The training container ends again and again.";
-    if (finding.evidence.empty())
-      finding.evidence.push_back("exit code " + std::to_string(last->exit_code) + " " + last->reason + ", " +
-                                 count_of(static_cast<uint64_t>(container.restarts), "restart"));
-    finding.remedy = "see what it said before it ended";
-    finding.command = kubectl(facts, "logs " + pod.name + " --previous --tail 50");
+    add(kCrashLoops, code + ", " + restarts);
   }
 }
 
 struct EventRule {
   const char* reason;
-  const char* text;  // "" matches any
-  const char* id;
-  int weight;
-  const char* title;
-  const char* remedy;
+  Rule rule;
 };
 
 // What kubelets and controllers say of pods that can't start. The first match of a pod counts.
 constexpr EventRule kEventRules[] = {
-    {"FailedCreatePodSandBox", "failed to assign an IP address", "NoFreeAddresses", 94,
-     "The subnet has no free IP address for the pod.",
-     "each EFA interface takes one as well: use efa-only interfaces, a larger subnet, or secondary CIDRs"},
-    {"FailedCreatePodSandBox", "", "SandboxFails", 88, "The pod's network or sandbox can't be set up on its node.",
-     "the node's network plugin or container runtime is unwell: its pods in kube-system say more"},
-    {"FailedMount", "not found", "VolumeSourceMissing", 92, "A Secret or ConfigMap that a volume shows does not exist.",
-     "create it, or mend volumes in spec.template"},
-    {"FailedMount", "timed out", "VolumeNotMounted", 90, "A volume can't be mounted within its time.",
-     "for FSx and EFS: security groups (988/tcp for Lustre, 2049/tcp for NFS), and whether the CSI driver runs on the "
-     "node"},
-    {"FailedMount", "", "VolumeNotMounted", 90, "A volume can't be mounted on the pod's node.",
-     "the message says what the driver was told; see whether the CSI driver's pod runs on that node"},
-    {"FailedAttachVolume", "Multi-Attach", "VolumeInUse", 91,
-     "A volume can be attached to one node only, and is attached to another.",
-     "checkpoints of a job on several nodes need a shared file system (ReadWriteMany)"},
-    {"FailedAttachVolume", "", "VolumeNotAttached", 90, "A volume can't be attached to the pod's node.",
-     "the message is the cloud's own"},
-    {"Preempted", "", "Preempted", 75, "A pod of the job was preempted by a more important one.",
-     "it is recovered as soon as there is room; a higher placement.priorityClassName protects it"},
+    {"FailedCreatePodSandBox",
+     {"failed to assign an IP address", "NoFreeAddresses", 94, "The subnet has no free IP address for the pod.",
+      "each EFA interface takes one as well: use efa-only interfaces, a larger subnet, or secondary CIDRs", kDescribe}},
+    {"FailedCreatePodSandBox",
+     {"", "SandboxFails", 88, "The pod's network or sandbox can't be set up on its node.",
+      "the node's network plugin or container runtime is unwell: its pods in kube-system say more", kDescribe}},
+    {"FailedMount",
+     {"not found", "VolumeSourceMissing", 92, "A Secret or ConfigMap that a volume shows does not exist.",
+      "create it, or mend volumes in spec.template", kDescribe}},
+    {"FailedMount",
+     {"timed out", "VolumeNotMounted", 90, "A volume can't be mounted within its time.",
+      "for FSx and EFS: security groups (988/tcp for Lustre, 2049/tcp for NFS), and whether the CSI driver runs on the "
+      "node",
+      kDescribe}},
+    {"FailedMount",
+     {"", "VolumeNotMounted", 90, "A volume can't be mounted on the pod's node.",
+      "the message says what the driver was told; see whether the CSI driver's pod runs on that node", kDescribe}},
+    {"FailedAttachVolume",
+     {"Multi-Attach", "VolumeInUse", 91, "A volume can be attached to one node only, and is attached to another.",
+      "checkpoints of a job on several nodes need a shared file system (ReadWriteMany)", kDescribe}},
+    {"FailedAttachVolume",
+     {"", "VolumeNotAttached", 90, "A volume can't be attached to the pod's node.", "the message is the cloud's own",
+      kDescribe}},
+    {"Preempted",
+     {"", "Preempted", 75, "A pod of the job was preempted by a more important one.",
+      "it is recovered as soon as there is room; a higher placement.priorityClassName protects it", kDescribe}},
 };
 
 void from_events(const Facts& facts, const PodFact& pod, Grouped& grouped) {
   const bool starting = pod.phase == "Pending";
   for (auto event = facts.events.rbegin(); event != facts.events.rend(); ++event) {
     if (event->object != "Pod/" + pod.name || event->type != "Warning") continue;
-    for (const EventRule& rule : kEventRules) {
-      if (event->reason != rule.reason || !contains(event->note, rule.text)) continue;
-      if (!starting && std::string_view(rule.id) != "Preempted") continue;
-      Finding& finding = grouped.add(rule.id, rule.weight, pod.name);
-      finding.title = rule.title;
-      finding.remedy = rule.remedy;
-      if (finding.evidence.empty()) finding.evidence.push_back(event->note);
-      return;
+    for (const EventRule& one : kEventRules) {
+      if (event->reason != one.reason || !contains(event->note, one.rule.text)) continue;
+      if (!starting && std::string_view(one.rule.id) != "Preempted") continue;
+      return grouped.add(one.rule, pod.name, event->note);
     }
   }
 }
@@ -216,12 +259,19 @@ void not_connected(const Facts& facts, const PodFact& pod, Grouped& grouped) {
     return container.name == facts.job.spec.container && container.running;
   });
   if (!up) return;
-  Finding& finding = grouped.add("LauncherNotConnected", 72, pod.name);
-  finding.title = "Pods run, but their launchers have not reached the operator.";
-  finding.remedy =
-      "a NetworkPolicy or security group may keep pods from the Service pitcrew-channel (9443/tcp); the launcher's log "
-      "says what it tries";
-  finding.command = kubectl(facts, "logs " + pod.name + " -c " + facts.job.spec.container + " --tail 20");
+  grouped.add(finding_of(facts, kNotConnected, {}, {{"pod", pod.name}, {"container", facts.job.spec.container}}),
+              pod.name);
+}
+
+// Its class binds it where its first pod is placed: nothing is wrong with it before that.
+bool waits_for_its_pod(const Facts& facts, const ClaimFact& claim) {
+  bool waits = false;
+  for (const EventFact& event : facts.events) {
+    if (event.object != "PersistentVolumeClaim/" + claim.name) continue;
+    if (event.type == "Warning") return false;
+    waits = waits || event.reason == "WaitForFirstConsumer" || event.reason == "WaitForPodScheduled";
+  }
+  return waits;
 }
 
 void claims(const Facts& facts, Findings& findings) {
@@ -240,8 +290,9 @@ void claims(const Facts& facts, Findings& findings) {
                           "create it, or mend claimName",
                           kubectl(facts, "get pvc")});
     } else if (claim.phase == "Pending" || claim.phase == "Lost") {
+      if (waits_for_its_pod(facts, claim)) continue;
       Finding finding{claim.phase == "Lost" ? "ClaimLost" : "ClaimNotBound",
-                      90,
+                      94,
                       "The PersistentVolumeClaim " + claim.name + " has no volume" +
                           (claim.phase == "Lost" ? " any more." : " yet."),
                       {"it is " + claim.phase + ", storage class '" + claim.storage_class + "'"},
@@ -265,31 +316,17 @@ void judge_pods(const Facts& facts, Findings& findings) {
   Grouped grouped(facts, findings);
   for (const PodFact& pod : facts.pods) {
     if (pod.deleted) {
-      if (facts.now - *pod.deleted < kGoingPatience) continue;
-      Finding& finding = grouped.add("StuckTerminating", 25, pod.name);
-      finding.title = "Pods of the job hang in Terminating; their nodes are probably gone.";
-      finding.remedy =
-          "nothing waits for them: new pods have other names. To be rid of them, delete the node or force it";
-      finding.command = kubectl(facts, "delete pod " + pod.name + " --grace-period=0 --force");
+      if (facts.now - *pod.deleted >= kGoingPatience) grouped.add(kStuckTerminating, pod.name, "");
       continue;
     }
-    if (pod.reason == "Evicted") {
-      Finding& finding = grouped.add("Evicted", 74, pod.name);
-      finding.title = "The kubelet evicted a pod of the job because its node ran short.";
-      if (finding.evidence.empty()) finding.evidence.push_back(pod.message);
-      finding.remedy = "give the container requests and limits for what ran short (memory, ephemeral-storage)";
-    }
+    if (pod.reason == "Evicted") grouped.add(kEvicted, pod.name, pod.message);
     for (const ContainerFact& container : pod.containers) {
       waiting(facts, pod, container, grouped);
       ended(facts, pod, container, grouped);
     }
     from_events(facts, pod, grouped);
-    if (pod.phase == "Pending" && pulling(facts, pod) && pod.created && facts.now - *pod.created > kPullPatience) {
-      Finding& finding = grouped.add("SlowPull", 35, pod.name);
-      finding.title = "Images are still being pulled.";
-      if (finding.evidence.empty()) finding.evidence.push_back("since " + spoken(facts.now - *pod.created));
-      finding.remedy = "wait; a smaller image, a registry in the region, or images on the nodes make it faster";
-    }
+    if (pod.phase == "Pending" && pulling(facts, pod) && pod.created && facts.now - *pod.created > kPullPatience)
+      grouped.add(kSlowPull, pod.name, "since " + spoken(facts.now - *pod.created));
     not_connected(facts, pod, grouped);
   }
   grouped.finish();

@@ -145,6 +145,14 @@ class Situation : public ::testing::TestWithParam<std::string> {
     ask(kube::Verb::kUpdate, api::TrainingJob::type(), stored, "status");
   }
 
+  void put_other_job(const Json& wanted) {
+    Json job = base_job();
+    job["metadata"]["name"] = wanted["name"];
+    Json stored = ask(kube::Verb::kCreate, api::TrainingJob::type(), job);
+    stored["status"] = wanted["status"];
+    ask(kube::Verb::kUpdate, api::TrainingJob::type(), stored, "status");
+  }
+
   std::string pod_name(const Json& serial) const {
     return std::string(kJob) + "-" + uid_.substr(0, 5) + "-" + std::to_string(serial.get<int>());
   }
@@ -179,7 +187,8 @@ class Situation : public ::testing::TestWithParam<std::string> {
     put(kube::Node::type(), {{"metadata", {{"name", wanted["name"]}}},
                              {"spec", {{"unschedulable", wanted.value("unschedulable", false)}}},
                              {"status",
-                              {{"conditions",
+                              {{"allocatable", wanted.value("allocatable", Json::object())},
+                               {"conditions",
                                 {{{"type", "Ready"},
                                   {"status", ready},
                                   {"reason", ready == "True" ? "KubeletReady" : "NodeStatusUnknown"},
@@ -236,6 +245,7 @@ class Situation : public ::testing::TestWithParam<std::string> {
                             {"spec", {{"storageClassName", claim.value("storageClassName", "fsx")}}},
                             {"status", {{"phase", claim.value("phase", "Bound")}}}});
     }
+    for (const Json& other : world.value("others", Json::array())) put_other_job(other);
     for (const Json& pod : world.value("pods", Json::array())) put_pod(pod);
     int number = 0;
     for (const Json& event : world.value("events", Json::array())) put_event(event, number++);

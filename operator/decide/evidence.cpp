@@ -255,6 +255,8 @@ class Reader {
     if (!exit.exception.empty() && !without_page(*member_.launcher)) {
       sign.verdict.fingerprint = exit.exception.substr(0, 200) + " at step " + std::to_string(exit.step.value);
     }
+    // A program that can't be started is not in its image: no node has another.
+    if (exit.kind == ExitKind::kStartFailed) sign.verdict.fingerprint = exit.reason.substr(0, 200);
   }
 
   // What the rank itself said last about its results.

@@ -80,6 +80,20 @@ uint32_t room(const kube::Resources& free, const PodShape& shape) {
   return static_cast<uint32_t>(pods);
 }
 
+// What a node has too little of for one pod of this shape: "too little free cpu, nvidia.com/gpu".
+std::string lacking(const kube::Resources& free, const PodShape& shape) {
+  std::string names;
+  for (const auto& [name, wanted] : shape.requests) {
+    const auto there = free.find(name);
+    if (wanted <= (there == free.end() ? 0 : there->second)) continue;
+    names += (names.empty() ? " " : ", ") + name;
+  }
+  if (!names.empty()) return "too little free" + names;
+  const auto slots = free.find("pods");
+  // Else what is free is reserved for pods of this job that don't exist yet.
+  return slots != free.end() && slots->second < 1000 ? "as many pods as it takes" : "too little free";
+}
+
 }  // namespace
 
 std::string refusal(const Situation& situation, const kube::Node& node) {
@@ -134,7 +148,7 @@ Fit fit(const Situation& situation, uint32_t count, const std::vector<std::strin
     const uint32_t reserved = unborn.contains(name) ? unborn[name] : 0;
     place.room -= std::min(place.room, reserved);
     if (place.room == 0) {
-      ++refusals["with too little free"];
+      ++refusals["with " + lacking(view.free, situation.in.shape)];
       continue;
     }
     total += place.room;

@@ -78,7 +78,7 @@ TEST_F(FitTest, reasons_are_counted_by_kind) {
   add("e");
   EXPECT_EQ(run(1).reason,
             "needs room for 1 pod, there is room for 0; 1 node avoided by the job; 1 node cordoned; 1 node not ready; "
-            "1 node tainted; 1 node with too little free");
+            "1 node tainted; 1 node with too little free nvidia.com/gpu");
 }
 
 TEST_F(FitTest, a_toleration_opens_a_tainted_node) {

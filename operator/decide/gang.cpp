@@ -201,7 +201,7 @@ void admit(Situation& situation) {
   situation.status.phase = api::Phase::kStarting;
   situation.set_mark(mark::kGang);
   situation.clear_mark(mark::kNotBefore);
-  set_admitted(situation, true, "GangFits", std::to_string(pods) + " pods are placed");
+  set_admitted(situation, true, "GangFits", std::to_string(pods) + (pods == 1 ? " pod is placed" : " pods are placed"));
 }
 
 }  // namespace

@@ -392,8 +392,11 @@ Status Stage::rank_exits(const Command& command) {
       exit.rank = rank;
       exit.kind = setting("signal").empty() ? ExitKind::kExited : ExitKind::kSignaled;
       if (setting("oom") == "yes") exit.kind = ExitKind::kOom;
+      if (!setting("absent").empty()) exit.kind = ExitKind::kStartFailed;
       exit.code = static_cast<int>(number(setting("signal").empty() ? setting("code") : setting("signal")));
       exit.reason = exit.kind == ExitKind::kOom ? "out of memory"
+                    : exit.kind == ExitKind::kStartFailed
+                        ? "could not start '" + setting("absent") + "': No such file or directory"
                     : setting("signal").empty() ? "exit code " + setting("code") +
                                                       (setting("exception").empty() ? "" : ": " + setting("exception"))
                                                 : "killed by signal " + setting("signal");

@@ -26,6 +26,7 @@ class World:
 
     images = {}
     measured = []  # (what, seconds, limit) of the whole run, in order
+    diagnosed = []  # rows of harness/situations.py
     _references = {}
 
     def __init__(self, cluster, name):
