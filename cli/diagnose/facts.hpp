@@ -108,6 +108,7 @@ struct Facts {
   std::vector<RankFact> ranks;
   std::vector<std::string> last_lines;  // of the rank that failed last
   std::string last_lines_of;            // "pod x, rank 3"
+  std::string save_error;               // why the trainer's newest durable save failed, where one is overdue
   std::vector<std::string> unseen;      // what couldn't be read, and why
   std::string kubectl = "kubectl";      // with the flags that lead to this cluster and namespace
   std::string pitcrew = "pitcrew";

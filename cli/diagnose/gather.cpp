@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/connect/resource_types.hpp"
+#include "cli/diagnose/judge.hpp"
 #include "lib/kube/types/lease.hpp"
 #include "lib/kube/types/pod.hpp"
 
@@ -161,6 +162,21 @@ const PodFact* failed_pod(const Facts& facts, bool& previous) {
   return nullptr;
 }
 
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
+// The launcher's own words stand among those of the ranks, which are what a person looks for.
+bool of_the_launcher(const std::string& line) {
+  return line.starts_with('{') && contains(line, "\"program\":\"pitcrew-launcher\"");
+}
+
 void ask_for_last_lines(Cluster& cluster, Facts& facts, int64_t lines) {
   bool previous = false;
   const PodFact* pod = failed_pod(facts, previous);
@@ -172,12 +188,29 @@ void ask_for_last_lines(Cluster& cluster, Facts& facts, int64_t lines) {
                      [&facts, name = pod->name](Result<std::string> text) {
                        if (!text) return;  // gone, or never started: the pod's state says it better
                        facts.last_lines_of = name;
-                       for (size_t at = 0; at < text->size();) {
-                         const size_t end = std::min(text->find('\n', at), text->size());
-                         facts.last_lines.push_back(text->substr(at, end - at));
-                         at = end + 1;
+                       for (std::string& line : lines_of(*text)) {
+                         if (!of_the_launcher(line)) facts.last_lines.push_back(std::move(line));
                        }
                      });
+}
+
+// What the trainer says of durable saves that fail (trainer/train/trainer.cpp), where one is overdue.
+void ask_for_save_error(Cluster& cluster, Facts& facts, int64_t lines) {
+  if (!checkpoint_overdue(facts) || lines <= 0) return;
+  for (const api::SlotStatus& slot : facts.job.status.slots) {
+    if (slot.slot != Slot(0)) continue;
+    for (const PodFact& pod : facts.pods) {
+      if (pod.uid != slot.pod_uid) continue;
+      cluster.text_later(kube::Pod::type(), {cluster.ns(), pod.name}, "log",
+                         {{"container", facts.job.spec.container}, {"tailLines", std::to_string(lines * 10)}},
+                         [&facts](Result<std::string> text) {
+                           if (!text) return;
+                           for (std::string& line : lines_of(*text)) {
+                             if (contains(line, "failed durable checkpoint")) facts.save_error = std::move(line);
+                           }
+                         });
+    }
+  }
 }
 
 }  // namespace
@@ -215,6 +248,7 @@ Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptio
   ask_for_claims(cluster, facts);
   if (options.live) ask_launchers(cluster, facts, options.max_live);
   ask_for_last_lines(cluster, facts, options.log_lines);
+  ask_for_save_error(cluster, facts, options.log_lines);
   cluster.wait();
   facts.events = of_the_job(facts, std::move(events));
   std::sort(facts.ranks.begin(), facts.ranks.end(),

@@ -29,6 +29,7 @@ Check check_admission(const Facts& facts) {
   const Condition* admitted = condition(facts, "Admitted");
   if (admitted == nullptr) return {"room", CheckState::kUnknown, "not looked at yet"};
   if (admitted->status) return {"room", CheckState::kGood, "the gang fits: " + admitted->message};
+  if (admitted->reason == "PodRefused") return {"room", CheckState::kBad, "the API server refuses the job's pods"};
   return {"room", CheckState::kBad, admitted->reason + ": " + admitted->message};
 }
 
@@ -43,11 +44,11 @@ Check check_pods(const Facts& facts) {
     }
   }
   const uint32_t wanted = spec.replicas + spec.spares;
-  std::string text = std::to_string(running) + " of " + std::to_string(wanted) + " running, " +
-                     std::to_string(facts.job.status.ready) + " of " + std::to_string(spec.replicas) +
-                     " replicas connected";
+  std::string text = std::to_string(running) + " of " + std::to_string(wanted) + " running";
   if (gone > 0) text += ", " + std::to_string(gone) + " going";
   if (api::terminal(facts.job.status.phase)) return {"pods", CheckState::kUnknown, text + " (the job is over)"};
+  text +=
+      ", " + std::to_string(facts.job.status.ready) + " of " + std::to_string(spec.replicas) + " replicas connected";
   if (spec.lifecycle.suspend) return {"pods", CheckState::kUnknown, text + " (suspended)"};
   const bool good = facts.job.status.ready >= spec.replicas;
   return {"pods", good ? CheckState::kGood : CheckState::kBad, text};

@@ -51,6 +51,8 @@ std::string pitcrew(const Facts& facts, const std::string& rest);
 // For how long the job has been in its phase: since its newest condition changed.
 Duration in_phase(const Facts& facts);
 const Condition* condition(const Facts& facts, std::string_view type);
+// How old the newest durable checkpoint of a running job is, where a newer one should long be there.
+std::optional<Duration> checkpoint_overdue(const Facts& facts);
 bool contains(std::string_view text, std::string_view part);  // without case
 
 }  // namespace pitcrew::cli

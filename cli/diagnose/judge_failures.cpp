@@ -7,7 +7,7 @@
 namespace pitcrew::cli {
 namespace {
 
-constexpr char kLog[] = "{pitcrew} logs {job} --previous";
+constexpr char kLog[] = "{log}";
 
 // What programs say before they end. Looked for in the evidence and the last lines, the first match counts; what is
 // special stands before what is general.
@@ -54,16 +54,22 @@ constexpr Rule kTextRules[] = {
      "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions", kLog},
     {"unhandled system error", "Nccl", 70, "NCCL reports a problem of the network between ranks.",
      "NCCL_DEBUG=INFO says which peer and device; compare libfabric, aws-ofi-nccl and the driver's versions", kLog},
+    {"is not finite", "NotANumber", 92, "The loss or a gradient is not a number.",
+     "a lower learning rate, gradient clipping, or look at the samples that the message names", kLog},
+    {"is being written by job", "CheckpointClaimed", 94, "Another living job writes into the checkpoint folder.",
+     "give this job another checkpoint.path, or end the other: the folder is taken over 30 s after it stops",
+     "{kubectl} get trainingjobs -A"},
     {"loss is nan", "NotANumber", 90, "The loss is not a number.",
      "a lower learning rate, gradient clipping, or look at the batch that the message names", kLog},
-    {"FileNotFoundError", "FileMissing", 88, "The program misses a file.",
+    {"FileNotFoundError", "FileMissing", 92, "The program misses a file.",
      "mend the path, or mount the volume that has it", kLog},
-    {"No such file or directory", "FileMissing", 88, "The program misses a file.",
+    {"No such file or directory", "FileMissing", 92, "The program misses a file.",
      "mend the path, or mount the volume that has it", kLog},
     {"Traceback (most recent call last)", "PythonException", 75, "The program ends with a Python exception.",
      "the traceback is in the log", kLog},
 };
 
+// The matter of the lines, and which of them says it.
 const Rule* said(const std::vector<std::string>& lines, std::string& line) {
   for (const Rule& rule : kTextRules) {
     for (auto text = lines.rbegin(); text != lines.rend(); ++text) {
@@ -86,7 +92,7 @@ std::string of_recovery(const Facts& facts, const api::Recovery& recovery) {
 Finding ended(const Facts& facts, const Condition& failed) {
   const std::string& name = facts.job.metadata.name;
   Finding finding{failed.reason, 90, "The job has failed: " + failed.reason + ".", {failed.message}, "", ""};
-  finding.command = pitcrew(facts, "logs " + name + " --previous");
+  finding.command = filled(facts, "{log}");
   if (failed.reason == "RestartLimitReached") {
     finding.title = "The job failed because it was restarted too often (recovery.limit).";
     std::map<std::string, int> causes;
@@ -104,10 +110,11 @@ Finding ended(const Facts& facts, const Condition& failed) {
     for (const api::Recovery& recovery : facts.job.status.recoveries) {
       if (contains(recovery.evidence, "exit code 64") || contains(recovery.evidence, "exited with 64")) {
         finding.title = "The training program says that its configuration is wrong (exit code 64).";
-        finding.remedy = "its last lines name what is wrong";
+        finding.remedy = "mend what the line above names and apply the job again";
       } else if (contains(recovery.evidence, "exit code 65") || contains(recovery.evidence, "exited with 65")) {
         finding.title = "The training program says that its data is wrong (exit code 65).";
-        finding.remedy = "its last lines name the file";
+        finding.remedy =
+            "mend or leave out what the line above names; applied again, the job resumes from its newest checkpoint";
       }
       break;
     }
@@ -138,7 +145,7 @@ void again_and_again(const Facts& facts, Findings& findings) {
   }
   for (const auto& [cause, count] : causes) {
     if (count < 3) continue;
-    findings.push_back({"FailsOften", 58,
+    findings.push_back({"FailsOften", 68,
                         "The job is recovered again and again: " + std::to_string(count) + " × " +
                             std::string(api::to_string(cause)) + " within the last hour.",
                         facts.job.status.recoveries.empty()
@@ -153,6 +160,8 @@ void again_and_again(const Facts& facts, Findings& findings) {
 
 }  // namespace
 
+const Rule* cause_of(const std::string& words) { return matching(kTextRules, words); }
+
 void judge_failures(const Facts& facts, Findings& findings) {
   const auto& status = facts.job.status;
   if (status.phase == api::Phase::kSucceeded) return;
@@ -162,16 +171,19 @@ void judge_failures(const Facts& facts, Findings& findings) {
   if (over && !by_deadline) findings.push_back(ended(facts, *failed));
 
   const bool well = status.phase == api::Phase::kRunning;
-  std::vector<std::string> lines = facts.last_lines;
-  if (!status.recoveries.empty()) lines.push_back(status.recoveries.front().evidence);
-  if (over) lines.push_back(failed->message);
+  // What it ended with counts more than what stands somewhere among its last lines.
+  std::vector<std::string> ending;
+  if (!status.recoveries.empty()) ending.push_back(status.recoveries.front().evidence);
+  if (over) ending.push_back(failed->message);
   std::string line;
-  const Rule* rule = by_deadline ? nullptr : said(lines, line);
-  const bool failed_lately = over || !status.recoveries.empty() || !facts.last_lines_of.empty();
-  if (rule != nullptr && failed_lately) {
+  const Rule* rule = by_deadline ? nullptr : said(ending, line);
+  const bool by_ending = rule != nullptr;
+  if (rule == nullptr && !by_deadline) rule = said(facts.last_lines, line);
+  if (rule != nullptr) {
     Finding finding = finding_of(facts, *rule, {line});
+    if (!by_ending) finding.weight -= 3;
     if (well) finding.weight /= 3;
-    if (!facts.last_lines_of.empty()) finding.evidence.push_back("in the log of " + facts.last_lines_of);
+    if (!by_ending) finding.evidence.push_back("in the log of " + facts.last_lines_of);
     findings.push_back(std::move(finding));
   }
   if (!over) again_and_again(facts, findings);

@@ -1,13 +1,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cli/diagnose/judge.hpp"
+#include "cli/diagnose/rules.hpp"
 #include "cli/show/words.hpp"
 
 namespace pitcrew::cli {
 namespace {
 
 constexpr Duration kStatusEvery = seconds(30);  // how far behind a status may be (DESIGN.md, section 3)
+constexpr Duration kSavePatience = minutes(1);
 constexpr char kDataWait[] = "data_wait_seconds";
 
 double all_seconds(const api::GoodputStatus& goodput) {
@@ -36,15 +37,16 @@ void stands_still(const Facts& facts, Findings& findings) {
       {"step " + grouped(progress.step.value_or(Step(0)).value) + " since " + clock_time(facts.now, *progress.updated)},
       "see where the ranks are",
       pitcrew(facts, "stacks " + facts.job.metadata.name)};
-  // The one that isn't waiting for the others.
-  std::vector<std::string> outside;
+  // The one that isn't waiting for the others: in no collective, or in an earlier one than they.
+  double newest = 0;
+  for (const RankFact& rank : facts.ranks) newest = std::max(newest, rank.collective);
+  std::vector<std::string> behind;
   for (const RankFact& rank : facts.ranks) {
-    if (!rank.in_collective) outside.push_back(std::to_string(rank.rank));
+    if (!rank.in_collective || rank.collective < newest) behind.push_back(std::to_string(rank.rank));
   }
-  if (!outside.empty() && outside.size() * 2 < facts.ranks.size()) {
-    finding.evidence.push_back("ranks in no collective, while the others wait in one: " + some_of(outside, 8));
-    finding.title =
-        "It hangs: no step for " + spoken(still) + ", and the others wait for rank " + outside.front() + ".";
+  if (!behind.empty() && behind.size() * 2 <= facts.ranks.size()) {
+    finding.evidence.push_back("not in the collective that the others wait in: rank " + some_of(behind, 8));
+    finding.title = "It hangs: no step for " + spoken(still) + ", and the others wait for rank " + behind.front() + ".";
     finding.id = "Hanging";
     finding.weight = 86;
   }
@@ -106,6 +108,30 @@ void data_wait(const Facts& facts, Findings& findings) {
                       pitcrew(facts, "top " + facts.job.metadata.name)});
 }
 
+// What the trainer says of its ranks' own times (docs/trainer.md): the time of one over the median's.
+void straggler(const Facts& facts, Findings& findings) {
+  const RankFact* slowest = nullptr;
+  double factor = 1;
+  for (const RankFact& rank : facts.ranks) {
+    const auto found = rank.gauges.find("straggler");
+    if (found == rank.gauges.end() || !std::isfinite(found->second) || found->second <= factor) continue;
+    slowest = &rank;
+    factor = found->second;
+  }
+  if (slowest == nullptr) return;
+  const auto pod =
+      std::find_if(facts.pods.begin(), facts.pods.end(), [&](const PodFact& one) { return one.name == slowest->pod; });
+  const std::string node = pod == facts.pods.end() ? "" : pod->node;
+  findings.push_back(
+      {"Straggler",
+       static_cast<int>(40 + 20 * std::min(1.0, factor - 1)),
+       "All wait for one slow rank: rank " + std::to_string(slowest->rank) + (node.empty() ? "" : " on " + node) + ".",
+       {"its own part of a step takes " + percent(factor) + " of the median rank's", "pod " + slowest->pod},
+       "if it stays with the node when the job moves it is the node: throttled, shared or worn; else the "
+       "program's parts are uneven",
+       node.empty() ? pitcrew(facts, "top " + facts.job.metadata.name) : pitcrew(facts, "nodes " + node)});
+}
+
 void gpu_memory(const Facts& facts, Findings& findings) {
   const std::vector<double> used = gauge_of_ranks(facts, "gpu_memory_used_ratio");
   if (used.empty()) return;
@@ -127,6 +153,15 @@ void gpu_memory(const Facts& facts, Findings& findings) {
   }
 }
 
+// How often one is due, as far as it can be told; else zero.
+Duration checkpoint_due(const Facts& facts) {
+  const auto& every = facts.job.spec.checkpoint->every;
+  if (!every) return Duration(0);
+  if (every->time) return *every->time;
+  const double step = step_seconds(facts);
+  return every->steps && step > 0 ? from_seconds(step * static_cast<double>(*every->steps)) : Duration(0);
+}
+
 void checkpoints(const Facts& facts, Findings& findings) {
   const auto& spec = facts.job.spec.checkpoint;
   const auto& status = facts.job.status;
@@ -141,26 +176,42 @@ void checkpoints(const Facts& facts, Findings& findings) {
     }
     return;
   }
-  if (!spec->every || !status.progress.step) return;
-  const double step = step_seconds(facts);
-  Duration due{0};
-  if (spec->every->time) due = *spec->every->time;
-  if (spec->every->steps && step > 0) due = from_seconds(step * static_cast<double>(*spec->every->steps));
-  if (due <= Duration(0)) return;
-  const Instant last = status.checkpoint.durable_time.value_or(status.start_time.value_or(facts.now));
-  const Duration age = facts.now - last;
-  if (age < due * 3 || age < minutes(5) || status.phase != api::Phase::kRunning) return;
-  findings.push_back(
-      {"CheckpointOld",
-       52,
-       "The newest durable checkpoint is " + spoken(age) + " old, though one is due every " + spoken(due) + ".",
-       {status.checkpoint.durable_step ? "step " + grouped(status.checkpoint.durable_step->value)
-                                       : "there is none yet"},
-       "saving may be failing: the trainer's log says why (a full disk, a path that isn't writable)",
-       pitcrew(facts, "checkpoint now " + facts.job.metadata.name)});
+  const auto age = checkpoint_overdue(facts);
+  if (!age) return;
+  const std::string newest = status.checkpoint.durable_step
+                                 ? "the newest is of step " + grouped(status.checkpoint.durable_step->value)
+                                 : "there is none yet";
+  if (!facts.save_error.empty()) {
+    const Rule* cause = cause_of(facts.save_error);
+    findings.push_back(
+        {"SaveFails",
+         87,
+         "Durable checkpoints can't be saved; training goes on, and nothing of it would outlive its pods.",
+         {facts.save_error, newest},
+         cause != nullptr ? cause->remedy : "mend what the message names; the next save is tried by itself",
+         pitcrew(facts, "logs " + facts.job.metadata.name + " --tail 50")});
+    return;
+  }
+  findings.push_back({"CheckpointOld",
+                      52,
+                      "The newest durable checkpoint is " + spoken(*age) + " old, though one is due every " +
+                          spoken(checkpoint_due(facts)) + ".",
+                      {newest},
+                      "saving may be failing: the trainer's log says why (a full disk, a path that isn't writable)",
+                      pitcrew(facts, "checkpoint now " + facts.job.metadata.name)});
 }
 
 }  // namespace
+
+std::optional<Duration> checkpoint_overdue(const Facts& facts) {
+  const auto& status = facts.job.status;
+  if (!facts.job.spec.checkpoint || !status.progress.step || status.phase != api::Phase::kRunning) return std::nullopt;
+  const Duration due = checkpoint_due(facts);
+  const Instant last = status.checkpoint.durable_time.value_or(status.start_time.value_or(facts.now));
+  const Duration age = facts.now - last;
+  if (due <= Duration(0) || age < std::max<Duration>(due * 3, kSavePatience)) return std::nullopt;
+  return age;
+}
 
 void judge_pace(const Facts& facts, Findings& findings) {
   if (api::terminal(facts.job.status.phase) || facts.job.spec.lifecycle.suspend) return;
@@ -168,6 +219,7 @@ void judge_pace(const Facts& facts, Findings& findings) {
   if (facts.job.status.phase == api::Phase::kRunning) {
     stands_still(facts, findings);
     data_wait(facts, findings);
+    straggler(facts, findings);
     gpu_memory(facts, findings);
     goodput(facts, findings);
   }

@@ -17,6 +17,9 @@ std::string filled(const Facts& facts, std::string_view text, const Words& more)
                  {"pitcrew", facts.pitcrew},
                  {"ns", facts.job.metadata.ns},
                  {"job", facts.job.metadata.name}};
+  // A job that is over has no pods, and no logs in this cluster: its status keeps what counts.
+  const std::string log = facts.pods.empty() ? " timeline " : " logs ";
+  words["log"] = facts.pitcrew + log + facts.job.metadata.name + (facts.pods.empty() ? "" : " --previous");
   for (const auto& [name, value] : more) words[name] = value;
   std::string out;
   for (size_t at = 0; at < text.size();) {

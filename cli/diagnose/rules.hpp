@@ -11,7 +11,8 @@
 namespace pitcrew::cli {
 
 // One row of what is known: where a message has the text, this is the matter. Title, remedy and command may hold
-// {kubectl} and {pitcrew} (with the flags that lead to this cluster), {ns}, {job}, and what the caller adds.
+// {kubectl} and {pitcrew} (with the flags that lead to this cluster), {ns}, {job}, {log} (shows what the job's ranks
+// said, or what is left of it), and what the caller adds.
 struct Rule {
   const char* text;  // a part of the message, without case; "" matches any
   const char* id;
@@ -25,6 +26,10 @@ using Words = std::map<std::string, std::string>;
 
 // The first that matches: what is special stands before what is general. Null: none.
 const Rule* matching(std::span<const Rule> rules, std::string_view message);
+
+// What a program's words mean, of the causes that are known: an exception, the kernel's or a library's error. Null:
+// none.
+const Rule* cause_of(const std::string& words);
 
 // "{kubectl} describe pod {pod}" with its words filled in.
 std::string filled(const Facts& facts, std::string_view text, const Words& more = {});

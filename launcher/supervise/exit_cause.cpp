@@ -35,6 +35,15 @@ std::string_view meaning_of(int code) {
   }
 }
 
+// The last line that isn't empty, cut to what a status may hold of it.
+std::string last_word(const std::vector<std::string>& lines) {
+  constexpr size_t kBytes = 300;
+  for (auto line = lines.rbegin(); line != lines.rend(); ++line) {
+    if (line->find_first_not_of(" \t\r") != std::string::npos) return shorten(*line, kBytes);
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string signal_name(int signal) {
@@ -73,7 +82,12 @@ ExitCause name_exit(const ExitFacts& facts) {
       cause.reason = "out of memory: a child of the program was killed by the kernel (exit code 137)";
     }
   }
-  if (!cause.exception.empty()) cause.reason += ": " + cause.exception;
+  if (!cause.exception.empty()) {
+    cause.reason += ": " + cause.exception;
+  } else if (cause.kind == ExitKind::kExited && cause.code != 0) {
+    // What it said last is most often why, and outlives its pod in the job's status.
+    if (std::string last = last_word(cause.last_lines); !last.empty()) cause.reason += ": " + std::move(last);
+  }
   return cause;
 }
 

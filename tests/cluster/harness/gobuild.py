@@ -47,6 +47,8 @@ COMPONENTS = {
     c.name: c
     for c in (
         Component("etcd", PINS["ETCD"], "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"}),
+        # Restores a backup.
+        Component("etcdutl", PINS["ETCD"], "go.etcd.io/etcd/etcdutl/v3", {"etcdutl": "go.etcd.io/etcd/etcdutl/v3"}, by_name=True),
         kubernetes(),
         Component(
             "containerd",

@@ -117,7 +117,7 @@ class Watch:
         if self.said[-1:] != [self.first["id"]]:
             self.said.append(self.first["id"])
         seconds = time.monotonic() - self.since
-        if self.first["id"] == self.situation.cause and self.situation.says in (text := self.text()):
+        if self.first["id"] == self.situation.cause and self.situation.says in " ".join((text := self.text()).split()):
             return self.close(seconds, text, None)
         if seconds < self.situation.seconds:
             return None

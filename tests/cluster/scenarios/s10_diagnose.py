@@ -1,8 +1,18 @@
 """Broken situations of every kind: `pitcrew diagnose` names the cause of each first, and its last line leads on."""
 
+import json
+import shutil
+import signal
+import subprocess
+
 from harness import foreign
+from harness.config import ROOT
+from harness.process import until
 from harness.scenario import scenario
-from harness.situations import Group, bare, name_all
+from harness.situations import Group, bare, name_all, training
+from harness.world import SYSTEM
+
+from scenarios.s8_agent import Agents
 
 starting = Group()
 
@@ -136,3 +146,287 @@ def diagnose_names_three_causes(world):
 
 def debian(world):
     return world.push_image(world.cluster, "debian-12", lambda path: foreign.debian(12, path))
+
+
+# Programs that fail: what they leave behind is real, exit codes, last lines, the kernel's and the file system's answers.
+
+failing = Group()
+METRICS = {"ports": [{"name": "pitcrew-metrics", "containerPort": 9401}]}  # so that diagnose sees the ranks' own numbers
+
+
+def script(world, name, text, python=False, **options):
+    """A job that runs a shell script, or a Python program."""
+    return bare(world, name, image=with_python(world) if python else debian(world),
+                command=["python3", "-c", text] if python else ["/bin/sh", "-c", text], **options).apply()
+
+
+@failing.situation("the trainer's configuration is wrong (exit code 64)", "ProgramAtFault", "data: is missing")
+def bad_configuration(world, name):
+    job = training(world, name)
+    (job.folder / "train.yaml").write_text('{"steps": 10}')
+    return job.apply()
+
+
+@failing.situation("the data are not there (exit code 65)", "ProgramAtFault", "no text files are left")
+def bad_data(world, name):
+    job = training(world, name)
+    train = json.loads((job.folder / "train.yaml").read_text())
+    (job.folder / "empty").mkdir()
+    (job.folder / "train.yaml").write_text(json.dumps({**train, "data": {"text": {"paths": [f"/shared/{name}/empty"]}}}))
+    return job.apply()
+
+
+@failing.situation("the program ends again and again", "FailsOften", "tensor of shape", seconds=120)
+def crashes(world, name):
+    return script(world, name, "sleep 2; echo 'fatal: tensor of shape 7, 9'; exit 3")
+
+
+@failing.situation("restarted too often", "RestartLimitReached", "2 × RankCrash", seconds=120)
+def restart_limit(world, name):
+    return script(world, name, "sleep 1; exit 3", spec={"recovery": {"limit": {"restarts": 1, "window": "1h"}}})
+
+
+@failing.situation("a Python module is missing", "ModuleMissing", "No module named 'flash_attn'")
+def module_missing(world, name):
+    return script(world, name, "import flash_attn", python=True)
+
+
+@failing.situation("a Python exception, on every node alike", "ProgramAtFault", "ValueError: bad shape")
+def python_exception(world, name):
+    return script(world, name, "raise ValueError('bad shape')", python=True)
+
+
+@failing.situation("a file is missing", "FileMissing", "/data/vocab.json")
+def file_missing(world, name):
+    return script(world, name, "open('/data/vocab.json')", python=True)
+
+
+@failing.situation("more memory than the container's limit", "OutOfMemory", seconds=90)
+def out_of_memory(world, name):
+    return script(world, name, "import time\ntime.sleep(1)\nx = bytearray(2 << 30)\ntime.sleep(600)", python=True)
+
+
+@failing.situation("the checkpoint folder may not be written", "PermissionDenied", "/shared/")
+def not_writable(world, name):
+    job = training(world, name)
+    (job.folder / "locked").mkdir(mode=0o555)
+    job.manifest["spec"]["checkpoint"]["path"] = f"/shared/{name}/locked/checkpoints"
+    return job.apply()
+
+
+@failing.situation("the checkpoint volume is mounted read-only", "ReadOnly", "/shared/")
+def read_only(world, name):
+    return training(world, name, container={"volumeMounts": [{"name": "shared", "mountPath": "/shared", "readOnly": True}]}).apply()
+
+
+@failing.situation("the checkpoint disk is full", "SaveFails", "No space left on device", seconds=180)
+def disk_full(world, name):
+    disk = world.shared / "disk"
+    disk.mkdir()
+    world.share_folder("disk", disk)
+    for node in world.cluster.nodes():
+        node.machine.do("mount", "-t", "tmpfs", "-o", "size=300k,mode=777", "tmpfs", disk)
+    job = training(world, name, durable_every=5, container={"volumeMounts": [{"name": "shared", "mountPath": "/shared"}, {"name": "disk", "mountPath": "/disk"}]})
+    job.manifest["spec"]["template"]["spec"]["volumes"].append({"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}})
+    job.manifest["spec"]["checkpoint"]["path"] = "/disk/checkpoints"
+    yield job.apply()
+    job.delete()
+    for node in world.cluster.nodes():
+        node.machine.do("umount", "--lazy", disk)
+
+
+@failing.situation("another living job holds the checkpoint folder", "CheckpointClaimed", "holder", seconds=120)
+def claimed(world, name):
+    holder = training(world, "holder").apply()
+    holder.wait_step(5)
+    job = training(world, name)
+    job.manifest["spec"]["checkpoint"]["path"] = holder.manifest["spec"]["checkpoint"]["path"]
+    yield job.apply()
+    holder.delete(wait=False)
+
+
+@failing.situation("the loss is not a number", "NotANumber", "look at samples", seconds=120)
+def not_a_number(world, name):
+    job = training(world, name)
+    train = json.loads((job.folder / "train.yaml").read_text())
+    (job.folder / "train.yaml").write_text(json.dumps({**train, "optimizer": {"learningRate": 1e30}, "schedule": {"warmup": 0}}))
+    return job.apply()
+
+
+@failing.situation("a rank hangs", "Hanging", "wait for rank 1", seconds=150)
+def hangs(world, name):
+    job = training(world, name, replicas=2, container=METRICS, spec={"monitoring": {"progress": {"stallAfter": "10m"}}}).apply()
+    job.wait_step(30)
+    world.kill(world.ranks(job.pod_of_slot(1))[0], signal.SIGSTOP)
+    return job
+
+
+@failing.situation("a rank is slower than the others", "Straggler", "rank 1", seconds=150)
+def straggler(world, name):
+    job = training(world, name, replicas=2, container=METRICS).apply()
+    job.wait_step(30)
+    rank = world.ranks(job.pod_of_slot(1))[0]
+    # Half of the time it does not run, as on a machine that is shared or throttled.
+    hold = subprocess.Popen(["sh", "-c", f"while kill -STOP {rank}; do sleep 0.02; kill -CONT {rank}; sleep 0.02; done"], stderr=subprocess.DEVNULL)
+    try:
+        yield job
+    finally:
+        hold.kill()
+        hold.wait()
+        world.kill(rank, signal.SIGCONT)
+
+
+@failing.situation("its time to start is over", "StartDeadlineExceeded", "train waits: ErrImagePull")
+def start_deadline(world, name):
+    return bare(world, name, image=f"{world.cluster.registry}/team/none:v9", spec={"lifecycle": {"startDeadline": "10s"}}).apply()
+
+
+@failing.situation("its time is over", "DeadlineExceeded", seconds=150)
+def deadline(world, name):
+    return training(world, name, spec={"lifecycle": {"activeDeadline": "1m", "warnBefore": "50s"}}).apply()
+
+
+@failing.situation("ranks wait for data", "DataWait", seconds=120)
+def data_wait(world, name):
+    program = """
+import sys, time
+sys.path.insert(0, '/shared')
+import pitcrew_progress
+progress = pitcrew_progress.Progress()
+progress.totals(100000)
+progress.phase(pitcrew_progress.TRAINING)
+for step in range(100000):
+    begin = time.monotonic()
+    time.sleep(0.2)   # a loader without prefetch
+    progress.gauge('data_wait_seconds', time.monotonic() - begin)
+    time.sleep(0.1)
+    progress.step_done(step + 1, loss=1.0)
+"""
+    shutil.copy(ROOT / "examples/pitcrew_progress.py", world.shared)
+    mounts = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}], **METRICS}
+    job = training(world, name, image=with_python(world), command=["python3", "-c", program], container=mounts)
+    return job.apply()
+
+
+@scenario(seconds=900)
+def diagnose_says_why_programs_fail(world):
+    name_all(world, failing, together=True)
+
+
+def with_python(world):
+    return world.push_image(world.cluster, "debian-12-python", lambda path: foreign.debian(12, path, python=True))
+
+
+# What is wrong around the job: namespace, nodes, the operator, other jobs. One after the other, for they change the cluster.
+
+around = Group()
+
+
+@around.situation("the namespace's quota is used up", "QuotaExceeded", "quota small")
+def quota(world, name):
+    world.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": world.namespace},
+                 "spec": {"hard": {"requests.cpu": "30m", "requests.memory": "1Gi", "limits.memory": "2Gi"}}})
+    until("the quota to be counted", lambda: "requests.cpu" in world.kubectl("get", "resourcequota", "small", "-o", "jsonpath={.status.hard}"), 30)
+    yield bare(world, name, replicas=2).apply()
+    world.kubectl("delete", "resourcequota", "small")
+
+
+@around.situation("the namespace's LimitRange refuses the pods", "LimitRange", "maximum cpu usage per Container")
+def limit_range(world, name):
+    world.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tiny", "namespace": world.namespace},
+                 "spec": {"limits": [{"type": "Container", "max": {"cpu": "10m"}}]}})
+    yield bare(world, name).apply()
+    world.kubectl("delete", "limitrange", "tiny")
+
+
+@around.situation("somebody's admission webhook is down", "WebhookRefuses", "sidecars.example.com")
+def webhook(world, name):
+    world.apply({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": "sidecars"},
+                 "webhooks": [{"name": "sidecars.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+                               "clientConfig": {"service": {"namespace": world.namespace, "name": "sidecars", "path": "/"}},
+                               "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}},
+                               "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]}]})
+    yield bare(world, name).apply()
+    world.cluster.kubectl("delete", "mutatingwebhookconfiguration", "sidecars")
+
+
+@around.situation("nodes carry a taint", "TaintsNotTolerated")
+def taints(world, name):
+    world.cluster.kubectl("taint", "nodes", "--all", "nvidia.com/gpu=present:NoSchedule")
+    yield bare(world, name).apply()
+    world.cluster.kubectl("taint", "nodes", "--all", "nvidia.com/gpu:NoSchedule-")
+
+
+@around.situation("nodes are cordoned", "NodesOutOfUse", "cordoned: node-1")
+def cordoned(world, name):
+    world.cluster.kubectl("cordon", "node-1", "node-2", "node-3")
+    yield bare(world, name).apply()
+    world.cluster.kubectl("uncordon", "node-1", "node-2", "node-3")
+
+
+@around.situation("another job holds the room", "NoRoom", "first (3 pods, Running)", seconds=90)
+def waits_for_another_job(world, name):
+    first = world.job("first", steps=100000).apply()
+    first.wait_step(5)
+    yield world.job(name, steps=100000).apply()
+    first.delete()
+
+
+@around.situation("a node loses power, and no other has room", "NodeNotReady", "its kubelet has gone silent", seconds=180)
+def node_not_ready(world, name):
+    job = world.job(name, steps=100000, replicas=3, spares=0).apply()
+    job.wait_step(5)
+    leader = world.leader()["spec"]["nodeName"]
+    node = next(node for node in world.cluster.nodes() if node.name != leader)
+    node.cut_power()
+    yield job
+    world.heal()
+
+
+@around.situation("launchers can't reach the operator", "LauncherNotConnected", "NetworkPolicy", seconds=150)
+def launchers_cut_off(world, name):
+    operators = {pod["spec"]["nodeName"]: pod["status"]["podIP"] for pod in world.operators()}
+    node = next(node for node in world.cluster.nodes() if node.name not in operators)
+    world.cluster.switch.block(node, list(operators.values()))
+    yield bare(world, name, pod={"nodeSelector": {"kubernetes.io/hostname": node.name}}, image=debian(world), command=["/bin/sh", "-c", "sleep 600"]).apply()
+    world.cluster.switch.unblock(node)
+
+
+@around.situation("no operator runs", "NoLeader", "No operator leads", seconds=90)
+def operator_down(world, name):
+    world.cluster.kubectl("scale", "deployment", "-n", SYSTEM, "--all", "--replicas=0")
+    until("the operators to be gone", lambda: not world.operators(), 60)
+    yield bare(world, name).apply()
+    world.cluster.kubectl("scale", "deployment", "-n", SYSTEM, "--all", "--replicas=2")
+    world.cluster.kubectl("rollout", "status", "deployment", "--namespace", SYSTEM, "--timeout=150s", seconds=180)
+
+
+@around.situation("the operator watches another namespace", "NotLookedAfter", "watchNamespace", seconds=120)
+def not_looked_after(world, name):
+    world.upgrade(world.cluster, "operator.config.watchNamespace=elsewhere")
+    yield bare(world, name).apply()
+    world.upgrade(world.cluster)
+
+
+@scenario(seconds=1500)
+def diagnose_says_what_is_wrong_around_a_job(world):
+    name_all(world, around, together=False)
+
+
+# Bad hardware, as the agents see it.
+
+hardware = Group()
+
+
+@hardware.situation("a GPU falls off the bus, and there is no spare", "NodeFault", "xid-79", seconds=90)
+def gpu_off_the_bus(world, name):
+    job = world.job(name, steps=100000, replicas=3, spares=0).apply()
+    job.wait_step(10)
+    world.with_agents.gpus[job.node_of_slot(1).name].xid(79, words="GPU has fallen off the bus.")
+    yield job
+
+
+@scenario(seconds=900)
+def diagnose_says_which_hardware_is_bad(world):
+    with Agents(world) as world.with_agents:
+        name_all(world, hardware, together=False)
