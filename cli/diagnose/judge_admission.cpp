@@ -33,6 +33,9 @@ constexpr Rule kRefusals[] = {
      "kubectl get validatingadmissionpolicies"},
     {" usage per ", "LimitRange", 96, "A LimitRange of the namespace refuses the job's pods.",
      "ask for what it allows, or have it changed", "{kubectl} describe limitrange"},
+    {"must be less than or equal to", "RequestAboveLimit", 96,
+     "A container asks for more than its limit; where the template sets none, a LimitRange of the namespace did.",
+     "set resources.limits in spec.template beside the requests", "{kubectl} describe limitrange"},
     {"", "PodRefused", 96, "The API server takes no pod of this job.",
      "mend what the message names in spec.template; the operator tries again by itself", kEventsOfJob},
 };

@@ -75,18 +75,23 @@ def broken(world, situation):
         world.kubectl("delete", "trainingjob", job.name, "--ignore-not-found", "--wait=false")
 
 
-def ask(world, *words):
+def environment(world):
+    """What a person's shell has: kubectl and pitcrew on the PATH, and the kubeconfig."""
+    shell = world.cluster.environment()
+    return {**shell, "PATH": f"{PROGRAMS}:{shell['PATH']}", "COLUMNS": "120"}
+
+
+def ask(world, *words, seconds=300):
     """Runs `pitcrew`. Returns its exit code and what it said, with its errors after it."""
-    environment = {**world.cluster.environment(), "PATH": f"{PROGRAMS}:{world.cluster.environment()['PATH']}", "COLUMNS": "120"}
-    done = subprocess.run([str(PROGRAMS / "pitcrew"), *map(str, words), "-n", world.namespace], capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run([str(PROGRAMS / "pitcrew"), *map(str, words), "-n", world.namespace], capture_output=True, text=True, timeout=seconds,
+                          env=environment(world))
     return done.returncode, done.stdout + done.stderr
 
 
 def follow(world, command):
     """Runs the command that a report ends with, as the person who reads it would. Returns what is wrong with it, or None."""
-    environment = {**world.cluster.environment(), "PATH": f"{PROGRAMS}:{world.cluster.environment()['PATH']}", "COLUMNS": "120"}
     try:
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environment, stdin=subprocess.DEVNULL)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environment(world), stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return "it did not end within a minute"
     if done.returncode != 0:

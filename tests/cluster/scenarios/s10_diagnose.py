@@ -322,7 +322,7 @@ def with_python(world):
 around = Group()
 
 
-@around.situation("the namespace's quota is used up", "QuotaExceeded", "quota small")
+@around.situation("the namespace's quota is used up", "QuotaExceeded", "the ResourceQuota small leaves 30m")
 def quota(world, name):
     world.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": world.namespace},
                  "spec": {"hard": {"requests.cpu": "30m", "requests.memory": "1Gi", "limits.memory": "2Gi"}}})
@@ -331,10 +331,21 @@ def quota(world, name):
     world.kubectl("delete", "resourcequota", "small")
 
 
-@around.situation("the namespace's LimitRange refuses the pods", "LimitRange", "maximum cpu usage per Container")
-def limit_range(world, name):
+def limits(world, most):
     world.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tiny", "namespace": world.namespace},
-                 "spec": {"limits": [{"type": "Container", "max": {"cpu": "10m"}}]}})
+                 "spec": {"limits": [{"type": "Container", "max": most}]}})
+
+
+@around.situation("the namespace's LimitRange refuses the pods", "LimitRange", "maximum memory usage per Container is 100Mi")
+def limit_range(world, name):
+    limits(world, {"memory": "100Mi"})
+    yield bare(world, name).apply()
+    world.kubectl("delete", "limitrange", "tiny")
+
+
+@around.situation("a LimitRange sets a limit below what the template asks for", "RequestAboveLimit", "must be less than or equal to cpu limit of 10m")
+def limit_that_nobody_wrote(world, name):
+    limits(world, {"cpu": "10m"})
     yield bare(world, name).apply()
     world.kubectl("delete", "limitrange", "tiny")
 
@@ -403,7 +414,7 @@ def operator_down(world, name):
 
 @around.situation("the operator watches another namespace", "NotLookedAfter", "watchNamespace", seconds=120)
 def not_looked_after(world, name):
-    world.upgrade(world.cluster, "operator.config.watchNamespace=elsewhere")
+    world.upgrade(world.cluster, "operator.watchNamespace=elsewhere")
     yield bare(world, name).apply()
     world.upgrade(world.cluster)
 

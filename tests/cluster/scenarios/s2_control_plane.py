@@ -3,6 +3,7 @@
 import signal
 import time
 
+from harness import gobuild
 from harness.process import say, until
 from harness.scenario import scenario
 
@@ -110,3 +111,55 @@ def an_operator_whose_calls_go_by_cpprestsdk_recovers_alike(world):
         until("the job's objects to be gone", lambda: not [o for o in world.objects() if "cpprestsdk" in o], 60)
     finally:
         world.upgrade(world.cluster)
+
+
+@scenario(seconds=900)
+def etcd_is_restored_from_a_backup_under_a_running_job(world):
+    """The cluster forgets two epochs, a term and a job; launchers and the folder do not."""
+    gobuild.build(["etcdutl"])
+    job = training(world, "restored", steps=1500)
+    backup = world.cluster.state / "etcd.backup"
+    world.cluster.control.back_up_etcd(backup)
+    early = job.status()["epoch"]
+
+    for program in ("pitcrew-train", ""):
+        begin = job.mark()
+        world.send(job.pod_of_slot(1), program, signal.SIGKILL)
+        job.wait_next_step(begin)
+    leader = world.leader()
+    world.send(leader, "pitcrew-operator", signal.SIGKILL)
+    world.lease_changed(leader)
+    begin = job.mark()
+    world.send(job.pod_of_slot(0), "pitcrew-train", signal.SIGKILL)
+    job.wait_next_step(begin)
+    # A job that the backup knows nothing of.
+    late = world.job("late", steps=100000, replicas=1, spares=0, container={"resources": {"requests": {"cpu": "20m"}}}).apply()
+    late.wait_step(5)
+    until("the third recovery", lambda: len(job.recoveries()) == 3, 60)
+    seen, pods = job.status()["epoch"], {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in job.pods()}
+    say(f"  the backup has epoch {early['number']} of term {early['term']}, the launchers have seen {seen['number']} of term {seen['term']}")
+    world.check((seen["term"], seen["number"]) > (early["term"], early["number"]), "nothing has happened since the backup")
+
+    before = job.last()
+    job.mark()
+    begin = time.monotonic()
+    world.cluster.control.restore_etcd(backup)
+    say(f"  etcd is restored after {time.monotonic() - begin:.0f} s; the job is at step {job.last()['step']}, it was at {before['step']}")
+
+    def above():
+        epoch = job.status().get("epoch", {})
+        return epoch if (epoch.get("term", 0), epoch.get("number", 0)) > (seen["term"], seen["number"]) else None
+
+    epoch = until(f"an epoch above {seen['number']} in the status", above, 120, 0.2)
+    world.measure("etcd restored: to an epoch above what launchers have seen", time.monotonic() - begin, 90)
+    say(f"  the job goes on in epoch {epoch['number']} of term {epoch['term']}")
+    job.wait_phase("Running", "Succeeded")
+    now = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in job.pods()}
+    world.check(now == pods, f"pods were {pods}, are {now}")
+    until("the pods of the job that the backup didn't know to end", lambda: not world.pods("pitcrew.dev/job=late"), 60)
+    job.wait_succeeded(seconds=400)
+    world.same_losses(job)
+    numbers = [line["epoch"] for line in job.lines()]
+    world.check(numbers == sorted(numbers), "an older epoch wrote after a newer one")
+    progress = job.status()["progress"]
+    world.check(progress["step"] == job.total_steps, f"the status says {progress}")
