@@ -37,7 +37,7 @@ void judge_operator(const Facts& facts, Findings& findings) {
                               : lease.holder + " renewed its Lease last " +
                                     (lease.renewed ? ago(facts.now, *lease.renewed) : std::string("never"))};
       finding.remedy = "see why its pods don't run, or can't reach the API server";
-      finding.command = "kubectl -n " + lease.ns + " get deployments,pods,events --sort-by=.metadata.creationTimestamp";
+      finding.command = "kubectl -n " + lease.ns + " get deployments,pods";
     }
     findings.push_back(std::move(finding));
     return;

@@ -12,6 +12,7 @@ from .process import say
 from .world import PROGRAMS, World
 
 FOLDER = ROOT / "build" / "cluster" / "diagnosed"
+ONLY = None  # parts of names: `run --situation`
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class Watch:
 def name_all(world, situations, together):
     """Each of them made, judged, and mended; together: all at once. Fails with the list of those that were not named."""
     rows = []
+    situations = [one for one in situations if not ONLY or any(part in one.name for part in ONLY)]
     for batch in [situations] if together else [[one] for one in situations]:
         with ExitStack() as stack:
             waiting = [Watch(world, one, stack.enter_context(broken(world, one))) for one in batch]

@@ -12,14 +12,15 @@ from harness.config import ROOT, Failed, NotRun
 from harness.process import say, until
 from harness.scenario import scenario
 
-PROGRAM = ROOT / "examples/pytorch-ddp/train.py"
-STEPS = 300
+EXAMPLES = ROOT / "examples"
+DDP = [EXAMPLES / "pytorch-ddp/train.py"]
+FSDP = [EXAMPLES / "pytorch-fsdp/train.py", EXAMPLES / "pitcrew_progress.py"]
 
 
-def undisturbed(environment):
+def undisturbed(environment, program, steps):
     """The losses of a run by torchrun on this machine."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"{environment}/bin/python", "-m", "torch.distributed.run", "--nproc-per-node", "2", PROGRAM, "--folder", folder, "--steps", STEPS]
+        words = [f"{environment}/bin/python", "-m", "torch.distributed.run", "--nproc-per-node", "2", program, "--folder", folder, "--steps", steps]
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
         if done.returncode != 0:
             raise Failed(f"torchrun failed: {done.stderr[-800:]}")
@@ -36,24 +37,26 @@ def losses(folder):
     return found
 
 
-@scenario(seconds=1500, by_name=True)
-def a_plain_pytorch_program_survives_a_killed_rank_and_a_lost_node(world):
+def killed_and_resumed(world, name, files, steps, pause, first):
+    """A program of PyTorch's on two nodes and a spare: a rank is killed, then a node, and the losses are those of torchrun."""
     environment = os.environ.get("PITCREW_TORCH", "")
     if not Path(environment, "bin/python").exists():
         raise NotRun("PITCREW_TORCH names no environment with torch; scripts/test pytorch makes one")
     packages = next(Path(environment).glob("lib/python3*/site-packages"))
     image = world.push_image(world.cluster, "debian-12-python", lambda path: foreign.debian(12, path, python=True))
     world.share_folder("torch", packages)
-    job = world.job("ddp", image=image, memory_every=0, spec={"checkpoint": None},
-                    command=["python3", "/shared/ddp/train.py", "--folder", "/shared/ddp", "--steps", str(STEPS), "--pause", "0.3"])
+    run = f"/shared/{name}"
+    job = world.job(name, image=image, memory_every=0, spec={"checkpoint": None},
+                    command=["python3", f"{run}/train.py", "--folder", run, "--steps", str(steps), "--pause", str(pause)])
     pod = job.manifest["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "torch", "persistentVolumeClaim": {"claimName": "torch", "readOnly": True}})
     train = pod["containers"][0]
     train["volumeMounts"].append({"name": "torch", "mountPath": "/torch", "readOnly": True})
-    train["env"] = [{"name": "PYTHONPATH", "value": "/torch"}, {"name": "HOME", "value": "/shared/ddp"}, {"name": "TMPDIR", "value": "/shared/ddp"},
+    train["env"] = [{"name": "PYTHONPATH", "value": "/torch"}, {"name": "HOME", "value": run}, {"name": "TMPDIR", "value": run},
                     {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}]
     train["resources"] = {"requests": {"cpu": world.share, "memory": "256Mi"}, "limits": {"memory": "3Gi"}}
-    shutil.copy(PROGRAM, job.folder)
+    for file in files:
+        shutil.copy(file, job.folder)
     job.apply()
 
     def step():
@@ -62,14 +65,24 @@ def a_plain_pytorch_program_survives_a_killed_rank_and_a_lost_node(world):
         except OSError:
             return 0
 
-    until("step 60", lambda: step() >= 60, 300, 0.5)
+    until(f"step {first}", lambda: step() >= first, 300, 0.5)
     world.kill(world.ranks(job.pod_of_slot(1))[0], signal.SIGKILL)
     recovered(job, 1, "InPlace", step)
     node = job.node_of_slot(1)
     node.cut_power()
     recovered(job, 2, "SpareTaken", step)
     job.wait_phase("Succeeded", seconds=600)
-    world.check(losses(job.folder) == undisturbed(environment), "the losses differ from an undisturbed run's")
+    world.check(losses(job.folder) == undisturbed(environment, files[0], steps), "the losses differ from an undisturbed run's")
+
+
+@scenario(seconds=1500, by_name=True)
+def a_plain_pytorch_program_survives_a_killed_rank_and_a_lost_node(world):
+    killed_and_resumed(world, "ddp", DDP, steps=300, pause=0.3, first=60)
+
+
+@scenario(seconds=1500, by_name=True)
+def a_pytorch_fsdp_program_with_dcp_survives_a_killed_rank_and_a_lost_node(world):
+    killed_and_resumed(world, "fsdp", FSDP, steps=300, pause=0.3, first=50)
 
 
 def recovered(job, count, rung, step):
