@@ -8,12 +8,12 @@ RED, ORANGE, YELLOW, GREEN, BLUE, GREY = "red", "orange", "yellow", "green", "bl
 
 
 def panel(title, queries, *, kind="timeseries", unit="short", width=8, height=7, of="operator", help="", thresholds=None,
-          stack=False, minimum=0, maximum=None, decimals=None, columns=None, text=None):
+          stack=False, minimum=0, maximum=None, decimals=None, columns=None, value="Value", text=None):
     if isinstance(queries, str):
         queries = [(queries, "")]
     return {"title": title, "queries": queries, "kind": kind, "unit": unit, "width": width, "height": height, "of": of,
             "help": help, "thresholds": thresholds or [(None, GREEN)], "stack": stack, "minimum": minimum,
-            "maximum": maximum, "decimals": decimals, "columns": columns, "text": text}
+            "maximum": maximum, "decimals": decimals, "columns": columns, "value": value, "text": text}
 
 
 def stat(title, query, unit="short", **more):
@@ -64,8 +64,8 @@ FLEET = {
             panel("Nodes by state", [
                 ("count(pitcrew_node_healthy == 1)", "healthy"), ("count(pitcrew_node_healthy == 0)", "unhealthy"),
                 ("sum(pitcrew_node_quarantined)", "quarantined"), ("sum(pitcrew_node_held)", "held by people")], of="agent"),
-            panel("Verdicts by rule", [("count by (rule, severity) (pitcrew_verdict)", "{{rule}} ({{severity}})")], of="agent",
-                  stack=True),
+            panel("Verdicts", [("count by (node, rule, severity) (pitcrew_verdict)", "{{node}} {{rule}} ({{severity}})")], of="agent",
+                  stack=True, help="Which nodes, and why: `pitcrew nodes NAME` has the rest."),
             panel("Cordons", [("sum(increase(pitcrew_cordons_total[10m]))", "cordoned"),
                               ("sum(increase(pitcrew_uncordons_total[10m]))", "taken back")], of="agent",
                   help="Within ten minutes."),
@@ -131,18 +131,19 @@ JOB_BOARD = {
                 ("time() - pitcrew_job_checkpoint_durable_time_seconds{%s}" % JOB, "durable"),
                 ("time() - pitcrew_job_checkpoint_memory_time_seconds{%s}" % JOB, "in memory")], unit="s"),
             panel("Recoveries", [("pitcrew_job_recovery_time_seconds{%s}" % JOB, "")], kind="table",
-                  columns=["epoch", "cause", "rung", "node"], unit="dateTimeAsIso", help="The last ten, with their times."),
+                  columns=["epoch", "cause", "rung", "node"], value="when", unit="dateTimeAsIso", help="The last ten, with their times."),
         ]),
         ("Ranks", [
-            panel("Seconds per step", [("1 / (rate(pitcrew_rank_step{%s}[1m]) > 0)" % JOB, "rank {{rank}}")], unit="s", of="launcher",
+            panel("Seconds per step", [("min by (rank) (1 / (rate(pitcrew_rank_step{%s}[1m]) > 0))" % JOB, "rank {{rank}}")],
+                  unit="s", of="launcher",
                   help="One that is higher than the others holds all of them up."),
-            panel("Waiting for data", [("pitcrew_rank_gauge{%s,name=\"data_wait_seconds\"}" % JOB, "rank {{rank}}")], unit="s",
+            panel("Waiting for data", [("max by (rank) (pitcrew_rank_gauge{%s,name=\"data_wait_seconds\"})" % JOB, "rank {{rank}}")], unit="s",
                   of="launcher", help="Before the last step."),
             panel("Own time of ranks", [
                 ("sum by (rank) (pitcrew_rank_gauge{%s,name=~\"data_wait_seconds|compute_seconds|optimizer_seconds\"})" % JOB,
                  "rank {{rank}}")], unit="s", of="launcher",
                   help="What a rank does itself in a step. The others wait for the one that takes longest."),
-            panel("In collectives", [("avg_over_time(pitcrew_rank_in_collective{%s}[1m])" % JOB, "rank {{rank}}")],
+            panel("In collectives", [("max by (rank) (avg_over_time(pitcrew_rank_in_collective{%s}[1m]))" % JOB, "rank {{rank}}")],
                   unit="percentunit", maximum=1, of="launcher",
                   help="The straggler is the rank that is in collectives least: the others wait there for it."),
             panel("Phase of ranks", [("count by (phase) (pitcrew_rank_phase{%s} == 1)" % JOB, "{{phase}}")], stack=True,
@@ -207,7 +208,7 @@ RECOVERY = {
         ]),
         ("Worst", [
             panel("Nodes", [("topk(10, sum by (node) (increase(pitcrew_recoveries_by_node_total[$__range])) > 0)", "{{node}}")],
-                  kind="bars", width=12),
+                  kind="bars", width=12, decimals=0),
             panel("Jobs", [("topk(10, sum by (namespace, job) (pitcrew_job_restarts) > 0)", "{{namespace}}/{{job}}")], kind="bars",
                   width=12),
         ]),

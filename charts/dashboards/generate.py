@@ -58,6 +58,8 @@ def grafana_panel(panel, number, x, y):
             "targets": [target(panel, i, query, legend) for i, (query, legend) in enumerate(panel["queries"])]}
     if panel["columns"]:
         made["transformations"] = [{"id": "filterFieldsByName", "options": {"include": {"names": panel["columns"] + ["Value"]}}}]
+        made["fieldConfig"]["overrides"] = [{"matcher": {"id": "byName", "options": "Value"},
+                                             "properties": [{"id": "displayName", "value": panel["value"]}]}]
     return made
 
 

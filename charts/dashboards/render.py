@@ -173,7 +173,7 @@ def draw_timeseries(panel, answers, width, height, began, now, marks):
     if "max" in defaults:
         high = max(high, defaults["max"])
     if high - low < 1e-12:
-        low, high = (0 if low > 0 else low - 1), high + (high * 0.2 or 1)
+        low, high = (0 if low >= 0 else low - 1), high + (high * 0.2 or 1)
     rows = min(len(piled), 9)
     columns = 3 if width > 480 else 2
     bottom = height - 22 - 15 * ((rows + columns - 1) // columns)
@@ -242,8 +242,9 @@ def draw_table(panel, answers, width, height):
     places, out = [14.0], []
     for length in longest:
         places.append(places[-1] + (width - 190) * length / sum(longest))
+    called = {one["matcher"]["options"]: one["properties"][0]["value"] for one in panel["fieldConfig"]["overrides"]}
     for place, name in zip(places, names):
-        out.append(text(place, 48, name, 11, "#6E9FFF", weight="500"))
+        out.append(text(place, 48, called.get(name, name), 11, "#6E9FFF", weight="500"))
     series.sort(key=lambda one: -one[1][-1][1])
     for index, (_, points, metric) in enumerate(series[:int((height - 60) / 19)]):
         at = 70 + index * 19

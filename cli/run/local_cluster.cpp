@@ -39,6 +39,9 @@ struct LocalCluster::Node {
   Loop::TimerPtr off;  // after chaos
 };
 
+// Events kept for each type, whole objects: a job's status has tens of kilobytes. Watches here are never far behind.
+constexpr size_t kHistory = 256;
+
 LocalCluster::LocalCluster(Loop& loop, const RunFolder& folder, LocalClusterSettings settings, Random random,
                            Logger log)
     : loop_(loop),
@@ -46,6 +49,7 @@ LocalCluster::LocalCluster(Loop& loop, const RunFolder& folder, LocalClusterSett
       log_(std::move(log)),
       server_(loop, {
                         .seed = random(),
+                        .history = kHistory,
                         .token_source = [] { return net::hex(net::random_bytes(32)); },
                     }) {
   node_controller_ = std::make_unique<local::NodeController>(loop, transport(), random(),

@@ -30,6 +30,7 @@ class Pitcrew:
         self.pods = pods
         self.version = quiet(self.program, "--version").partition(" ")[2].strip()
         self._ports = []
+        self.more = {}  # of the operators' configuration
 
     def install(self):
         lab = self.lab
@@ -54,7 +55,7 @@ class Pitcrew:
         for number, name in enumerate(self.daemons(), 1):
             channel, metrics, health = free_ports(3)
             config = {"launcherImage": "bench.invalid/launcher", "channelPort": channel, "metricsPort": metrics, "healthPort": health,
-                      "advertiseAddress": ADVERTISED.format(number), "logFormat": "plain"}
+                      "advertiseAddress": ADVERTISED.format(number), "logFormat": "plain", **self.more}
             file = Path(self.lab.state) / f"{name}.yaml"
             file.write_text(json.dumps(config))
             self.lab.daemons.start(name, [self.program, "--config", file, "--kubeconfig", self._kubeconfig, "--namespace", SYSTEM],
