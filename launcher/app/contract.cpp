@@ -78,6 +78,7 @@ Result<Contract> read_contract(std::vector<std::string> command, std::vector<std
   out.node = reader.required(contract::kNodeName);
   out.processes = reader.number(contract::kProcesses, 1, 256, std::nullopt);
   out.metrics_port = static_cast<uint16_t>(reader.number(contract::kMetricsPort, 0, 65535, 0));
+  out.peer_copy_mb = reader.number(contract::kPeerCopyRate, 0, 1'000'000, 0);
   out.channel_file = reader.value_or(contract::kChannelFileVariable, contract::kChannelFile);
   out.token_file = reader.value_or(contract::kTokenFileVariable, contract::kTokenFile);
   out.run_folder = reader.value_or(contract::kRunFolderVariable, contract::kRunFolder);

@@ -21,6 +21,7 @@ struct Contract {
   std::string node;
   uint32_t processes = 1;
   uint16_t metrics_port = 0;  // 0: none
+  uint32_t peer_copy_mb = 0;  // a second; 0: no cap
   std::string channel_file;
   std::string token_file;
   std::string memory_folder;  // empty: there is none

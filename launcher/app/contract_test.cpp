@@ -28,6 +28,10 @@ TEST(Contract, is_read_with_its_defaults) {
   EXPECT_EQ(contract->token_file, "/pitcrew/token/token");
   EXPECT_EQ(contract->memory_folder, "") << "no folder, no memory tier";
   EXPECT_EQ(contract->metrics_port, 0);
+  EXPECT_EQ(contract->peer_copy_mb, 0u);
+  auto capped = good_environment();
+  capped.push_back("LAUNCHER_PEER_COPY_MB_PER_SECOND=250");
+  EXPECT_EQ(read_contract({"true"}, capped)->peer_copy_mb, 250u);
 }
 
 TEST(Contract, everything_that_is_wrong_is_said_at_once) {
@@ -36,9 +40,10 @@ TEST(Contract, everything_that_is_wrong_is_said_at_once) {
   environment[6] = "PITCREW_PROCESSES=eight";
   environment.push_back("PITCREW_PATH_MAP=[1]");
   environment.push_back("PITCREW_METRICS_PORT=70000");
+  environment.push_back("LAUNCHER_PEER_COPY_MB_PER_SECOND=fast");
   const auto contract = read_contract({}, environment);
   ASSERT_FALSE(contract);
-  for (const char* word : {"PITCREW_JOB_UID", "'eight'", "PITCREW_PATH_MAP", "'70000'", "no command"}) {
+  for (const char* word : {"PITCREW_JOB_UID", "'eight'", "PITCREW_PATH_MAP", "'70000'", "'fast'", "no command"}) {
     EXPECT_NE(contract.error().message.find(word), std::string::npos) << word;
   }
 }

@@ -534,6 +534,7 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
   memory.folder = state->contract.memory_folder;
   memory.socket = state->contract.run_folder + "/launcher.sock";
   memory.address = {state->contract.pod_ip, 0};
+  memory.client.put_bytes_per_second = uint64_t{state->contract.peer_copy_mb} * 1'000'000;
   MemoryService::Handler from_ranks;
   from_ranks.on_saved = [state](const launcher_socket::Saved& saved) { state->on_saved(saved); };
   from_ranks.on_evidence = [state](const launcher_socket::Evidence& evidence) { state->on_evidence(evidence); };

@@ -39,6 +39,7 @@ class MemoryServiceTest : public ::testing::Test {
     settings.address = {"127.0.0.1", 0};
     settings.client.retry_for = milliseconds(300);
     settings.client.retry_every = milliseconds(20);
+    settings.client.put_bytes_per_second = put_bytes_per_second_;
     MemoryService::Handler handler;
     handler.on_saved = [this](const launcher_socket::Saved& saved) { saved_.push_back(saved); };
     handler.on_evidence = [this](const launcher_socket::Evidence& evidence) { evidence_.push_back(evidence); };
@@ -83,6 +84,7 @@ class MemoryServiceTest : public ::testing::Test {
   std::vector<launcher_socket::Saved> saved_;
   std::vector<launcher_socket::Evidence> evidence_;
   std::vector<std::string> counted_;
+  uint64_t put_bytes_per_second_ = 0;
 };
 
 std::string pattern(size_t size) {
@@ -104,6 +106,18 @@ TEST_F(MemoryServiceTest, pushed_files_are_at_the_next_slot_whole) {
   EXPECT_EQ(get(1, "peer/0/step-20-c1/sub/small"), "small");
   EXPECT_EQ(services_[1]->counters().bytes_in, 3'000'006u);
   EXPECT_FALSE(ask(0, launcher_socket::Push{"step-20-c1", {"big"}}).error) << "again, over what is there";
+}
+
+// 2 MiB at 4 MiB/s, of which the bucket holds one.
+TEST_F(MemoryServiceTest, copies_to_peers_stay_below_the_cap) {
+  put_bytes_per_second_ = 4 << 20;
+  begin(2);
+  put(0, "own/step-20-c1/big", pattern(2 << 20));
+  const auto begun = std::chrono::steady_clock::now();
+  const Answer answer = ask(0, launcher_socket::Push{"step-20-c1", {"big"}});
+  EXPECT_FALSE(answer.error) << message(answer);
+  EXPECT_GE(std::chrono::steady_clock::now() - begun, milliseconds(240));
+  EXPECT_EQ(get(1, "peer/0/step-20-c1/big"), pattern(2 << 20));
 }
 
 TEST_F(MemoryServiceTest, a_file_that_is_not_there_is_named) {

@@ -92,6 +92,12 @@ class PeerClient::Call {
     buffer_.resize(static_cast<size_t>(got));
     offset_ += buffer_.size();
     left_ -= buffer_.size();
+    const Duration wait = client_.cap_.reserve(buffer_.size(), client_.loop_.now());
+    if (wait <= Duration(0)) return send_buffer();
+    turn_ = client_.loop_.after(wait, [this] { send_buffer(); });
+  }
+
+  void send_buffer() {
     connection_->send_bytes(buffer_, [this](Status status) {
       if (!status) return end(status);
       send_piece();
@@ -131,6 +137,7 @@ class PeerClient::Call {
   std::optional<Instant> begun_;
   net::PskConnection::Ptr connection_;
   Loop::TimerPtr retry_;
+  Loop::TimerPtr turn_;  // to send, below the rate cap
   Descriptor file_;
   std::optional<MemoryFolder::Incoming> incoming_;
   std::vector<std::byte> buffer_;
@@ -139,7 +146,7 @@ class PeerClient::Call {
 };
 
 PeerClient::PeerClient(net::AsioLoop& loop, MemoryFolder* folder, Settings settings)
-    : loop_(loop), folder_(folder), settings_(std::move(settings)) {
+    : loop_(loop), folder_(folder), settings_(std::move(settings)), cap_(settings_.put_bytes_per_second) {
   settings_.connection.max_message_bytes = peer::kMaxFrame;
   settings_.connection.max_queue_bytes = 2 * peer::kMaxFrame;
 }

@@ -9,6 +9,7 @@
 
 #include "launcher/memory/memory_folder.hpp"
 #include "launcher/memory/peer_protocol.hpp"
+#include "launcher/memory/rate_cap.hpp"
 #include "lib/net/psk.hpp"
 
 namespace pitcrew::launcher {
@@ -22,6 +23,8 @@ class PeerClient {
   struct Settings {
     Duration retry_for = seconds(3);
     Duration retry_every = milliseconds(250);
+    // Of all put() together; 0: no cap. What comes back at a restore is never slowed down.
+    uint64_t put_bytes_per_second = 0;
     net::PskSettings connection = {};
   };
   using Done = std::function<void(Status status)>;
@@ -52,6 +55,7 @@ class PeerClient {
   net::AsioLoop& loop_;
   MemoryFolder* folder_;
   Settings settings_;
+  RateCap cap_;
   net::PskKey key_;
   std::deque<std::shared_ptr<Call>> waiting_;
   std::map<uint64_t, std::shared_ptr<Call>> running_;

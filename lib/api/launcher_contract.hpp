@@ -38,6 +38,10 @@ inline constexpr char kPathMap[] = "PITCREW_PATH_MAP";
 // Where set, every rank's output also goes, without its prefix, to <folder>/rank-<n>.log (appended).
 inline constexpr char kRankLogs[] = "PITCREW_RANK_LOGS";
 
+// Set by people in their template, so without the prefix that is the launcher's own there: megabytes (10^6) a second
+// that a launcher sends into peers' memory at most. Unset or 0: no cap.
+inline constexpr char kPeerCopyRate[] = "LAUNCHER_PEER_COPY_MB_PER_SECOND";
+
 // The launcher's exit codes, as the container's last state shows them.
 inline constexpr int kExitFinished = 0;      // told to finish, with success
 inline constexpr int kExitFailed = 1;        // told to finish, without

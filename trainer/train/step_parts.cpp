@@ -12,9 +12,7 @@ namespace {
 constexpr char kFolder[] = "steps/";
 constexpr uint64_t kLimit = uint64_t{1} << 30;
 
-struct PartName {
-  uint64_t first = 0, last = 0, epoch = 0;
-};
+using PartName = StepParts::Name;
 
 std::string to_string(const PartName& name) {
   char text[96];
@@ -57,15 +55,20 @@ std::string cut(std::string_view lines, Step resumed) {
 Result<std::unique_ptr<StepParts>> StepParts::open(std::unique_ptr<Storage> storage, Step resumed, EpochNumber epoch,
                                                    std::string& gap) {
   PITCREW_ASSIGN(const auto entries, storage->list("steps"));
-  std::vector<PartName> parts;
+  std::vector<Written> parts, left;
   for (const auto& entry : entries) {
-    if (const auto part = parse_part_name(entry.name)) parts.push_back(*part);
+    if (const auto part = parse_part_name(entry.name)) parts.push_back({*part, entry.bytes});
   }
   uint64_t expected = 1;
-  for (const PartName& part : parts) {
-    // A writer of an older epoch that lived on may have put a part beside a newer one.
-    const bool replaced = std::any_of(parts.begin(), parts.end(), [&](const PartName& other) {
-      return other.epoch > part.epoch && other.first <= part.last && part.first <= other.last;
+  for (auto& [part, bytes] : parts) {
+    // A writer of an older epoch that lived on may have put a part beside a newer one; and one that was merged may not
+    // have been removed.
+    const bool replaced = std::any_of(parts.begin(), parts.end(), [&](const Written& written) {
+      const PartName& other = written.name;
+      const bool newer = other.epoch > part.epoch && other.first <= part.last && part.first <= other.last;
+      const bool around = other.epoch == part.epoch && other.first <= part.first && part.last <= other.last &&
+                          other.last - other.first > part.last - part.first;
+      return newer || around;
     });
     PartName kept = part;
     kept.last = std::min(part.last, resumed.value);
@@ -75,20 +78,26 @@ Result<std::unique_ptr<StepParts>> StepParts::open(std::unique_ptr<Storage> stor
     }
     if (part.last > resumed.value) {
       PITCREW_ASSIGN(const std::string lines, storage->read(to_string(part), kLimit));
-      PITCREW_TRY(storage->replace(to_string(kept), cut(lines, resumed)));
+      const std::string shorter = cut(lines, resumed);
+      PITCREW_TRY(storage->replace(to_string(kept), shorter));
       PITCREW_TRY(storage->remove(to_string(part)));
+      bytes = shorter.size();
     }
+    left.push_back({kept, bytes});
     if (kept.first > expected && gap.empty())
       gap = "after step " + std::to_string(expected - 1) + " comes step " + std::to_string(kept.first);
     expected = std::max(expected, kept.last + 1);
   }
   if (gap.empty() && expected <= resumed.value)
     gap = "steps " + std::to_string(expected) + " to " + std::to_string(resumed.value) + " are missing";
-  return std::make_unique<StepParts>(std::move(storage), epoch);
+  std::unique_ptr<StepParts> opened(new StepParts(std::move(storage), epoch));
+  opened->written_ = std::move(left);
+  opened->writer_ = std::jthread([log = opened.get()](std::stop_token stop) { log->write(std::move(stop)); });
+  return opened;
 }
 
 StepParts::StepParts(std::unique_ptr<Storage> storage, EpochNumber epoch)
-    : storage_(std::move(storage)), epoch_(epoch), writer_([this](std::stop_token stop) { write(std::move(stop)); }) {}
+    : storage_(std::move(storage)), epoch_(epoch) {}
 
 StepParts::~StepParts() {
   writer_.request_stop();
@@ -104,7 +113,7 @@ void StepParts::append(Step step, const std::string& line) {
 void StepParts::close() {
   if (!first_) return;
   const std::lock_guard lock(mutex_);
-  queue_.push_back({to_string(PartName{first_->value, last_.value, epoch_.value}), std::exchange(lines_, {})});
+  queue_.push_back({{first_->value, last_.value, epoch_.value}, std::exchange(lines_, {})});
   first_.reset();
   changed_.notify_all();
 }
@@ -122,7 +131,7 @@ void StepParts::write(std::stop_token stop) {
   while (changed_.wait(lock, stop, [&] { return !queue_.empty() && !failed_; })) {
     const Part part = queue_.front();
     lock.unlock();
-    const Status written = storage_->replace(part.name, part.lines);
+    const Status written = storage_->replace(to_string(part.name), part.lines);
     lock.lock();
     if (written) {
       queue_.pop_front();
@@ -130,7 +139,37 @@ void StepParts::write(std::stop_token stop) {
       failed_ = written.error();
     }
     changed_.notify_all();
+    if (!written) continue;
+    // Nobody waits for what follows.
+    lock.unlock();
+    written_.push_back({part.name, part.lines.size()});
+    merge();
+    lock.lock();
   }
+}
+
+// The last parts, where enough small ones stand in a row. What fails is tried again after a later part: the log is
+// whole in any case.
+void StepParts::merge() {
+  size_t count = 0;
+  while (count < written_.size() && written_[written_.size() - 1 - count].bytes < kSmall) ++count;
+  if (count < kMerge) return;
+  const size_t first = written_.size() - count;
+  PartName whole{written_[first].name.first, 0, 0};
+  std::string lines;
+  for (size_t i = first; i < written_.size(); ++i) {
+    const auto read = storage_->read(to_string(written_[i].name), kLimit);
+    if (!read) return;
+    lines += *read;
+    whole.last = std::max(whole.last, written_[i].name.last);
+    whole.epoch = std::max(whole.epoch, written_[i].name.epoch);
+  }
+  if (!storage_->replace(to_string(whole), lines)) return;
+  for (size_t i = first; i < written_.size(); ++i) {
+    if (!storage_->remove(to_string(written_[i].name))) continue;  // what is left lies within the whole
+  }
+  written_.resize(first);
+  written_.push_back({whole, lines.size()});
 }
 
 }  // namespace pitcrew::trainer

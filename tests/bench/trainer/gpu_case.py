@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""Trains one model on random tokens with pitcrew-train on a GPU, and with PyTorch where it is installed, and prints tokens
-per second and the share of the GPU's peak: gpu_case.py PITCREW-TRAIN CASE [--steps N]"""
+"""One model on one GPU beside its peers: gpu_case.py PITCREW-TRAIN CASE [--steps N] [--results FILE] [--limit 480].
+
+Measures pitcrew-train, then llm.c (124m and 1558m) and PyTorch, each in a process of its own, prints medians and ratios, and keeps them
+as JSON with when, where and of which commit. Stopped, or out of time, it goes on where it was when it is run again. Without a
+GPU it says so and ends with 77. --plan prints what would be run, and the kernels' limits, and needs no GPU."""
 
 import argparse
 import json
+import os
 import pathlib
 import random
 import re
+import shutil
 import statistics
 import struct
 import subprocess
@@ -14,102 +19,148 @@ import sys
 import tempfile
 import time
 
-# Layers, width, heads, key heads, MLP, vocabulary (and how much of it is used): written down so that whoever compares
-# knows with what. All with T tokens and B sequences per step.
-CASES = {
-    "124m": dict(kind="gpt2", layers=12, width=768, heads=12, kvHeads=12, mlp=3072, vocab=50304, vocabUsed=50257,
-                 context=1024, batch=64, micro=64, recompute=[]),
-    "1558m": dict(kind="gpt2", layers=48, width=1600, heads=25, kvHeads=25, mlp=6400, vocab=50304, vocabUsed=50257,
-                  context=1024, batch=16, micro=16, recompute=["norms", "activation"]),
-    "1240m": dict(kind="llama", layers=16, width=2048, heads=32, kvHeads=8, mlp=8192, vocab=128256, vocabUsed=128256,
-                  context=2048, batch=8, micro=8, recompute=["norms", "activation"], tieEmbeddings=True, ropeTheta=500000),
-}
-PEAK = 989.4e12  # dense BF16 of H100 and H200 SXM (NVIDIA H100 datasheet)
+import kernels
+import llmc
+from cases import CASES, PEAK, REQUIRED, flops_per_token, ours_config
+from results import Results, provenance
+
+ROOT = pathlib.Path(__file__).parents[3]
+HERE = pathlib.Path(__file__).parent
 
 
-def flops_per_token(c):
-    """6 per parameter of a product, and causal attention: 6 x layers x width x tokens."""
-    head = c["width"] // c["heads"]
-    qkv = (c["heads"] + 2 * c["kvHeads"]) * head
-    mlp = (3 if c["kind"] == "llama" else 2) * c["mlp"] * c["width"]
-    layer = qkv * c["width"] + c["width"] ** 2 + mlp
-    return 6 * (c["layers"] * layer + c["width"] * c["vocab"]) + 6 * c["layers"] * c["width"] * c["context"]
-
-
-def model_of(c):
-    return {k: v for k, v in c.items() if k not in ("batch", "micro", "recompute")}
-
-
-def ours(program, case, steps, folder):
-    c = CASES[case]
-    rng = random.Random(1)
-    count = c["batch"] * (c["context"] + 1) * 4
-    wide = c["vocab"] > 65536
+def write_tokens(path, case, sequences=None, seed=1):
+    """Random tokens in llm.c's format: zeros would make products faster than they are."""
+    rng = random.Random(seed)
+    count = (sequences or CASES[case]["batch"]) * CASES[case]["context"] + 1
+    wide = CASES[case]["vocab"] > 65536
     header = [20240801, 7, count] if wide else [20240520, 1, count]
-    with open(folder / "tokens.bin", "wb") as file:
+    with open(path, "wb") as file:
         file.write(struct.pack("<256i", *(header + [0] * (256 - len(header)))))
-        file.write(struct.pack(f"<{count}{'I' if wide else 'H'}", *(rng.randrange(c["vocabUsed"]) for _ in range(count))))
-    config = dict(model=model_of(c), batch=dict(sequences=c["batch"], micro=c["micro"], tokens=c["context"]), steps=steps,
-                  optimizer=dict(learningRate=1e-4), data=dict(bin=dict(paths=["tokens.bin"])), device="cuda",
-                  recompute=c["recompute"], log=dict(every=1))
+        file.write(struct.pack(f"<{count}{'I' if wide else 'H'}", *(rng.randrange(CASES[case]["vocabUsed"]) for _ in range(count))))
+
+
+def median_rate(rates):
+    """The first third is warming up."""
+    return statistics.median(rates[len(rates) // 3:])
+
+
+RATE = re.compile(r"([0-9.]+) k tokens/s")
+
+
+def run_ours(program, case, steps, folder, limit):
+    config = ours_config(case, steps, folder / "tokens.bin")
     (folder / "run.yaml").write_text(json.dumps(config))
-    run = subprocess.run([program, folder / "run.yaml"], capture_output=True, text=True, timeout=480)
+    run = subprocess.run([program, folder / "run.yaml"], capture_output=True, text=True, timeout=limit)
     if run.returncode != 0:
-        print(f"not run: {run.stderr.strip().splitlines()[-1] if run.stderr.strip() else run.returncode}")
-        sys.exit(77)
-    rates = [float(x) * 1000 for x in re.findall(r"([0-9.]+) k tokens/s", run.stdout)][steps // 3:]
-    return rates
+        return dict(why=run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit code {run.returncode}")
+    return dict(rate=1000 * median_rate([float(x) for x in RATE.findall(run.stdout)]), recompute=CASES[case]["recompute"],
+                masters=CASES[case].get("masters", "float"))
 
 
-def pytorch(case, steps):
-    import torch
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "goldens"))
-    from reference_model import Model, optimizer_of
-    c = CASES[case]
-    torch.manual_seed(1)
-    model = Model(dict(model_of(c), normEps=1e-5, ropeTheta=c.get("ropeTheta", 10000),
-                       tieEmbeddings=c.get("tieEmbeddings", c["kind"] == "gpt2"))).cuda()
-    optimizer = optimizer_of(model, 1e-4, 0.1, fused=True)
-    step_model = torch.compile(model)
-    tokens = torch.randint(c["vocabUsed"], (c["batch"], c["context"] + 1), device="cuda")
-    rates = []
-    for step in range(steps):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            loss = step_model(tokens) / tokens[:, 1:].numel()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-        if step >= steps // 3:
-            rates.append(tokens[:, 1:].numel() / (time.perf_counter() - begin))
-    return rates
+def run_llmc(case, steps, variant, folder, limit, options):
+    program, cudnn = llmc.build(options.cache, options.cuda_home, options.cudnn_frontend, options.cudnn_home)
+    command = llmc.command(program, CASES[case], folder / "tokens.bin", steps, variant, folder)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
+    return dict(rate=llmc.rate(run.stdout, CASES[case]["batch"] * CASES[case]["context"]), commit=llmc.COMMIT, cudnn=cudnn)
 
 
-def main():
-    parser = argparse.ArgumentParser()
+def run_pytorch(case, steps, recipe, limit, options):
+    command = [options.python, HERE / "pytorch_peer.py", case, "--steps", str(steps), "--recipe", recipe]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    if run.returncode != 0:
+        return dict(why=run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit code {run.returncode}")
+    told = json.loads(run.stdout.splitlines()[-1])
+    return dict(rate=median_rate(told["rates"]), what=told["what"])
+
+
+def profile(program, case, folder, limit):
+    """{group: seconds}, or None where there is no nsys."""
+    if shutil.which("nsys") is None:
+        return None
+    steps = 6
+    config = ours_config(case, steps, folder / "tokens.bin")
+    (folder / "profile.yaml").write_text(json.dumps(config))
+    report = folder / "profile"
+    subprocess.run(["nsys", "profile", "--force-overwrite=true", "-o", report, program, folder / "profile.yaml"],
+                   capture_output=True, timeout=limit, check=True)
+    told = subprocess.run(["nsys", "stats", "--report", "cuda_gpu_kern_sum", "--format", "csv", f"{report}.nsys-rep"],
+                          capture_output=True, text=True, timeout=limit, check=True)
+    return kernels.read_profile(told.stdout, steps)
+
+
+def sides(case):
+    """What is measured, in this order: (name, how)."""
+    out = [("ours", ("ours", None))]
+    if "llmc" in CASES[case]:
+        out += [(f"llm.c -r {v['r']} -ge {v['ge']}", ("llm.c", v)) for v in llmc.VARIANTS]
+    recipe = "fits" if "masters" in CASES[case] else "autocast"
+    return out + [(f"PyTorch compile, {recipe}", ("PyTorch", recipe))]
+
+
+def report(results, case):
+    for side, result in results.data["sides"].items():
+        if "rate" in result:
+            share = result["rate"] * flops_per_token(case) / PEAK
+            print(f"{side:28} {result['rate'] / 1000:9.1f} k tokens/s  {100 * share:5.1f} % of {PEAK / 1e12:.1f} TFLOP/s (causal)")
+        else:
+            print(f"{side:28} not run: {result['why']}")
+    for peer, found in results.ratios(REQUIRED).items():
+        wanted = f"  required {found['required']:.2f}, goal {found['goal']:.2f}: {'met' if found['met'] else 'NOT MET'}" if "required" in found else ""
+        print(f"ours / {peer:21} {found['ratio']:9.3f}  (against {found['against']}){wanted}")
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--steps", type=int, default=30)
-    options = parser.parse_args()
-
-    def line(name, rates):
-        rate = statistics.median(rates)
-        share = rate * flops_per_token(CASES[options.case]) / PEAK
-        print(f"{name:28} {rate / 1000:9.1f} k tokens/s  {100 * share:5.1f} % of {PEAK / 1e12:.1f} TFLOP/s (causal)")
-        return rate
-
-    with tempfile.TemporaryDirectory() as folder:
-        mine = line("pitcrew-train " + options.case, ours(options.program, options.case, options.steps, pathlib.Path(folder)))
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        print("PyTorch                      not run: torch is not installed for this python3")
-        return
-    peer = line(f"PyTorch {torch.__version__} compile", pytorch(options.case, options.steps))
-    print(f"ratio                        {mine / peer:9.3f}")
+    parser.add_argument("--limit", type=float, default=480, help="seconds, for all of it")
+    parser.add_argument("--results", type=pathlib.Path, help="default: trainer-CASE.json in the cache")
+    parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "pitcrew/bench")
+    parser.add_argument("--cuda-home", default=os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    parser.add_argument("--cudnn-frontend", default=os.environ.get("CUDNN_FRONTEND_PATH"), help="headers; without them llm.c has no cuDNN")
+    parser.add_argument("--cudnn-home", default=os.environ.get("CUDNN_HOME"))
+    parser.add_argument("--python", default=sys.executable, help="one that has torch")
+    parser.add_argument("--plan", action="store_true", help="print what would be run, and end")
+    return parser.parse_args(arguments)
 
 
-main()
+def main(arguments=None):
+    options = parse(arguments)
+    case = options.case
+    if options.plan:
+        for name, _ in sides(case):
+            print(name)
+        print(json.dumps(ours_config(case, options.steps, "tokens.bin")))
+        print(kernels.text(kernels.table(case)))
+        return 0
+    if shutil.which("nvidia-smi") is None:
+        print("not run: this machine has no GPU (no nvidia-smi)")
+        return 77
+    options.cache.mkdir(parents=True, exist_ok=True)
+    results = Results(options.results or options.cache / f"trainer-{case}.json", case, provenance(ROOT))
+    until = time.monotonic() + options.limit
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        write_tokens(folder / "tokens.bin", case)
+        for side, (kind, how) in sides(case):
+            left = until - time.monotonic()
+            work = {"ours": lambda: run_ours(options.program, case, options.steps, folder, left),
+                    "llm.c": lambda: run_llmc(case, options.steps, how, folder, left, options),
+                    "PyTorch": lambda: run_pytorch(case, options.steps, how, left, options)}[kind]
+            results.measure(side, work, left)
+        if "kernels" not in results.data and until - time.monotonic() > 60:
+            try:
+                measured = profile(options.program, case, folder, until - time.monotonic())
+                results.data["kernels"] = kernels.table(case, measured)
+                results.write()
+            except (subprocess.SubprocessError, ValueError) as error:
+                print(f"kernels not profiled: {error}")
+    report(results, case)
+    print(kernels.text(results.data.get("kernels") or kernels.table(case)))
+    print(f"kept in {results.path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
