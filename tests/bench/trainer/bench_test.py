@@ -27,10 +27,11 @@ class Cases(unittest.TestCase):
             total = c["layers"] * (p["qkv"] + p["out"] + p["up"] + p["down"]) + p["head"] + embeddings
             self.assertAlmostEqual(total / 1e6 / millions, 1, delta=0.01)
 
-    def test_eight_billion_accumulates_eight_times_with_remainders(self):
+    def test_eight_billion_keeps_one_gradient_and_remainders(self):
         config = ours_config("8b", 5, "t.bin")
-        self.assertEqual(config["optimizer"]["masters"], "remainder")
-        self.assertGreaterEqual(config["batch"]["sequences"] // config["batch"]["micro"], 8)
+        self.assertEqual(config["optimizer"]["master"], "remainder")
+        self.assertEqual(config["batch"]["sequences"], config["batch"]["micro"])
+        self.assertEqual(config["recompute"], ["block"])
 
     def test_every_case_has_its_peers(self):
         names = [name for name, _ in gpu_case.sides("1558m")]

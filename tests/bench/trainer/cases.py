@@ -9,9 +9,11 @@ CASES = {
                   context=1024, batch=16, micro=16, recompute=["norms", "activation"], llmc="d48"),
     "1240m": dict(kind="llama", layers=16, width=2048, heads=32, kvHeads=8, mlp=8192, vocab=128256, vocabUsed=128256,
                   context=2048, batch=8, micro=8, recompute=["norms", "activation"], tieEmbeddings=True, ropeTheta=500000),
-    # Llama 3.1 8B's shape. 16 bytes a parameter: BF16 weights and 16-bit remainders are the masters; eight accumulations.
+    # Llama 3.1 8B's shape. 16 bytes a parameter: BF16 weights and 16-bit remainders are the masters. One lane of eight
+    # sequences with blocks recomputed, which is 138 GB by `pitcrew-train plan`: eight lanes of one sequence would keep
+    # four gradients of 32 GB for the tree they are added in.
     "8b": dict(kind="llama", layers=32, width=4096, heads=32, kvHeads=8, mlp=14336, vocab=128256, vocabUsed=128256,
-               context=2048, batch=8, micro=1, recompute=["norms", "activation"], tieEmbeddings=False, ropeTheta=500000,
+               context=2048, batch=8, micro=8, recompute=["block"], tieEmbeddings=False, ropeTheta=500000,
                masters="remainder"),
 }
 NOT_THE_MODELS = ("batch", "micro", "recompute", "llmc", "masters")
@@ -48,5 +50,5 @@ def ours_config(case, steps, tokens, seed=1, every=1):
                   seed=seed, optimizer=dict(learningRate=1e-4), data=dict(bin=dict(paths=[str(tokens)])), device="cuda",
                   recompute=c["recompute"], log=dict(every=every))
     if "masters" in c:
-        config["optimizer"]["masters"] = c["masters"]
+        config["optimizer"]["master"] = c["masters"]
     return config
