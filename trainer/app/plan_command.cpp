@@ -4,14 +4,32 @@
 #include "trainer/app/commands.hpp"
 #include "trainer/app/config_file.hpp"
 #include "trainer/train/memory_plan.hpp"
+#include "trainer/train/traffic_plan.hpp"
 
 namespace pitcrew::trainer {
 namespace {
 
+void print_traffic(const PlanRequest& request) {
+  const auto plan = traffic_plan(request);
+  if (!plan) return;
+  const Machines machines;
+  std::printf("sent per step      %.1f MB of weights and %.1f MB of gradients to shards, %.1f MB to replicas\n",
+              plan->gathered / 1e6, plan->dealt / 1e6, plan->replicated / 1e6);
+  if (request.numbers != Numbers::kMixed) return;
+  std::printf("a model, not measured: %.0f TFLOP/s a GPU, %.0f GB/s to shards, %.0f GB/s to replicas\n",
+              machines.flops_per_second / 1e12, machines.node_bytes_per_second / 1e9,
+              machines.network_bytes_per_second / 1e9);
+  std::printf(
+      "  computing %.1f ms, shards %.1f ms of which %.1f ms are not hidden, replicas %.1f ms: %.1f ms a step, "
+      "%.1f %% of it computing\n",
+      1e3 * plan->compute_seconds, 1e3 * plan->shard_seconds, 1e3 * plan->exposed_seconds, 1e3 * plan->replica_seconds,
+      1e3 * plan->step_seconds(), 100 * plan->efficiency());
+}
+
 Status print_plan(const PlanOptions& options) {
   PITCREW_ASSIGN(const TrainConfig config, load_config(options.config, options.sets));
   PITCREW_ASSIGN(const Grid grid, parse_grid(options.grid));
-  PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(config.sequences, config.micro, grid.data_ranks()));
+  PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(config.sequences, config.micro, grid.data_ranks(), grid.shards));
   PlanRequest request{config.model,
                       config.sequences,
                       config.micro,
@@ -39,8 +57,9 @@ Status print_plan(const PlanOptions& options) {
     std::printf("  %-32s %12.1f MB\n", line.what.c_str(), static_cast<double>(line.bytes) / 1e6);
   }
   std::printf("checkpoint         %.1f MB\n", static_cast<double>(parameters) * 4 * 3 / 1e6);
-  if (grid.shards > 1 || grid.tensor > 1) {
-    std::printf("note               this version trains replicas only; shards and tensor ranks are planned, not run\n");
+  if (grid.data_ranks() > 1) print_traffic(request);
+  if (grid.tensor > 1) {
+    std::printf("note               this version trains without tensor ranks; they are planned, not run\n");
   }
   if (options.memory_gb > 0) {
     PITCREW_TRY(check_fits(request, available));

@@ -9,8 +9,8 @@
 namespace pitcrew::trainer {
 
 // Counts the collectives of the communicator below it and says when each begins and ends: what the progress page shows,
-// and what tells the culprit of a hang (the lowest number) from those who wait. Owns nothing but the count; the
-// callbacks run on the calling thread.
+// and what tells the culprit of a hang (the lowest number) from those who wait. Owns nothing but the count, which
+// several communicators of one thread may share; the callbacks run on the calling thread.
 class ObservedComm final : public Comm {
  public:
   struct Observer {

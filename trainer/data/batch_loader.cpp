@@ -59,9 +59,9 @@ Result<Batch> BatchLoader::read(uint64_t first_sample) const {
   batch.first_sample = first_sample + share_.first;
   batch.tokens.resize(share_.count * width);
   for (uint64_t i = 0; i < share_.count; ++i) {
-    Status read =
-        source_.read(order_.first_token(batch.first_sample + i), std::span(batch.tokens).subspan(i * width, width));
-    if (!read) return read.error().with_context("sample " + std::to_string(batch.first_sample + i));
+    const uint64_t sample = first_sample + share_.sample(i);
+    Status read = source_.read(order_.first_token(sample), std::span(batch.tokens).subspan(i * width, width));
+    if (!read) return read.error().with_context("sample " + std::to_string(sample));
   }
   return batch;
 }

@@ -13,14 +13,19 @@
 
 namespace pitcrew::trainer {
 
-// Which samples of every batch a rank reads: sequences [first, first + count) of each batch of `batch`.
+// Which samples of every batch of `batch` a rank reads: `count` of them from `first` on, in runs of `run` that begin
+// every `stride` samples; without these two, one after another.
 struct BatchShare {
   uint64_t batch = 0;
   uint64_t first = 0;
   uint64_t count = 0;
+  uint64_t run = 1;
+  uint64_t stride = 1;
+  // Counted from the batch's first.
+  uint64_t sample(uint64_t i) const { return first + i / run * stride + i % run; }
 };
 
-// One rank's part of one batch: [share.count][sequence + 1] token numbers; sample numbers are first_sample and up.
+// One rank's part of one batch: [share.count][sequence + 1] token numbers, the first of sample number first_sample.
 struct Batch {
   uint64_t first_sample = 0;
   std::vector<int32_t> tokens;

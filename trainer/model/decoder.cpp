@@ -137,11 +137,57 @@ void Decoder<T>::forward_backward(Stream& stream, const T* params, const int32_t
   const Pass pass{stream,    params, tokens, size_t{shape.tokens} + 1, shape, gradients, mode == Gradients::kAdd,
                   loss_scale};
   blocks_forward(pass);
-  head_loss(pass, loss);
-  norm_backward(pass, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
-  for (uint32_t layer = config_.layers; layer-- > 0;) block_backward(pass, layer);
-  embed_backward(pass);
+  backward(pass, loss);
+}
+
+template <typename T>
+void Decoder<T>::forward_backward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape,
+                                  double* loss) {
+  check(shape);
+  PITCREW_INVARIANT(tensor_ == nullptr, "units are of models that are whole");
+  const Pass pass{stream, nullptr, tokens, size_t{shape.tokens} + 1, shape, nullptr, false, 1.0, &units};
+  blocks_forward(pass);
+  backward(pass, loss);
+}
+
+template <typename T>
+void Decoder<T>::backward(const Pass& pass, double* loss) {
+  const Pass head = enter(pass, head_unit(), true);
+  head_loss(head, loss);
+  leave(pass, head_unit());
+  const Pass last = enter(pass, last_unit(), true);
+  norm_backward(last, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
+  leave(pass, last_unit());
+  leave_backward(pass, last_unit());
+  for (uint32_t layer = config_.layers; layer-- > 0;) {
+    block_backward(enter(pass, layer + 1, true), layer);
+    leave(pass, layer + 1);
+    leave_backward(pass, layer + 1);
+  }
+  Pass embedding = pass;
+  if (pass.units != nullptr) embedding.gradients = pass.units->gradients(pass.stream, 0);
+  embed_backward(embedding);
+  leave_backward(pass, 0);
   if (tensor_ != nullptr) add_small_gradients(pass);
+}
+
+template <typename T>
+auto Decoder<T>::enter(const Pass& pass, uint32_t unit, bool backward) const -> Pass {
+  if (pass.units == nullptr) return pass;
+  Pass own = pass;
+  own.params = pass.units->weights(unit);
+  if (backward) own.gradients = pass.units->gradients(pass.stream, unit);
+  return own;
+}
+
+template <typename T>
+void Decoder<T>::leave(const Pass& pass, uint32_t unit) const {
+  if (pass.units != nullptr) pass.units->release_weights(pass.stream, unit);
+}
+
+template <typename T>
+void Decoder<T>::leave_backward(const Pass& pass, uint32_t unit) const {
+  if (pass.units != nullptr) pass.units->release_gradients(pass.stream, unit);
 }
 
 template <typename T>
@@ -150,6 +196,15 @@ void Decoder<T>::forward(Stream& stream, const T* params, const int32_t* tokens,
   const Pass pass{stream, params, tokens, size_t{shape.tokens} + 1, shape};
   blocks_forward(pass);
   head_loss(pass, loss);
+}
+
+template <typename T>
+void Decoder<T>::forward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape, double* loss) {
+  check(shape);
+  const Pass pass{stream, nullptr, tokens, size_t{shape.tokens} + 1, shape, nullptr, false, 0, &units};
+  blocks_forward(pass);
+  head_loss(enter(pass, head_unit(), false), loss);
+  leave(pass, head_unit());
 }
 
 template <typename T>
@@ -239,9 +294,15 @@ void Decoder<T>::add_small_gradients(const Pass& pass) {
 
 template <typename T>
 void Decoder<T>::blocks_forward(const Pass& pass) {
-  embed(pass);
-  for (uint32_t layer = 0; layer < config_.layers; ++layer) block_forward(pass, layer);
-  norm(pass, final_norm_, acts_.branch, acts_.blocks.back().middle, acts_.out, acts_.norm, acts_.mean, acts_.rstd);
+  embed(enter(pass, 0, false));
+  leave(pass, 0);
+  for (uint32_t layer = 0; layer < config_.layers; ++layer) {
+    block_forward(enter(pass, layer + 1, false), layer);
+    leave(pass, layer + 1);
+  }
+  norm(enter(pass, last_unit(), false), final_norm_, acts_.branch, acts_.blocks.back().middle, acts_.out, acts_.norm,
+       acts_.mean, acts_.rstd);
+  leave(pass, last_unit());
 }
 
 template <typename T>

@@ -32,6 +32,9 @@ class Decoder : public Model<T> {
   void forward_backward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, Wide<T>* gradients,
                         Gradients mode, double loss_scale, double* loss) override;
   void forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) override;
+  void forward_backward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape,
+                        double* loss) override;
+  void forward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape, double* loss) override;
   void logits(Stream& stream, const T* params, const int32_t* tokens, uint32_t count, T* logits) override;
   uint64_t activation_bytes() const override { return acts_.arena.bytes(); }
 
@@ -49,6 +52,7 @@ class Decoder : public Model<T> {
     Wide<T>* gradients = nullptr;
     bool add = false;
     double loss_scale = 0;
+    ModelUnits<T>* units = nullptr;  // where params and gradients are not all there
     size_t rows() const { return shape.predictions(); }
   };
 
@@ -60,6 +64,14 @@ class Decoder : public Model<T> {
   template <typename F>
   void each_small(F&& visit) const;
   void check(LaneShape shape) const;
+
+  // The pass with the unit's weights there, and a place for its gradient; and when these were used.
+  Pass enter(const Pass& pass, uint32_t unit, bool backward) const;
+  void leave(const Pass& pass, uint32_t unit) const;
+  void leave_backward(const Pass& pass, uint32_t unit) const;
+  uint32_t last_unit() const { return config_.layers + 1; }
+  uint32_t head_unit() const { return config_.tie_embeddings ? 0 : last_unit(); }
+  void backward(const Pass& pass, double* loss);
 
   void embed(const Pass& pass);
   void blocks_forward(const Pass& pass);

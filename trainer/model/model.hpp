@@ -9,6 +9,7 @@
 #include "trainer/kernels/kernels.hpp"
 #include "trainer/model/config.hpp"
 #include "trainer/model/parameters.hpp"
+#include "trainer/model/units.hpp"
 #include "trainer/parallel/tensor_group.hpp"
 #include "trainer/tensor/arena.hpp"
 
@@ -57,6 +58,11 @@ class Model {
                                 Wide<T>* gradients, Gradients mode, double loss_scale, double* loss) = 0;
   // The sum of the token losses alone.
   virtual void forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) = 0;
+  // The same where weights and gradients come and go by unit; gradients are overwritten and not scaled. Not of tensor
+  // ranks.
+  virtual void forward_backward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape,
+                                double* loss) = 0;
+  virtual void forward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape, double* loss) = 0;
   // The logits [vocab] that follow the last of `count` tokens (count ≤ largest.tokens). Not of tensor ranks.
   virtual void logits(Stream& stream, const T* params, const int32_t* tokens, uint32_t count, T* logits) = 0;
   // Bytes of activations.

@@ -9,8 +9,8 @@ GradientReducer::GradientReducer(Comm& comm, const LanePlan& plan, size_t piece,
       lanes_(plan.lanes()),
       piece_(piece),
       memory_(memory ? std::move(memory) : std::make_unique<HostPieces>()) {
-  for (uint32_t rank = 0; rank < plan.ranks(); ++rank) {
-    nodes_.push_back(subtrees(plan.of(rank), plan.lanes()));
+  for (uint32_t replica = 0; replica < plan.replicas(); ++replica) {
+    nodes_.push_back(subtrees(plan.range(replica), plan.lanes()));
     subtrees_ += nodes_.back().size();
   }
 }

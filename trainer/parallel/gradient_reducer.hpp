@@ -14,7 +14,8 @@ namespace pitcrew::trainer {
 // Adds the gradients of all lanes over all ranks in the fixed tree, so that the sum has the same bits for every number
 // of ranks. Each rank brings the sums of its subtrees; of every stretch of elements each rank is given one piece of all
 // subtrees (exchange), adds them in the tree's order, and hands the sum to all others (exchange). Works in the memory
-// that the communicator moves: the host's, or the device's. At most `piece` elements per subtree are in flight.
+// that the communicator moves: the host's, or the device's. At most `piece` elements per subtree are in flight. The
+// ranks of `comm` are the plan's replicas; where these are sharded, each shard's slices are reduced by themselves.
 //
 // Owned and used by a rank's training thread. The communicator outlives it.
 class GradientReducer {
@@ -28,8 +29,8 @@ class GradientReducer {
   // From now on `add_all` adds one sum of each rank up, in place, in an order of its own: other ranks, other bits.
   void let_add(std::function<Status(std::span<float>)> add_all) { add_all_ = std::move(add_all); }
 
-  // `mine`: the sums of subtrees(plan.of(rank), lanes), in their order, each of out.size() elements; `out` may be the
-  // first of them, which are otherwise left alone. Collective. Errors as Comm::exchange.
+  // `mine`: the sums of subtrees(plan.range(rank), lanes), in their order, each of out.size() elements; `out` may be
+  // the first of them, which are otherwise left alone. Collective. Errors as Comm::exchange.
   Status reduce(std::span<const float* const> mine, std::span<float> out);
 
  private:
@@ -46,7 +47,7 @@ class GradientReducer {
   Comm& comm_;
   const uint32_t lanes_;
   const size_t piece_;
-  std::vector<std::vector<TreeNode>> nodes_;   // by rank
+  std::vector<std::vector<TreeNode>> nodes_;   // by replica
   size_t subtrees_ = 0;                        // of all ranks
   const std::unique_ptr<PieceMemory> memory_;  // the own piece of every subtree, in the order of lanes
   std::function<Status(std::span<float>)> add_all_;

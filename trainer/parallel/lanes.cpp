@@ -4,7 +4,7 @@
 
 namespace pitcrew::trainer {
 
-Result<LanePlan> LanePlan::make(uint32_t sequences, uint32_t micro, uint32_t ranks) {
+Result<LanePlan> LanePlan::make(uint32_t sequences, uint32_t micro, uint32_t ranks, uint32_t shards) {
   if (sequences == 0 || micro == 0 || ranks == 0) {
     return Error(Code::kInvalidArgument, "batch.sequences, batch.micro and the number of ranks must be at least 1");
   }
@@ -12,12 +12,19 @@ Result<LanePlan> LanePlan::make(uint32_t sequences, uint32_t micro, uint32_t ran
     return Error(Code::kInvalidArgument, "batch.micro " + std::to_string(micro) + " does not divide batch.sequences " +
                                              std::to_string(sequences) + "; choose a divisor");
   }
-  return LanePlan(sequences / micro, micro, ranks);
+  PITCREW_INVARIANT(shards > 0 && ranks % shards == 0, "every replica has all shards");
+  return LanePlan(sequences / micro, micro, ranks, shards);
 }
 
-LaneRange LanePlan::of(uint32_t rank) const {
-  const auto bound = [&](uint64_t r) { return static_cast<uint32_t>(uint64_t{lanes_} * r / ranks_); };
-  return {bound(rank), bound(uint64_t{rank} + 1)};
+LaneRange LanePlan::range(uint32_t replica) const {
+  const auto bound = [&](uint64_t r) { return static_cast<uint32_t>(uint64_t{lanes_} * r / replicas()); };
+  return {bound(replica), bound(uint64_t{replica} + 1)};
+}
+
+LaneShare LanePlan::of(uint32_t rank) const {
+  const LaneRange all = range(rank / shards_);
+  const uint32_t shard = rank % shards_;
+  return {all.first + shard, all.count() > shard ? (all.count() - shard - 1) / shards_ + 1 : 0, shards_};
 }
 
 TreeNode TreeFold::promote(TreeNode node) const {

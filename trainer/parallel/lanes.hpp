@@ -16,27 +16,45 @@ struct LaneRange {
   bool operator==(const LaneRange&) const = default;
 };
 
-// How a batch of `sequences` is cut into lanes of `micro` sequences each, and which rank computes which. Lanes are
-// dealt contiguously, as evenly as they go; what a lane contains never depends on the number of ranks. Every rank runs
+// Every stride-th lane from `first` on, `number` of them: what one rank computes.
+struct LaneShare {
+  uint32_t first = 0;
+  uint32_t number = 0;
+  uint32_t stride = 1;
+  uint32_t count() const { return number; }
+  uint32_t operator[](uint32_t i) const { return first + i * stride; }
+  bool operator==(const LaneShare&) const = default;
+};
+
+// How a batch of `sequences` is cut into lanes of `micro` sequences each, and which rank computes which. Replicas get
+// contiguous ranges, as even as they go; within one, lanes are dealt to the shards in turn, so that a micro-step's
+// lanes lie side by side in the tree. What a lane contains never depends on the number of ranks. Every rank runs
 // micro_steps() micro-steps; where it has fewer lanes, the missing ones weigh zero.
 class LanePlan {
  public:
-  // kInvalidArgument where micro does not divide sequences.
-  static Result<LanePlan> make(uint32_t sequences, uint32_t micro, uint32_t ranks);
+  // `ranks`: those that see different lanes, a multiple of `shards`; rank = replica × shards + shard. kInvalidArgument
+  // where micro does not divide sequences.
+  static Result<LanePlan> make(uint32_t sequences, uint32_t micro, uint32_t ranks, uint32_t shards = 1);
 
   uint32_t sequences() const { return lanes_ * micro_; }
   uint32_t micro() const { return micro_; }
   uint32_t lanes() const { return lanes_; }
   uint32_t ranks() const { return ranks_; }
   uint32_t micro_steps() const { return (lanes_ + ranks_ - 1) / ranks_; }
-  LaneRange of(uint32_t rank) const;
+  uint32_t shards() const { return shards_; }
+  uint32_t replicas() const { return ranks_ / shards_; }
+  // Of all shards of a replica.
+  LaneRange range(uint32_t replica) const;
+  LaneShare of(uint32_t rank) const;
 
  private:
-  LanePlan(uint32_t lanes, uint32_t micro, uint32_t ranks) : lanes_(lanes), micro_(micro), ranks_(ranks) {}
+  LanePlan(uint32_t lanes, uint32_t micro, uint32_t ranks, uint32_t shards)
+      : lanes_(lanes), micro_(micro), ranks_(ranks), shards_(shards) {}
 
   uint32_t lanes_;
   uint32_t micro_;
   uint32_t ranks_;
+  uint32_t shards_;
 };
 
 // A node of the fixed binary tree over lanes: lanes [index << level, (index + 1) << level), as far as they exist.
@@ -73,6 +91,8 @@ class TreeFold {
     }
   }
   const std::vector<Part>& parts() const { return parts_; }
+  // The caller has put part number `part` somewhere else.
+  void rename(size_t part, uint32_t value) { parts_[part].value = value; }
 
  private:
   static bool siblings(TreeNode left, TreeNode right) {

@@ -34,7 +34,7 @@ std::vector<float> reference(uint32_t first, uint32_t width, uint32_t lanes, siz
 
 // One rank's part: folds its lanes one by one, as the trainer does.
 Status reduce_on(Comm& comm, const LanePlan& plan, size_t piece, std::span<float> out) {
-  const LaneRange range = plan.of(comm.rank());
+  const LaneRange range = plan.range(comm.rank());
   std::vector<std::vector<float>> buffers;
   TreeFold fold(plan.lanes());
   size_t alive = 0, peak = 0;
@@ -56,10 +56,10 @@ TEST(LanePlan, lanes_are_dealt_contiguously_and_as_evenly_as_they_go) {
   const LanePlan plan = *LanePlan::make(20, 2, 4);
   EXPECT_EQ(plan.lanes(), 10u);
   EXPECT_EQ(plan.micro_steps(), 3u);
-  EXPECT_EQ(plan.of(0), (LaneRange{0, 2}));
-  EXPECT_EQ(plan.of(1), (LaneRange{2, 5}));
-  EXPECT_EQ(plan.of(2), (LaneRange{5, 7}));
-  EXPECT_EQ(plan.of(3), (LaneRange{7, 10}));
+  EXPECT_EQ(plan.range(0), (LaneRange{0, 2}));
+  EXPECT_EQ(plan.range(1), (LaneRange{2, 5}));
+  EXPECT_EQ(plan.range(2), (LaneRange{5, 7}));
+  EXPECT_EQ(plan.range(3), (LaneRange{7, 10}));
 }
 
 TEST(LanePlan, a_rank_may_have_no_lane_at_all) {

@@ -5,17 +5,12 @@
 #include "lib/base/digest.hpp"
 #include "trainer/kernels/cpu_kernels.hpp"
 #include "trainer/train/device_pieces.hpp"
+#include "trainer/train/sharded_engine.hpp"
+#include "trainer/train/state_reader.hpp"
 
 namespace pitcrew::trainer {
 
 namespace {
-
-// Where a tensor of the state lies: in one piece, or in two halves.
-std::vector<Digest> parts_of(const StateTensor& tensor) {
-  if (tensor.remainders == nullptr) return {{.data = tensor.data, .bytes = tensor.bytes()}};
-  const size_t half = tensor.bytes() / 2;
-  return {{.data = tensor.data, .bytes = half}, {.data = tensor.remainders, .bytes = half}};
-}
 
 template <typename T>
 class EngineOf final : public LaneEngine {
@@ -28,7 +23,7 @@ class EngineOf final : public LaneEngine {
         plans_(plans),
         stream_(device_->create_stream("compute")),
         shape_{settings_.plan.micro(), settings_.tokens},
-        range_(settings_.plan.of(settings_.rank)),
+        range_(settings_.plan.range(settings_.rank)),
         gradients_(gradient_buffers(settings_.plan, settings_.rank)) {}
   // Nothing may be under way on the buffers when they go.
   ~EngineOf() override { stream_->synchronize(); }
@@ -48,7 +43,7 @@ class EngineOf final : public LaneEngine {
     if constexpr (std::is_same_v<Wide<T>, float>) state_.set_params(*kernels_, *stream_, params.data());
   }
   ProductPlans* plans() override { return plans_; }
-  std::vector<double> compute(std::span<const int32_t> tokens) override;
+  Result<std::vector<double>> compute(std::span<const int32_t> tokens) override;
   std::unique_ptr<PieceMemory> create_pieces() override {
     return std::make_unique<DevicePieces<T>>(*device_, *kernels_, *stream_);
   }
@@ -57,11 +52,11 @@ class EngineOf final : public LaneEngine {
               const std::function<void()>& before_update) override;
   GradientSummary updated() override;
   uint64_t own_digest() override;
-  double own_square_sum() override;
-  std::vector<double> lane_square_sums(std::span<const int32_t> tokens) override;
-  std::vector<uint64_t> state_digests() override;
-  double state_square_sum(size_t tensor) override;
-  double evaluate(std::span<const int32_t> tokens) override;
+  Result<double> own_square_sum() override;
+  Result<std::vector<double>> lane_square_sums(std::span<const int32_t> tokens) override;
+  std::vector<uint64_t> state_digests() override { return reader_->digests(state_tensors()); }
+  double state_square_sum(size_t tensor) override { return reader_->square_sum(state_tensors()[tensor]); }
+  Result<double> evaluate(std::span<const int32_t> tokens) override;
 
  private:
   // What a step tells the host.
@@ -72,7 +67,6 @@ class EngineOf final : public LaneEngine {
   void compute_lane(uint32_t lane, uint32_t buffer);
   void mark();
   double square_sum(const Wide<T>* values, size_t elements);
-  double joined_square_sum(const StateTensor& tensor);
   size_t lane_tokens() const { return shape_.sequences * (shape_.tokens + size_t{1}); }
   Digest digest_of(uint32_t buffer) const {
     return {.data = gradients_[buffer].data(),
@@ -94,6 +88,7 @@ class EngineOf final : public LaneEngine {
   Buffer square_sum_;              // a double
   Buffer summary_, told_;          // a GradientSummary; a Told
   Buffer digests_, host_digests_;  // of the chunks of one gradient buffer
+  std::unique_ptr<StateReader<T>> reader_;
   std::vector<Arena> gradients_;
   uint64_t queued_ = 0;
   std::shared_ptr<const Event> updated_;  // the last update's summary is in told_
@@ -115,11 +110,8 @@ Status EngineOf<T>::allocate() {
   for (Arena& gradients : gradients_) {
     PITCREW_ASSIGN(gradients, state_.create_gradients(*device_, "gradients"));
   }
-  size_t state_digests = 0;
-  for (const StateTensor& tensor : state_tensors()) {
-    for (const Digest& part : parts_of(tensor)) state_digests += part.count();
-  }
-  const size_t digests = std::max(digest_of(0).count(), state_digests) * sizeof(uint64_t);
+  PITCREW_ASSIGN(reader_, StateReader<T>::create(state_tensors(), *device_, *kernels_, *stream_));
+  const size_t digests = digest_of(0).count() * sizeof(uint64_t);
   PITCREW_ASSIGN(digests_, device_->allocate("digests", digests));
   PITCREW_ASSIGN(host_digests_, device_->allocate_host("digests", digests));
   return {};
@@ -143,7 +135,7 @@ void EngineOf<T>::compute_lane(uint32_t lane, uint32_t buffer) {
 }
 
 template <typename T>
-std::vector<double> EngineOf<T>::compute(std::span<const int32_t> tokens) {
+Result<std::vector<double>> EngineOf<T>::compute(std::span<const int32_t> tokens) {
   PITCREW_INVARIANT(tokens.size() == range_.count() * lane_tokens(), "tokens for every lane of the rank");
   std::vector<uint32_t> free;
   for (uint32_t i = static_cast<uint32_t>(gradients_.size()); i-- > 0;) free.push_back(i);
@@ -163,7 +155,7 @@ std::vector<double> EngineOf<T>::compute(std::span<const int32_t> tokens) {
   stream_->synchronize();
   sums_.clear();
   for (const TreeFold::Part& part : fold.parts()) sums_.push_back(part.value);
-  return {host_losses_.as<double>(), host_losses_.as<double>() + range_.count()};
+  return std::vector<double>(host_losses_.as<double>(), host_losses_.as<double>() + range_.count());
 }
 
 template <typename T>
@@ -236,38 +228,15 @@ double EngineOf<T>::square_sum(const Wide<T>* values, size_t elements) {
 }
 
 template <typename T>
-double EngineOf<T>::own_square_sum() {
+Result<double> EngineOf<T>::own_square_sum() {
   double sum = 0;
   for (const uint32_t buffer : sums_)
     sum += square_sum(gradients_[buffer].template as<Wide<T>>(), state_.flat_elements());
   return sum;
 }
 
-// Asked for only when replicas differ, so on the host, which takes no memory of the device.
 template <typename T>
-double EngineOf<T>::joined_square_sum(const StateTensor& tensor) {
-  std::vector<BF16> weights(tensor.held());
-  std::vector<uint16_t> remainders(tensor.held());
-  stream_->copy(weights.data(), tensor.data, weights.size() * sizeof(BF16));
-  stream_->copy(remainders.data(), tensor.remainders, remainders.size() * sizeof(uint16_t));
-  stream_->synchronize();
-  double sum = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const double value = join_master({weights[i], remainders[i]});
-    sum += value * value;
-  }
-  return sum;
-}
-
-template <typename T>
-double EngineOf<T>::state_square_sum(size_t tensor) {
-  const StateTensor state = state_tensors()[tensor];
-  if (state.remainders != nullptr) return joined_square_sum(state);
-  return square_sum(reinterpret_cast<const Wide<T>*>(state.data), state.held());
-}
-
-template <typename T>
-std::vector<double> EngineOf<T>::lane_square_sums(std::span<const int32_t> tokens) {
+Result<std::vector<double>> EngineOf<T>::lane_square_sums(std::span<const int32_t> tokens) {
   PITCREW_INVARIANT(tokens.size() == range_.count() * lane_tokens(), "tokens for every lane of the rank");
   std::vector<double> sums(range_.count());
   if (!tokens.empty()) stream_->copy(tokens_.data(), tokens.data(), tokens.size_bytes());
@@ -280,31 +249,8 @@ std::vector<double> EngineOf<T>::lane_square_sums(std::span<const int32_t> token
 }
 
 template <typename T>
-std::vector<uint64_t> EngineOf<T>::state_digests() {
-  const std::vector<StateTensor> tensors = state_tensors();
-  size_t chunks = 0;
-  for (const StateTensor& tensor : tensors) {
-    for (Digest op : parts_of(tensor)) {
-      op.digests = digests_.template as<uint64_t>() + chunks;
-      kernels_->enqueue(*stream_, op);
-      chunks += op.count();
-    }
-  }
-  stream_->copy(host_digests_.data(), digests_.data(), chunks * sizeof(uint64_t));
-  stream_->synchronize();
-  std::vector<uint64_t> digests;
-  const auto* chunk = host_digests_.as<uint64_t>();
-  for (const StateTensor& tensor : tensors) {
-    size_t count = 0;
-    for (const Digest& part : parts_of(tensor)) count += part.count();
-    digests.push_back(xxh3(chunk, count * sizeof(uint64_t)));
-    chunk += count;
-  }
-  return digests;
-}
-
-template <typename T>
-double EngineOf<T>::evaluate(std::span<const int32_t> tokens) {
+Result<double> EngineOf<T>::evaluate(std::span<const int32_t> tokens) {
+  if (tokens.empty()) return 0.0;
   stream_->copy(tokens_.data(), tokens.data(), tokens.size_bytes());
   model_->forward(*stream_, state_.weights(), tokens_.as<int32_t>(), shape_, losses_.as<double>());
   stream_->copy(&told_.as<Told>()->loss, losses_.data(), sizeof(double));
@@ -315,12 +261,14 @@ double EngineOf<T>::evaluate(std::span<const int32_t> tokens) {
 }  // namespace
 
 uint64_t LaneEngine::gradient_buffers(const LanePlan& plan, uint32_t rank) {
-  return std::max(1u, peak_values(plan.of(rank), plan.lanes()));
+  return std::max(1u, peak_values(plan.range(rank), plan.lanes()));
 }
 
 template <typename T>
 Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings settings, std::unique_ptr<Device> device,
                                                        std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans) {
+  if (settings.plan.shards() > 1)
+    return create_sharded_engine<T>(std::move(settings), std::move(device), std::move(kernels), plans);
   auto engine = std::make_unique<EngineOf<T>>(std::move(settings), std::move(device), std::move(kernels), plans);
   PITCREW_TRY(engine->allocate());
   return std::unique_ptr<LaneEngine>(std::move(engine));

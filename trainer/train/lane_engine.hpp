@@ -18,7 +18,7 @@ struct EngineSettings {
   ModelConfig model;
   uint32_t tokens = 0;  // predictions per sequence
   LanePlan plan;
-  uint32_t rank = 0;
+  uint32_t rank = 0;  // of those that see different lanes
   Recompute recompute;
   // How far the device is: `queued` on the calling thread when it is given a piece of work (a lane, an update),
   // numbered from 1; `reached` in the order of its work, when it has come so far.
@@ -30,11 +30,16 @@ struct EngineSettings {
   // Called by update() with the number of each of state_tensors() before it is written to: snapshots hold it back until
   // that tensor is copied.
   std::function<void(size_t tensor)> before_write = {};
+  // Of the shard group, where plan.shards() is above 1: for weights, and for gradients. Each is used from one thread.
+  Comm *gather = nullptr, *reduce = nullptr;
+  // Before and after the calling thread waits for these.
+  std::function<void(bool begins)> waits = {};
 };
 
-// One rank's computing: the gradients of its lanes, added in the lanes' tree, and the optimizer's step. Each lane's
-// gradient is computed from zero into a buffer of its own, so that what is added, and in which order, never depends on
-// the number of ranks; log2(lanes of the rank) + 1 such buffers are enough.
+// One rank's computing, where it holds everything (ShardedEngine: where it holds a shard): the gradients of its lanes,
+// added in the lanes' tree, and the optimizer's step. Each lane's gradient is computed from zero into a buffer of its
+// own, so that what is added, and in which order, never depends on the number of ranks; log2(lanes of the rank) + 1
+// such buffers are enough.
 //
 // Owned and called by the training thread. On a CPU everything is float; on a GPU weights and activations are BF16,
 // masters, moments and gradients float.
@@ -49,6 +54,9 @@ class LaneEngine {
                                                     std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans = nullptr);
 
   virtual ~LaneEngine() = default;
+  // compute(), evaluate(), own_square_sum() and lane_square_sums() are collectives of several ranks; their errors are a
+  // communicator's. Elsewhere they have none.
+  virtual bool collective() const { return false; }
   virtual Device& device() = 0;
   virtual Stream& stream() = 0;
 
@@ -64,7 +72,7 @@ class LaneEngine {
 
   // Forward and backward over `tokens`, [lanes of the rank × micro][tokens + 1]. Returns each lane's sum of token
   // losses.
-  virtual std::vector<double> compute(std::span<const int32_t> tokens) = 0;
+  virtual Result<std::vector<double>> compute(std::span<const int32_t> tokens) = 0;
   // For a reducer whose communicator moves the device's memory.
   virtual std::unique_ptr<PieceMemory> create_pieces() = 0;
   // Adds what compute() left to that of all ranks. Collective.
@@ -80,17 +88,18 @@ class LaneEngine {
   // XXH3 of this rank's own sums: tells whether computing again gave the same bits.
   virtual uint64_t own_digest() = 0;
   // The sum of squares of this rank's own sums, before reduce().
-  virtual double own_square_sum() = 0;
+  virtual Result<double> own_square_sum() = 0;
   // The square of the gradient's norm of each lane of this rank alone, over the same `tokens` as compute(), whose sums
   // are gone afterwards: tells which samples made a step what it is.
-  virtual std::vector<double> lane_square_sums(std::span<const int32_t> tokens) = 0;
+  virtual Result<std::vector<double>> lane_square_sums(std::span<const int32_t> tokens) = 0;
   // XXH3 of each of state_tensors(), in their order: replicas that differ have gone apart.
   virtual std::vector<uint64_t> state_digests() = 0;
   // The sum of squares of one of state_tensors().
   virtual double state_square_sum(size_t tensor) = 0;
 
-  // The sum of token losses of one lane of `micro` sequences.
-  virtual double evaluate(std::span<const int32_t> tokens) = 0;
+  // The sum of token losses of one lane of `micro` sequences. No tokens: others have a lane in this turn, this rank has
+  // none; 0.
+  virtual Result<double> evaluate(std::span<const int32_t> tokens) = 0;
 };
 
 }  // namespace pitcrew::trainer

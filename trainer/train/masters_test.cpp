@@ -26,7 +26,7 @@ struct Training {
     engine->init(5);
   }
   double step(const std::vector<int32_t>& tokens, uint64_t number) {
-    const std::vector<double> losses = engine->compute(tokens);
+    const std::vector<double> losses = *engine->compute(tokens);
     engine->update(32, 1, INFINITY, {.learning_rate = 0.01}, number, [] {});
     EXPECT_EQ(engine->updated().finite, 1u);
     return losses[0] + losses[1];

@@ -7,6 +7,7 @@
 #include "trainer/kernels/reduce.hpp"
 #include "trainer/model/activations.hpp"
 #include "trainer/train/lane_engine.hpp"
+#include "trainer/train/sharded_engine.hpp"
 
 namespace pitcrew::trainer {
 namespace {
@@ -46,22 +47,36 @@ ArenaLayout activations(const PlanRequest& request, const ModelConfig& part) {
   return Activations<T>::layout(part, {request.micro, request.tokens}, request.recompute);
 }
 
-// Elements of all parameters between two names of the layout, padding included.
-struct Elements {
-  uint64_t all = 0;
-  uint64_t block = 0;      // of one block
-  uint64_t embedding = 0;  // the larger of embedding and head
-};
-
-Elements elements_of(const ModelConfig& part) {
-  const ParameterLayout layout = parameter_layout<BF16>(part);
-  Elements elements{.all = layout.flat_elements<BF16>()};
-  for (const Slice& slice : layout.arena.slices()) {
-    if (slice.name.starts_with("layers.0.")) elements.block += ceil_div(slice.elements, 16) * 16;
-    if (slice.name == "embed.weight" || slice.name == "head.weight")
-      elements.embedding = std::max(elements.embedding, slice.elements);
+// What the state and a step's gradients take on the rank with most lanes.
+ShardedSizes sizes_of(const PlanRequest& request, const ModelConfig& part, const LanePlan& lanes) {
+  const bool mixed = request.numbers == Numbers::kMixed;
+  ShardedSizes most;
+  for (uint32_t replica = 0; replica < lanes.replicas(); ++replica) {
+    ShardedSizes sizes;
+    if (lanes.shards() > 1) {
+      const uint32_t rank = replica * lanes.shards();
+      sizes = mixed ? sharded_sizes<BF16>(part, lanes, rank) : sharded_sizes<float>(part, lanes, rank);
+    } else {
+      sizes.slice = parameter_layout<BF16>(part).flat_elements<BF16>();
+      sizes.sums = static_cast<uint32_t>(LaneEngine::gradient_buffers(lanes, replica));
+      sizes.digests = Digest{.bytes = sizes.slice * sizeof(float)}.count();
+    }
+    if (replica == 0 || sizes.sums > most.sums) most = sizes;
+    most.digests = std::max(most.digests, sizes.digests);
   }
-  return elements;
+  return most;
+}
+
+// Chunks of a shard's part of the state, which replicas compare.
+uint64_t state_chunks(const PlanRequest& request, const ModelConfig& part) {
+  const bool halves = request.numbers == Numbers::kMixed && request.masters == Masters::kRemainder;
+  uint64_t chunks = 0;
+  for (const Slice& slice : parameter_layout<BF16>(part).arena.slices()) {
+    const uint64_t bytes = ceil_div(slice.bytes(), request.grid.shards);
+    chunks +=
+        2 * Digest{.bytes = bytes}.count() + (halves ? 2 : 1) * Digest{.bytes = halves ? bytes / 2 : bytes}.count();
+  }
+  return chunks;
 }
 
 std::string megabytes(uint64_t bytes) {
@@ -92,22 +107,18 @@ uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane) {
 
 Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   PITCREW_ASSIGN(const ModelConfig part, tensor_part(request.model, request.grid.tensor));
-  PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(request.sequences, request.micro, request.grid.data_ranks()));
+  PITCREW_ASSIGN(const LanePlan lanes,
+                 LanePlan::make(request.sequences, request.micro, request.grid.data_ranks(), request.grid.shards));
   const bool mixed = request.numbers == Numbers::kMixed;
-  const uint64_t shards = request.grid.shards;
-  const Elements elements = elements_of(part);
-  const uint64_t own = ceil_div(elements.all, shards);
+  const ShardedSizes sizes = sizes_of(request, part, lanes);
+  const uint64_t own = sizes.slice;
 
   MemoryPlan plan;
   plan.parameters = part.parameters();
   const auto line = [&](const std::string& what, uint64_t bytes) {
     if (bytes > 0) plan.lines.push_back({what, bytes});
   };
-  // The rank with most lanes needs most buffers.
-  for (uint32_t rank = 0; rank < lanes.ranks(); ++rank) {
-    plan.gradient_buffers =
-        std::max(plan.gradient_buffers, static_cast<uint32_t>(LaneEngine::gradient_buffers(lanes, rank)));
-  }
+  plan.gradient_buffers = sizes.sums;
   const bool halves = mixed && request.masters == Masters::kRemainder;
   line(halves  ? "masters' remainders"
        : mixed ? "masters"
@@ -116,11 +127,11 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   line("moments", 2 * own * sizeof(float));
   if (mixed) line("weights", own * sizeof(BF16));
   line("gradients, " + std::to_string(plan.gradient_buffers) + " x", plan.gradient_buffers * own * sizeof(float));
-  if (shards > 1) {
-    // A block is gathered while the one before computes, and its gradient is dealt out while the next computes.
-    line("gathered weights", (2 * elements.block + elements.embedding) * (mixed ? sizeof(BF16) : sizeof(float)));
-    line("gradients not dealt out yet", (2 * elements.block + elements.embedding) * sizeof(float));
-  }
+  // A unit is gathered while the one before computes, and its gradient is dealt out while the next computes.
+  line("gathered weights", sizes.gathered);
+  line("gradients not dealt out yet", sizes.computed);
+  line("gradients from shards", sizes.received);
+  line("blocks of the norm", sizes.norm);
   const ArenaLayout layout = mixed ? activations<BF16>(request, part) : activations<float>(request, part);
   uint64_t blocks = 0, logits = 0;
   for (const Slice& slice : layout.slices()) {
@@ -134,7 +145,7 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   const uint64_t lane_count = std::max(1u, lanes.micro_steps());
   line("tokens and digests",
        lane_count * (request.micro * (request.tokens + uint64_t{1}) * sizeof(int32_t) + sizeof(double)) +
-           ceil_div(own * sizeof(float), Digest{}.chunk) * sizeof(uint64_t) + 64);
+           (sizes.digests + state_chunks(request, part)) * sizeof(uint64_t) + 64);
   if (mixed) {
     line("kernels' workspace", kernel_workspace_bytes(part, {request.micro, request.tokens}));
     line("context and libraries (assumed)", kContext);

@@ -43,7 +43,7 @@ struct MemoryPlan {
 // What kernels need beside tensors: partial sums of norms and biases, attention's row sums, matrix products' own.
 uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane);
 
-// Pure arithmetic on the layouts that are allocated later; where shards and tensor are 1 it is these to the byte.
+// Pure arithmetic on the layouts that are allocated later; where tensor is 1 it is these but for rounding.
 // kInvalidArgument where the grid does not divide the model or the batch.
 Result<MemoryPlan> memory_plan(const PlanRequest& request);
 

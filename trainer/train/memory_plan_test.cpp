@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "trainer/comm/memory_comm.hpp"
 #include "trainer/device/cpu_device.hpp"
 #include "trainer/kernels/cpu_kernels.hpp"
 #include "trainer/train/lane_engine.hpp"
@@ -47,11 +48,15 @@ class CountingDevice : public CpuDevice {
 template <typename T>
 uint64_t allocated(const PlanRequest& request) {
   uint64_t bytes = 0;
+  MemoryGroup gather(request.grid.shards), reduce(request.grid.shards);
+  const auto gathering = gather.take(0), reducing = reduce.take(0);
   auto device = std::make_unique<CountingDevice>(bytes);
   auto kernels = create_cpu_kernels<T>(*device);
-  const LanePlan lanes = *LanePlan::make(request.sequences, request.micro, request.grid.ranks());
+  const LanePlan lanes = *LanePlan::make(request.sequences, request.micro, request.grid.ranks(), request.grid.shards);
   EngineSettings settings{request.model, request.tokens, lanes, 0, request.recompute};
   settings.masters = request.masters;
+  settings.gather = gathering.get();
+  settings.reduce = reducing.get();
   const auto engine = LaneEngine::create<T>(std::move(settings), std::move(device), std::move(kernels));
   EXPECT_TRUE(engine.ok());
   return bytes;
@@ -77,6 +82,21 @@ TEST(MemoryPlan, says_what_is_allocated_within_a_thousandth) {
     request.masters = Masters::kRemainder;
     const auto halves = static_cast<double>(allocated<BF16>(request));
     EXPECT_NEAR(static_cast<double>(without_assumptions(*memory_plan(request))), halves, halves / 1000);
+  }
+}
+
+TEST(MemoryPlan, says_what_a_shard_allocates_within_a_thousandth) {
+  for (const Grid grid : {Grid{2, 2}, Grid{1, 4}, Grid{1, 3}}) {
+    for (const bool tied : {false, true}) {
+      PlanRequest request{tiny(), 24, 2, 64, grid, Numbers::kFloat, {.block = true}};
+      request.model.tie_embeddings = tied;
+      const auto plain = static_cast<double>(allocated<float>(request));
+      EXPECT_NEAR(static_cast<double>(memory_plan(request)->bytes()), plain, plain / 1000) << to_string(grid);
+      request.numbers = Numbers::kMixed;
+      request.masters = Masters::kRemainder;
+      const auto mixed = static_cast<double>(allocated<BF16>(request));
+      EXPECT_NEAR(static_cast<double>(without_assumptions(*memory_plan(request))), mixed, mixed / 1000);
+    }
   }
 }
 

@@ -51,16 +51,17 @@ Result<std::optional<PlantedFault>> PlantedFault::read(const std::function<const
   return std::optional<PlantedFault>(fault);
 }
 
-void PlantedFault::begin(Step step, uint64_t first_sample, uint32_t micro) {
+void PlantedFault::begin(Step step, uint64_t first_sample, uint32_t micro, uint32_t stride) {
   now_ = step;
   first_sample_ = first_sample;
   micro_ = micro;
+  stride_ = stride;
 }
 
 void PlantedFault::after_lane(uint32_t lane, std::span<float> gradient) {
   if (!here_ || weight_ || times_ == 0) return;
   if (step_ && (*step_ != now_ || lane != 0)) return;
-  const uint64_t first = first_sample_ + uint64_t{lane} * micro_;
+  const uint64_t first = first_sample_ + uint64_t{lane} * stride_ * micro_;
   if (sample_ && (*sample_ < first || *sample_ >= first + micro_)) return;
   --times_;
   flip(gradient, bit_);

@@ -27,8 +27,9 @@ class PlantedFault {
   // Of the environment; nothing where it isn't set. kInvalidArgument names what is wrong.
   static Result<std::optional<PlantedFault>> read(const std::function<const char*(const char*)>& get, uint32_t rank);
 
-  // What is computed next: the step, and where the run's samples of this rank's lanes begin.
-  void begin(Step step, uint64_t first_sample, uint32_t micro);
+  // What is computed next: the step, where the run's samples of this rank's lanes begin, and that it has every
+  // stride-th lane.
+  void begin(Step step, uint64_t first_sample, uint32_t micro, uint32_t stride = 1);
   // Lane number `lane` of the rank is done.
   void after_lane(uint32_t lane, std::span<float> gradient);
   void after_update(Step step, const std::vector<StateTensor>& tensors);
@@ -44,6 +45,7 @@ class PlantedFault {
   Step now_;
   uint64_t first_sample_ = 0;
   uint32_t micro_ = 1;
+  uint32_t stride_ = 1;
 };
 
 }  // namespace pitcrew::trainer

@@ -59,19 +59,25 @@ std::string list(const std::vector<uint32_t>& ranks) {
 
 std::optional<ReplicaDifference> find_difference(const std::vector<std::vector<uint64_t>>& digests,
                                                  const std::vector<double>& weights,
-                                                 const std::vector<std::string>& names) {
+                                                 const std::vector<std::string>& names,
+                                                 const std::vector<uint32_t>& ranks) {
   size_t tensors = 0;
   const auto first = first_difference(digests, tensors);
   if (!first) return std::nullopt;
   ReplicaDifference difference;
   const std::string where = "the replicas' states differ in " + std::to_string(tensors) +
                             (tensors == 1 ? " tensor" : " tensors") + ", the first is " + names[*first];
+  const auto in_world = [&](std::vector<uint32_t> odd) {
+    for (uint32_t& rank : odd) rank = ranks.empty() ? rank : ranks[rank];
+    return odd;
+  };
   if (const auto odd = minority(digests, *first)) {
-    difference.odd = *odd;
-    difference.message = where + ": rank " + list(*odd) + " has other bits than the majority; its memory is suspect";
+    difference.odd = in_world(*odd);
+    difference.message =
+        where + ": rank " + list(difference.odd) + " has other bits than the majority; its memory is suspect";
     return difference;
   }
-  if (!weights.empty()) difference.odd = implausible(weights);
+  if (!weights.empty()) difference.odd = in_world(implausible(weights));
   difference.message =
       where + (difference.odd.empty()
                    ? ": which replica is right can't be told; going back to the checkpoint"
@@ -79,7 +85,8 @@ std::optional<ReplicaDifference> find_difference(const std::vector<std::vector<u
   return difference;
 }
 
-Result<std::optional<ReplicaDifference>> compare_replicas(Comm& comm, LaneEngine& engine) {
+Result<std::optional<ReplicaDifference>> compare_replicas(Comm& comm, LaneEngine& engine,
+                                                          const std::vector<uint32_t>& ranks) {
   const std::vector<uint64_t> own = engine.state_digests();
   std::vector<uint64_t> flat(own.size() * comm.size());
   PITCREW_TRY(comm.all_gather(std::as_bytes(std::span(own)), std::as_writable_bytes(std::span(flat))));
@@ -96,7 +103,7 @@ Result<std::optional<ReplicaDifference>> compare_replicas(Comm& comm, LaneEngine
   PITCREW_TRY(comm.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(weights))));
   std::vector<std::string> names;
   for (const StateTensor& tensor : engine.state_tensors()) names.push_back(tensor.name);
-  return find_difference(digests, weights, names);
+  return find_difference(digests, weights, names, ranks);
 }
 
 }  // namespace pitcrew::trainer

@@ -11,6 +11,7 @@
 #include "trainer/checkpoint/save_interval.hpp"
 #include "trainer/comm/observed_comm.hpp"
 #include "trainer/data/batch_loader.hpp"
+#include "trainer/train/replica_check.hpp"
 #include "trainer/train/step_log.hpp"
 #include "trainer/train/step_meter.hpp"
 #include "trainer/train/step_replay.hpp"
@@ -50,11 +51,14 @@ using End = std::optional<Failure>;
 // in trainer.cpp, and what it does about results that can't be right in run_health.cpp. Of the training thread.
 class Run {
  public:
-  Run(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services, const LanePlan& plan)
+  Run(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services, const LanePlan& plan,
+      const Mesh& mesh)
       : config_(config),
         environment_(environment),
         services_(std::move(services)),
         plan_(plan),
+        mesh_(mesh),
+        lanes_(plan_.of(mesh_.data_rank())),
         rank_(services_.training->rank()),
         comm_(*services_.training, observer(), services_.recorder),
         spikes_(config.spike, config.model.tokens()) {}
@@ -71,12 +75,14 @@ class Run {
     // Nothing of this rank may hold the others, or write, from here on.
     if (log_) log_->abort();
     if (checkpointer_) checkpointer_->abort();
+    if (groups_) groups_->abort();
     return outcome;
   }
 
  private:
   End start();
   End agree();
+  End open_groups();
   End open_engine();
   Result<Masters> agree_on_masters(Masters mine);
   End open_exchange();
@@ -107,6 +113,7 @@ class Run {
   void update(Step next, bool believed);
   End after_step(const Pending& done);
   End suspect(Pending pending, const GradientSummary& summary);
+  Result<std::optional<ReplicaDifference>> find_difference();
   End compare_states();
   void tell(const launcher_socket::Evidence& evidence);
   void open_replay();
@@ -153,15 +160,22 @@ class Run {
       if (comm == nullptr) continue;
       if (const auto lost = comm->lost_peer()) return Rank(*lost);
     }
+    if (const auto lost = groups_ ? groups_->lost_peer() : std::nullopt) return Rank(*lost);
     return std::nullopt;
   }
+  // Ranks that hold the same part of the state.
+  Comm& replicas() { return replica_comm_ ? *replica_comm_ : comm_; }
 
   const TrainConfig& config_;
   const RankEnvironment& environment_;
   TrainerServices services_;
   const LanePlan plan_;
+  const Mesh mesh_;
+  const LaneShare lanes_;
   const uint32_t rank_;
   ObservedComm comm_;
+  std::optional<MeshComms> groups_;  // where the mesh isn't of replicas only
+  std::optional<ObservedComm> replica_comm_;
 
   std::unique_ptr<TokenSource> source_;
   std::optional<SampleOrder> order_;

@@ -35,11 +35,18 @@ std::string obstacle(const std::vector<Card>& cards) {
 
 // What carries gradients between ranks, and who adds them.
 End Run::open_exchange() {
-  if (comm_.size() > 1 && config_.backend != CommBackend::kTcp) {
+  const bool required = config_.backend == CommBackend::kNccl || config_.reduce == CommReduce::kNccl;
+  if (groups_ && required) {
+    return Failure{Error(Code::kUnsupported,
+                         "comm.backend: shards talk through the hosts' memory in this version; set it to auto or tcp, "
+                         "and comm.reduce to ordered"),
+                   exit_code::kBadConfiguration};
+  }
+  if (!groups_ && comm_.size() > 1 && config_.backend != CommBackend::kTcp) {
     if (auto failed = open_nccl()) return failed;
   }
   if (!nccl_) {
-    reducer_.emplace(comm_, plan_);
+    reducer_.emplace(replicas(), plan_);
     return {};
   }
   device_comm_.emplace(*nccl_, observer(), services_.recorder, comm_.sequence());

@@ -11,9 +11,11 @@ void Run::open_replay() {
   settings.comm = &comm_;
   settings.engine = engine_.get();
   settings.micro = plan_.micro();
-  const LaneRange lanes = plan_.of(rank_);
+  const LaneShare lanes = lanes_;
+  settings.stride = lanes.stride;
   const std::string basis = run_hash(config_) + source_->fingerprint() + std::to_string(lanes.first) + "-" +
-                            std::to_string(lanes.end) + numerics().dump();
+                            std::to_string(lanes.first + lanes.number * lanes.stride) +
+                            (lanes.stride > 1 ? "/" + std::to_string(lanes.stride) : "") + numerics().dump();
   settings.basis = hex64(xxh3(basis)).substr(0, 8);
   settings.replay = environment_.replay;
   settings.launcher = services_.launcher != nullptr;
@@ -67,9 +69,29 @@ End Run::suspect(Pending pending, const GradientSummary& summary) {
                  end.exit_code};
 }
 
+// What the ranks that hold the same part found is everybody's: all end.
+Result<std::optional<ReplicaDifference>> Run::find_difference() {
+  PITCREW_ASSIGN(auto own, compare_replicas(replicas(), *engine_, mesh_.group(MeshAxis::kReplica)));
+  if (mesh_.replicas_only()) return own;
+  struct Word {
+    uint32_t found = 0;
+    uint32_t odd = ~0u;
+  };
+  Word mine;
+  if (own) mine = {1, own->odd.empty() ? ~0u : own->odd.front()};
+  std::vector<Word> all(comm_.size());
+  PITCREW_TRY(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all))));
+  for (uint32_t rank = 0; rank < all.size() && !own; ++rank) {
+    if (all[rank].found == 0) continue;
+    own = ReplicaDifference{{}, "rank " + std::to_string(rank) + " and those that hold the same shard have gone apart"};
+    if (all[rank].odd != ~0u) own->odd.push_back(all[rank].odd);
+  }
+  return own;
+}
+
 // All replicas apply the same gradients to the same state: one that differs has a machine that changes what it holds.
 End Run::compare_states() {
-  PITCREW_END_ASSIGN(const auto difference, compare_replicas(comm_, *engine_), exit_code::kTryAgain);
+  PITCREW_END_ASSIGN(const auto difference, find_difference(), exit_code::kTryAgain);
   if (!difference) return {};
   const std::string message = "step " + std::to_string(step_.value) + ": " + difference->message;
   const std::vector<uint32_t>& odd = difference->odd;

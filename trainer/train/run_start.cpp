@@ -11,22 +11,45 @@ namespace pitcrew::trainer {
 End Run::start() {
   if (auto failed = open_data()) return failed;
   if (auto failed = agree()) return failed;
+  if (auto failed = open_groups()) return failed;
   if (auto failed = open_engine()) return failed;
   if (auto failed = open_exchange()) return failed;
   engine_->init(config_.seed);
   if (is_first()) {
     services_.page->set_totals(config_.steps, config_.tokens);
-    print(formatted("%llu parameters, %s; %u ranks, %u lanes of %u × %u tokens, %llu steps",
+    const std::string ranks =
+        mesh_.replicas_only() ? std::to_string(plan_.ranks()) + " ranks" : to_string(mesh_.grid());
+    print(formatted("%llu parameters, %s; %s, %u lanes of %u × %u tokens, %llu steps",
                     static_cast<unsigned long long>(config_.model.parameters()), source_->describe().c_str(),
-                    plan_.ranks(), plan_.lanes(), plan_.micro(), config_.tokens,
+                    ranks.c_str(), plan_.lanes(), plan_.micro(), config_.tokens,
                     static_cast<unsigned long long>(config_.steps)));
+  }
+  return {};
+}
+
+End Run::open_groups() {
+  if (!mesh_.replicas_only()) {
+    PITCREW_INVARIANT(services_.mesh != nullptr, "a divided grid needs communicators of its groups");
+    PITCREW_END_ASSIGN(groups_, MeshComms::create(mesh_, services_.mesh), exit_code::kTryAgain);
+    replica_comm_.emplace((*groups_)[MeshTraffic::kReplica], observer(), services_.recorder, comm_.sequence());
   }
   return {};
 }
 
 End Run::open_engine() {
   peak_flops_ = config_.peak_tflops * 1e12;
-  EngineSettings settings{config_.model, config_.tokens, plan_, rank_, config_.recompute, {}};
+  EngineSettings settings{config_.model, config_.tokens, plan_, mesh_.data_rank(), config_.recompute, {}};
+  if (groups_) {
+    settings.gather = &(*groups_)[MeshTraffic::kGather];
+    settings.reduce = &(*groups_)[MeshTraffic::kReduce];
+    settings.waits = [this](bool begins) {
+      if (begins) {
+        services_.page->enter_collective(++*comm_.sequence());
+      } else {
+        services_.page->leave_collective();
+      }
+    };
+  }
   settings.queued = [page = services_.page](uint64_t number) { page->set_gpu_queued(number); };
   settings.reached = [page = services_.page](uint64_t number) { page->set_gpu_counter(number); };
   if (services_.fault != nullptr) {
@@ -42,9 +65,8 @@ End Run::open_engine() {
     if (gpu) {
       PITCREW_END(cuda::problems(config_.model), exit_code::kBadConfiguration);
       // The kernels have their workspace, and the context is made: what is free is for the rest.
-      PlanRequest request{config_.model,    config_.sequences,           config_.micro,
-                          config_.tokens,   {.replicas = plan_.ranks()}, Numbers::kMixed,
-                          config_.recompute};
+      PlanRequest request{config_.model, config_.sequences, config_.micro,    config_.tokens,
+                          mesh_.grid(),  Numbers::kMixed,   config_.recompute};
       PITCREW_END_ASSIGN(request, choose_masters(request, config_.master, gpu->total_bytes),
                          exit_code::kBadConfiguration);
       PITCREW_END_ASSIGN(request.masters, agree_on_masters(request.masters), exit_code::kTryAgain);
@@ -89,10 +111,10 @@ End Run::agree_on_plans(const Json* kept) {
     if (used) return {};
     print("not bit for bit: " + used.error().message);
   }
-  if (is_first()) {
+  if (is_first() || engine_->collective()) {
     plans->set_tuning(true);
-    const std::vector<int32_t> tokens(size_t{plan_.of(rank_).count()} * plan_.micro() * (config_.tokens + size_t{1}));
-    engine_->compute(tokens);
+    const std::vector<int32_t> tokens(size_t{lanes_.count()} * plan_.micro() * (config_.tokens + size_t{1}));
+    PITCREW_END(engine_->compute(tokens), exit_code::kTryAgain);
     plans->set_tuning(false);
   }
   std::string text = is_first() ? plans->text() : "";
@@ -133,15 +155,19 @@ End Run::agree() {
   struct Card {
     char config[16];
     char data[16];
+    uint32_t shards, tensor;
   };
   Card mine;
   run_hash(config_).copy(mine.config, sizeof mine.config);
   source_->fingerprint().copy(mine.data, sizeof mine.data);
+  mine.shards = config_.parallel.shards;
+  mine.tensor = config_.parallel.tensor;
   std::vector<Card> all(comm_.size());
   PITCREW_END(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all))),
               exit_code::kTryAgain);
   for (uint32_t rank = 0; rank < all.size(); ++rank) {
-    const bool same_config = std::string_view(all[rank].config, 16) == std::string_view(all[0].config, 16);
+    const bool same_grid = all[rank].shards == all[0].shards && all[rank].tensor == all[0].tensor;
+    const bool same_config = std::string_view(all[rank].config, 16) == std::string_view(all[0].config, 16) && same_grid;
     const bool same_data = std::string_view(all[rank].data, 16) == std::string_view(all[0].data, 16);
     if (same_config && same_data) continue;
     return Failure{Error(Code::kInvalidArgument, "rank " + std::to_string(rank) + " has another " +
@@ -166,6 +192,7 @@ End Run::restore() {
     settings.slot = environment_.slot;
     settings.local_rank = environment_.local_rank;
     settings.local_ranks = environment_.local_size;
+    if (!mesh_.replicas_only()) settings.holders = Holders{mesh_.at().replica, mesh_.grid().replicas};
     settings.memory_folder = environment_.memory;
     CheckpointerServices services;
     services.files = services_.files;
@@ -223,7 +250,7 @@ End Run::restore() {
   if (auto failed = agree_on_plans(&plans)) return failed;
   if (checkpointer_ && checkpoint().every_auto) {
     const Duration before = trained.is_number_unsigned() ? seconds(trained.get<int64_t>()) : seconds(0);
-    schedule_.emplace(plan_.ranks(), claim > 0 ? claim - 1 : 0, before, services_.clock->now());
+    schedule_.emplace(comm_.size(), claim > 0 ? claim - 1 : 0, before, services_.clock->now());
   }
   if (is_first() && !checkpoint().path.empty()) {
     const EpochNumber epoch = environment_.managed ? environment_.epoch : EpochNumber(claim);

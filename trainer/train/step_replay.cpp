@@ -66,10 +66,11 @@ std::optional<launcher_socket::Evidence> StepReplay::passed(Step step, const Own
 }
 
 // Of a spike the lane with the highest loss, or the largest gradient; of what isn't finite, that.
-double StepReplay::own_weight(const SuspectStep& suspect) const {
+Result<double> StepReplay::own_weight(const SuspectStep& suspect) const {
   double weight = 0;
   for (const double loss : suspect.first.losses) weight = std::max(weight, badness(loss));
-  const double gradient = badness(settings_.engine->own_square_sum());
+  PITCREW_ASSIGN(double gradient, settings_.engine->own_square_sum());
+  gradient = badness(gradient);
   if (suspect.spike || weight == kWorst || gradient == kWorst) return std::max(weight, gradient);
   return gradient;
 }
@@ -77,11 +78,12 @@ double StepReplay::own_weight(const SuspectStep& suspect) const {
 Result<ReplayEnd> StepReplay::look_into(const SuspectStep& suspect, bool confirmed) {
   Comm& comm = *settings_.comm;
   OwnResult again;
-  again.losses = settings_.engine->compute(suspect.tokens);
+  PITCREW_ASSIGN(again.losses, settings_.engine->compute(suspect.tokens));
   again.gradient = settings_.engine->own_digest();
   const bool same = same_bits(again.losses, suspect.first.losses) && again.gradient == suspect.first.gradient;
   const Against against = compare(suspect.step, suspect.first);
-  Card mine{same ? 0u : 1u, 0, own_weight(suspect)};
+  Card mine{same ? 0u : 1u};
+  PITCREW_ASSIGN(mine.weight, own_weight(suspect));
   // Whose step it was is known already where the first node's bits came again.
   if (confirmed) mine.weight = against == Against::kSame ? kWorst : 0;
   std::vector<Card> all(comm.size());
@@ -118,15 +120,19 @@ Result<ReplayEnd> StepReplay::look_into(const SuspectStep& suspect, bool confirm
   const auto worst =
       std::max_element(all.begin(), all.end(), [](const Card& a, const Card& b) { return a.weight < b.weight; });
   const auto rank = static_cast<uint32_t>(worst - all.begin());
+  // Shards compute no lane alone.
+  std::string where;
+  if (rank == own.value || settings_.engine->collective()) {
+    PITCREW_ASSIGN(where, worst_samples(suspect));
+  }
   if (rank != own.value) return witness(rank, "'s part of it is what can't be right");
-  return accuse(suspect, against);
+  return accuse(suspect, against, where);
 }
 
 // This rank's part of the step is what can't be right, and computing it again gave the same bits.
-ReplayEnd StepReplay::accuse(const SuspectStep& suspect, Against against) {
+ReplayEnd StepReplay::accuse(const SuspectStep& suspect, Against against, const std::string& where) {
   const std::string kind = suspect.spike ? "spike" : "nonfinite";
   const Rank own(settings_.comm->rank());
-  const std::string where = worst_samples(suspect);
   const std::string remedy = "; look at " + where + ", or lower optimizer.learningRate";
   ReplayEnd end;
   end.exit_code = exit_code::kBadData;
@@ -163,8 +169,8 @@ bool StepReplay::noted_before(const SuspectStep& suspect) {
 }
 
 // The lanes of this rank whose own gradient or loss is worst, as sample numbers.
-std::string StepReplay::worst_samples(const SuspectStep& suspect) {
-  std::vector<double> weights = settings_.engine->lane_square_sums(suspect.tokens);
+Result<std::string> StepReplay::worst_samples(const SuspectStep& suspect) {
+  PITCREW_ASSIGN(std::vector<double> weights, settings_.engine->lane_square_sums(suspect.tokens));
   for (size_t lane = 0; lane < weights.size(); ++lane) {
     weights[lane] =
         std::max(badness(weights[lane]),
@@ -175,8 +181,8 @@ std::string StepReplay::worst_samples(const SuspectStep& suspect) {
   // Where all lanes are as bad, none is named above the others.
   const auto as_bad = std::count(weights.begin(), weights.end(), weights[worst]);
   if (as_bad == static_cast<ptrdiff_t>(weights.size()))
-    return range(suspect.own_first_sample, weights.size() * settings_.micro);
-  return range(suspect.own_first_sample + worst * settings_.micro, settings_.micro);
+    return range(suspect.own_first_sample, ((weights.size() - 1) * settings_.stride + 1) * settings_.micro);
+  return range(suspect.own_first_sample + worst * settings_.stride * settings_.micro, settings_.micro);
 }
 
 }  // namespace pitcrew::trainer

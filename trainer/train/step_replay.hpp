@@ -55,6 +55,7 @@ class StepReplay {
     Comm* comm = nullptr;
     LaneEngine* engine = nullptr;
     uint32_t micro = 1;
+    uint32_t stride = 1;  // of this rank's lanes
     std::string basis;
     std::optional<ReplayPoint> replay;
     bool launcher = false;
@@ -76,9 +77,9 @@ class StepReplay {
   std::string digest(const OwnResult& own) const;
   bool expected(Step step) const;
   Against compare(Step step, const OwnResult& own) const;
-  double own_weight(const SuspectStep& suspect) const;
-  std::string worst_samples(const SuspectStep& suspect);
-  ReplayEnd accuse(const SuspectStep& suspect, Against against);
+  Result<double> own_weight(const SuspectStep& suspect) const;
+  Result<std::string> worst_samples(const SuspectStep& suspect);
+  ReplayEnd accuse(const SuspectStep& suspect, Against against, const std::string& where);
   bool noted_before(const SuspectStep& suspect);
 
   const Settings settings_;

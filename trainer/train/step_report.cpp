@@ -26,6 +26,8 @@ Result<StepReport> share(Comm& comm, const LanePlan& plan, const StepReport& min
   PITCREW_TRY(comm.all_gather(own, all));
 
   StepReport shared;
+  shared.losses.resize(plan.lanes());
+  const uint32_t alike = comm.size() / plan.ranks();  // tensor ranks compute the same lanes
   for (uint32_t rank = 0; rank < comm.size(); ++rank) {
     const std::byte* at = all.data() + rank * width;
     Packed theirs;
@@ -37,9 +39,10 @@ Result<StepReport> share(Comm& comm, const LanePlan& plan, const StepReport& min
       shared.save_durable = theirs.durable != 0;
       shared.save_memory = theirs.memory != 0;
     }
-    const size_t before = shared.losses.size(), count = plan.of(rank).count();
-    shared.losses.resize(before + count);
-    if (count > 0) std::memcpy(shared.losses.data() + before, at + sizeof theirs, count * sizeof(double));
+    if (rank % alike != 0) continue;
+    const LaneShare lanes = plan.of(rank / alike);
+    for (uint32_t i = 0; i < lanes.count(); ++i)
+      std::memcpy(&shared.losses[lanes[i]], at + sizeof theirs + i * sizeof(double), sizeof(double));
   }
   return shared;
 }

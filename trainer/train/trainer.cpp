@@ -10,12 +10,12 @@ End Run::steps() {
   services_.page->set_phase(page::Phase::kFirstStep);
   open_replay();
   meter_.emplace(StepMeter::Settings{static_cast<double>(config_.tokens_per_step()),
-                                     config_.model.flops_per_token(config_.tokens), peak_flops_ * plan_.ranks(),
+                                     config_.model.flops_per_token(config_.tokens), peak_flops_ * comm_.size(),
                                      memory_});
-  const LaneRange lanes = plan_.of(rank_);
-  BatchLoader loader(
-      *source_, *order_, *services_.clock,
-      {config_.sequences, uint64_t{lanes.first} * plan_.micro(), uint64_t{lanes.count()} * plan_.micro()}, samples_);
+  const uint64_t micro = plan_.micro();
+  BatchLoader loader(*source_, *order_, *services_.clock,
+                     {config_.sequences, lanes_.first * micro, lanes_.count() * micro, micro, lanes_.stride * micro},
+                     samples_);
   line_time_ = services_.clock->now();
   line_step_ = step_;
   while (step_.value < config_.steps && !stop_) {
@@ -41,11 +41,15 @@ End Run::one_step(BatchLoader& loader) {
   now.waited = loader.waited();
   meter_->add(StepPart::kData, now.waited - waited_before);
 
-  if (services_.fault != nullptr) services_.fault->begin(now.step, now.batch.first_sample, plan_.micro());
-  now.own = timed(StepPart::kCompute, [&] {
-    auto losses = engine_->compute(now.batch.tokens);
-    return OwnResult{std::move(losses), engine_->own_digest()};
-  });
+  if (services_.fault != nullptr)
+    services_.fault->begin(now.step, now.batch.first_sample, plan_.micro(), lanes_.stride);
+  PITCREW_END_ASSIGN(now.own,
+                     timed(StepPart::kCompute,
+                           [&]() -> Result<OwnResult> {
+                             PITCREW_ASSIGN(auto losses, engine_->compute(now.batch.tokens));
+                             return OwnResult{std::move(losses), engine_->own_digest()};
+                           }),
+                     exit_code::kTryAgain);
   if (auto failed = settle()) return failed;
 
   StepReport mine = wishes(now.step);
@@ -79,7 +83,7 @@ bool Run::due_now(const Pending& pending) const {
 
 bool Run::compare_due(const Pending& pending) const {
   const bool due = config_.compare_every > 0 && pending.step.value % config_.compare_every == 0;
-  return comm_.size() > 1 && (due || pending.shared.save_durable);
+  return mesh_.grid().replicas > 1 && (due || pending.shared.save_durable);
 }
 
 End Run::settle() {
@@ -218,14 +222,18 @@ void Run::report_saves() {
 End Run::evaluate() {
   services_.page->set_phase(page::Phase::kEvaluating);
   const auto sequences = static_cast<uint32_t>(config_.held_out);
-  PITCREW_END_ASSIGN(const LanePlan plan, LanePlan::make(sequences, plan_.micro(), plan_.ranks()),
+  PITCREW_END_ASSIGN(const LanePlan plan, LanePlan::make(sequences, plan_.micro(), plan_.ranks(), plan_.shards()),
                      exit_code::kBadConfiguration);
   StepReport mine;
-  const LaneRange lanes = plan.of(rank_);
-  for (uint32_t lane = lanes.first; lane < lanes.end; ++lane) {
-    PITCREW_END_ASSIGN(const auto tokens, read_held_out(*source_, *order_, uint64_t{lane} * plan.micro(), plan.micro()),
-                       exit_code::kBadData);
-    mine.losses.push_back(engine_->evaluate(tokens));
+  const LaneShare lanes = plan.of(mesh_.data_rank());
+  for (uint32_t i = 0; i < plan.micro_steps(); ++i) {
+    std::vector<int32_t> tokens;
+    if (i < lanes.count()) {
+      PITCREW_END_ASSIGN(tokens, read_held_out(*source_, *order_, uint64_t{lanes[i]} * plan.micro(), plan.micro()),
+                         exit_code::kBadData);
+    }
+    PITCREW_END_ASSIGN(const double loss, engine_->evaluate(tokens), exit_code::kTryAgain);
+    if (i < lanes.count()) mine.losses.push_back(loss);
     services_.page->beat();
   }
   PITCREW_END_ASSIGN(const StepReport shared, share(comm_, plan, mine), exit_code::kTryAgain);
@@ -257,13 +265,14 @@ End Run::finish(bool stopped) {
 Outcome train(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services) {
   const auto grid = config.parallel.grid(services.training->size());
   if (!grid) return {exit_code::kBadConfiguration, grid.error().message, std::nullopt};
-  if (grid->shards > 1 || grid->tensor > 1) {
-    return {exit_code::kBadConfiguration, "parallel: this version trains replicas only; set shards and tensor to 1",
+  if (grid->tensor > 1) {
+    return {exit_code::kBadConfiguration, "parallel.tensor: this version trains without tensor ranks; set it to 1",
             std::nullopt};
   }
-  const auto plan = LanePlan::make(config.sequences, config.micro, services.training->size());
+  const auto plan = LanePlan::make(config.sequences, config.micro, grid->data_ranks(), grid->shards);
   if (!plan) return {exit_code::kBadConfiguration, plan.error().message, std::nullopt};
-  return Run(config, environment, std::move(services), *plan).run();
+  const Mesh mesh(*grid, services.training->rank());
+  return Run(config, environment, std::move(services), *plan, mesh).run();
 }
 
 }  // namespace pitcrew::trainer

@@ -1,0 +1,101 @@
+#include "trainer/train/sharded_norm.hpp"
+
+#include <algorithm>
+
+namespace pitcrew::trainer {
+
+template <typename T>
+ShardedNorm<T>::ShardedNorm(const ShardLayout& layout, uint32_t shard, Comm& comm, Device& device, Kernels<T>& kernels,
+                            Stream& stream)
+    : plan_(layout, kSumBlock), shard_(shard), comm_(comm), device_(device), kernels_(kernels), stream_(stream) {}
+
+template <typename T>
+uint64_t ShardedNorm<T>::bytes(const ShardLayout& layout, uint32_t shard) {
+  const SquareSumPlan plan(layout, kSumBlock);
+  return plan.shared_elements(shard) * sizeof(Wide<T>) + plan.count(shard) * sizeof(double);
+}
+
+template <typename T>
+Result<std::unique_ptr<ShardedNorm<T>>> ShardedNorm<T>::create(const ShardLayout& layout, uint32_t shard, Comm& comm,
+                                                               Device& device, Kernels<T>& kernels, Stream& stream) {
+  std::unique_ptr<ShardedNorm> norm(new ShardedNorm(layout, shard, comm, device, kernels, stream));
+  const SquareSumPlan& plan = norm->plan_;
+  PITCREW_ASSIGN(norm->blocks_, device.allocate("shared blocks", plan.shared_elements(shard) * sizeof(Wide<T>)));
+  PITCREW_ASSIGN(norm->sums_, device.allocate("square sums", plan.count(shard) * sizeof(double)));
+  PITCREW_ASSIGN(norm->host_sums_, device.allocate_host("square sums", plan.nodes().size() * sizeof(double)));
+  uint64_t elements = 0;
+  for (const auto& fragment : plan.fragments()) {
+    if (fragment.from != fragment.to && (fragment.from == shard || fragment.to == shard)) elements += fragment.count;
+  }
+  PITCREW_ASSIGN(norm->host_fragments_, device.allocate_host("shared blocks", elements * sizeof(Wide<T>)));
+  return norm;
+}
+
+// Each shared block to the shard that sums it up.
+template <typename T>
+Status ShardedNorm<T>::share_blocks(const Wide<T>* slice) {
+  auto* staging = host_fragments_.as<Wide<T>>();
+  auto* blocks = blocks_.as<Wide<T>>();
+  std::vector<Comm::Send> sends;
+  std::vector<Comm::Receive> receives;
+  std::vector<Wide<T>*> targets;
+  for (const auto& fragment : plan_.fragments()) {
+    const uint64_t bytes = fragment.count * sizeof(Wide<T>);
+    const bool from = fragment.from == shard_, to = fragment.to == shard_;
+    if (from && to) stream_.copy(blocks + fragment.target, slice + fragment.offset, bytes);
+    if (from == to) continue;
+    if (from) {
+      stream_.copy(staging, slice + fragment.offset, bytes);
+      sends.push_back({fragment.to, std::as_bytes(std::span(staging, fragment.count))});
+    } else {
+      receives.push_back({fragment.from, std::as_writable_bytes(std::span(staging, fragment.count))});
+      targets.push_back(blocks + fragment.target);
+    }
+    staging += fragment.count;
+  }
+  stream_.synchronize();
+  PITCREW_TRY(comm_.exchange(sends, receives));
+  for (size_t i = 0; i < targets.size(); ++i)
+    stream_.copy(targets[i], receives[i].data.data(), receives[i].data.size());
+  return {};
+}
+
+template <typename T>
+Result<double> ShardedNorm<T>::square_sum(const Wide<T>* slice) {
+  PITCREW_TRY(share_blocks(slice));
+  uint32_t own = 0;
+  for (const auto& node : plan_.nodes()) {
+    if (node.shard != shard_) continue;
+    const Wide<T>* x = (node.shared ? blocks_.as<Wide<T>>() : slice) + node.offset;
+    kernels_.enqueue(stream_, SquareSum<Wide<T>>{node.count, x, sums_.as<double>() + own++});
+  }
+  PITCREW_ASSIGN(std::vector<double> sums, share_sums());
+  return plan_.total(std::move(sums));
+}
+
+template <typename T>
+Result<std::vector<double>> ShardedNorm<T>::share_sums() {
+  std::vector<uint32_t> first(comm_.size() + 1, 0);
+  for (uint32_t shard = 0; shard < comm_.size(); ++shard) first[shard + 1] = first[shard] + plan_.count(shard);
+  auto* all = host_sums_.as<double>();
+  const auto of = [&](uint32_t shard) { return std::span(all + first[shard], plan_.count(shard)); };
+  stream_.copy(of(shard_).data(), sums_.data(), of(shard_).size_bytes());
+  stream_.synchronize();
+  std::vector<Comm::Send> sends;
+  std::vector<Comm::Receive> receives;
+  for (uint32_t peer = 0; peer < comm_.size(); ++peer) {
+    if (peer == shard_) continue;
+    sends.push_back({peer, std::as_bytes(of(shard_))});
+    receives.push_back({peer, std::as_writable_bytes(of(peer))});
+  }
+  PITCREW_TRY(comm_.exchange(sends, receives));
+  std::vector<double> sums;
+  std::vector<uint32_t> next = first;
+  for (const auto& node : plan_.nodes()) sums.push_back(all[next[node.shard]++]);
+  return sums;
+}
+
+template class ShardedNorm<float>;
+template class ShardedNorm<BF16>;
+
+}  // namespace pitcrew::trainer

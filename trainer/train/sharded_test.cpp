@@ -1,0 +1,216 @@
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "lib/base/random.hpp"
+#include "trainer/comm/exchange_comm.hpp"
+#include "trainer/comm/memory_comm.hpp"
+#include "trainer/kernels/cpu_kernels.hpp"
+#include "trainer/train/lane_engine.hpp"
+#include "trainer/train/sharded_norm.hpp"
+#include "trainer/train/traffic_plan.hpp"
+
+namespace pitcrew::trainer {
+namespace {
+
+// Counts what its rank sends to others.
+class CountingComm final : public ExchangeComm {
+ public:
+  explicit CountingComm(std::unique_ptr<Comm> below)
+      : ExchangeComm(below->rank(), below->size()), below_(std::move(below)) {}
+  Status exchange(std::span<const Send> sends, std::span<const Receive> receives) override {
+    for (const Send& send : sends) sent_ += send.peer == rank() ? 0 : static_cast<double>(send.data.size());
+    return below_->exchange(sends, receives);
+  }
+  void abort() override { below_->abort(); }
+  double sent() const { return sent_; }
+
+ private:
+  std::unique_ptr<Comm> below_;
+  double sent_ = 0;
+};
+
+PlanRequest request_of(Grid grid, bool tied) {
+  PlanRequest request;
+  request.model = {.layers = 5, .width = 32, .heads = 4, .kv_heads = 2, .mlp = 80, .vocab = 300, .context = 16};
+  request.model.tie_embeddings = tied;
+  request.sequences = 3 * grid.ranks();
+  request.tokens = 16;
+  request.grid = grid;
+  return request;
+}
+
+TEST(TrafficPlan, says_how_many_bytes_a_step_sends) {
+  for (const Grid grid : {Grid{2, 2}, Grid{1, 4}, Grid{2, 3}}) {
+    for (const bool tied : {false, true}) {
+      const PlanRequest request = request_of(grid, tied);
+      const auto plan = traffic_plan(request);
+      ASSERT_TRUE(plan) << plan.error().message;
+      const LanePlan lanes = *LanePlan::make(request.sequences, 1, grid.ranks(), grid.shards);
+      std::vector<std::unique_ptr<MemoryGroup>> gather, reduce, replicas;
+      for (uint32_t i = 0; i < grid.replicas; ++i) {
+        gather.push_back(std::make_unique<MemoryGroup>(grid.shards));
+        reduce.push_back(std::make_unique<MemoryGroup>(grid.shards));
+      }
+      for (uint32_t i = 0; i < grid.shards; ++i) replicas.push_back(std::make_unique<MemoryGroup>(grid.replicas));
+      std::vector<std::thread> threads;
+      for (uint32_t rank = 0; rank < grid.ranks(); ++rank) {
+        threads.emplace_back([&, rank] {
+          const uint32_t replica = rank / grid.shards, shard = rank % grid.shards;
+          CountingComm gathering(gather[replica]->take(shard)), reducing(reduce[replica]->take(shard)),
+              replicating(replicas[shard]->take(replica));
+          EngineSettings settings{request.model, request.tokens, lanes, rank, {}};
+          settings.gather = &gathering;
+          settings.reduce = &reducing;
+          const auto engine = LaneEngine::create_on_cpu(std::move(settings), {.threads = 1});
+          ASSERT_TRUE(engine) << engine.error().message;
+          (*engine)->init(1);
+          const std::vector<int32_t> tokens(lanes.of(rank).count() * 17, 65);
+          ASSERT_TRUE((*engine)->compute(tokens).ok());
+          EXPECT_EQ(gathering.sent(), plan->gathered) << to_string(grid);
+          EXPECT_EQ(reducing.sent(), plan->dealt) << to_string(grid);
+          GradientReducer reducer(replicating, lanes);
+          ASSERT_TRUE((*engine)->reduce(reducer).ok());
+          // Pieces of a stretch may differ by an element.
+          EXPECT_NEAR(replicating.sent(), plan->replicated, 1000) << to_string(grid);
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+    }
+  }
+}
+
+// A device whose memory the host may not touch, as far as its users know: they go through staging.
+class StagedDevice final : public CpuDevice {
+ public:
+  explicit StagedDevice(bool staged) : CpuDevice({.threads = 1}), staged_(staged) {}
+  bool host_memory() const override { return !staged_; }
+
+ private:
+  const bool staged_;
+};
+
+// The floats of a state tensor, wherever its halves are.
+std::vector<float> values_of(const StateTensor& tensor) {
+  std::vector<float> values(tensor.held());
+  if (tensor.remainders == nullptr) {
+    if (!values.empty()) std::memcpy(values.data(), tensor.data, tensor.bytes());
+    return values;
+  }
+  const auto* weights = reinterpret_cast<const BF16*>(tensor.data);
+  const auto* remainders = reinterpret_cast<const uint16_t*>(tensor.remainders);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = join_master({weights[i], remainders[i]});
+  return values;
+}
+
+// One rank's three steps with weights of BF16; what it holds in the end, by tensor.
+using State = std::vector<std::pair<uint64_t, std::vector<float>>>;  // first element, values
+State train_mixed(const PlanRequest& request, uint32_t rank, bool staged, Comm& gather, Comm& reduce, Comm& replicas) {
+  const LanePlan lanes = *LanePlan::make(request.sequences, 1, request.grid.data_ranks(), request.grid.shards);
+  auto device = std::make_unique<StagedDevice>(staged);
+  auto kernels = create_cpu_kernels<BF16>(*device);
+  EngineSettings settings{request.model, request.tokens, lanes, rank, {}};
+  settings.gather = &gather;
+  settings.reduce = &reduce;
+  settings.masters = request.masters;
+  auto engine = LaneEngine::create<BF16>(std::move(settings), std::move(device), std::move(kernels));
+  if (!engine) return {};
+  (*engine)->init(3);
+  GradientReducer reducer(replicas, lanes);
+  const LaneShare own = lanes.of(rank);
+  for (uint64_t step = 1; step <= 3; ++step) {
+    std::vector<int32_t> tokens;
+    for (uint32_t i = 0; i < own.count(); ++i) {
+      Random random(100 * step + own[i]);
+      for (uint32_t t = 0; t < request.tokens + 1; ++t) tokens.push_back(static_cast<int32_t>(random.below(300)));
+    }
+    EXPECT_TRUE((*engine)->compute(tokens).ok());
+    EXPECT_TRUE((*engine)->reduce(reducer).ok());
+    (*engine)->update(static_cast<double>(request.sequences) * request.tokens, 0.5, INFINITY, {.learning_rate = 0.01},
+                      step, [] {});
+    EXPECT_EQ((*engine)->updated().finite, 1u);
+  }
+  State state;
+  for (const StateTensor& tensor : (*engine)->state_tensors()) state.emplace_back(tensor.first, values_of(tensor));
+  return state;
+}
+
+TEST(ShardedEngine, with_bf16_weights_and_staging_gives_the_bits_of_one_rank) {
+  for (const auto& [staged, masters] : {std::pair(false, Masters::kFloat), std::pair(true, Masters::kRemainder)}) {
+    PlanRequest request = request_of({2, 2}, staged);
+    request.masters = masters;
+    PlanRequest alone = request;
+    alone.grid = {};
+    MemoryGroup single(1);
+    const auto none = single.take(0);
+    const State whole = train_mixed(alone, 0, staged, *none, *none, *none);
+    MemoryGroup gather[2]{MemoryGroup(2), MemoryGroup(2)}, reduce[2]{MemoryGroup(2), MemoryGroup(2)},
+        replicas[2]{MemoryGroup(2), MemoryGroup(2)};
+    std::vector<std::thread> threads;
+    for (uint32_t rank = 0; rank < 4; ++rank) {
+      threads.emplace_back([&, rank, staged = staged] {
+        const uint32_t replica = rank / 2, shard = rank % 2;
+        const auto gathering = gather[replica].take(shard), reducing = reduce[replica].take(shard),
+                   replicating = replicas[shard].take(replica);
+        const State part = train_mixed(request, rank, staged, *gathering, *reducing, *replicating);
+        ASSERT_EQ(part.size(), whole.size());
+        for (size_t t = 0; t < part.size(); ++t) {
+          const auto& [first, values] = part[t];
+          ASSERT_LE(first + values.size(), whole[t].second.size());
+          EXPECT_TRUE(values.empty() ||
+                      std::memcmp(values.data(), whole[t].second.data() + first, values.size() * sizeof(float)) == 0)
+              << "tensor " << t << " of rank " << rank;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+
+TEST(ShardedNorm, has_the_bits_of_the_kernel_on_the_whole_arena) {
+  Random random(11);
+  for (int round = 0; round < 12; ++round) {
+    std::vector<uint64_t> bounds{0};
+    for (uint32_t unit = 0; unit < 2 + random.below(6); ++unit)
+      bounds.push_back(bounds.back() + 16 * (1 + random.below(round % 2 == 0 ? 40 : 30'000)));
+    const auto shards = static_cast<uint32_t>(2 + random.below(7));
+    const ShardLayout layout(bounds, shards);
+    std::vector<float> whole(layout.flat_elements());
+    for (float& x : whole) x = static_cast<float>(random.uniform() - 0.5);
+    double expected = 0;
+    {
+      CpuDevice device({.threads = 1});
+      const auto kernels = create_cpu_kernels<float>(device);
+      const auto stream = device.create_stream("compute");
+      kernels->enqueue(*stream, SquareSum<float>{whole.size(), whole.data(), &expected});
+      stream->synchronize();
+    }
+    MemoryGroup group(shards);
+    std::vector<std::thread> threads;
+    for (uint32_t shard = 0; shard < shards; ++shard) {
+      threads.emplace_back([&, shard] {
+        CpuDevice device({.threads = 1});
+        const auto kernels = create_cpu_kernels<float>(device);
+        const auto stream = device.create_stream("compute");
+        const auto comm = group.take(shard);
+        const auto norm = ShardedNorm<float>::create(layout, shard, *comm, device, *kernels, *stream);
+        ASSERT_TRUE(norm) << norm.error().message;
+        std::vector<float> slice(layout.slice_elements());
+        for (uint32_t unit = 0; unit < layout.units(); ++unit) {
+          const auto own = layout.own(unit, shard);
+          std::copy_n(whole.data() + own.first, own.count, slice.data() + layout.offset(unit));
+        }
+        const auto sum = (*norm)->square_sum(slice.data());
+        ASSERT_TRUE(sum) << sum.error().message;
+        EXPECT_EQ(*sum, expected) << "round " << round << ", " << shards << " shards";
+        EXPECT_TRUE(comm->barrier().ok());
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+
+}  // namespace
+}  // namespace pitcrew::trainer
