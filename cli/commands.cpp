@@ -11,6 +11,7 @@
 #include "cli/complete/complete.hpp"
 #include "cli/connect/cluster.hpp"
 #include "cli/connect/exit_code.hpp"
+#include "cli/connect/leading_flags.hpp"
 #include "cli/diagnose/report.hpp"
 #include "cli/job/status.hpp"
 #include "cli/job/timeline.hpp"
@@ -265,9 +266,8 @@ void add_top(CLI::App& app, int& code) {
   });
 }
 
-std::vector<std::string> names_in_cluster(const std::string& kind) {
+std::vector<std::string> names_in_cluster(const std::string& kind, ClusterFlags flags) {
   net::AsioLoop loop;
-  ClusterFlags flags;
   flags.timeout = kCompletionPatience;
   std::vector<std::string> names;
   const auto cluster = Cluster::open(loop, flags);
@@ -305,7 +305,8 @@ void add_cluster_commands(CLI::App& app, int& code) {
 }
 
 int print_completions(const CLI::App& app, const std::vector<std::string>& typed) {
-  for (const std::string& candidate : complete(app, typed, names_in_cluster)) std::cout << candidate << "\n";
+  const auto names = [&](const std::string& kind) { return names_in_cluster(kind, cluster_flags_in(typed)); };
+  for (const std::string& candidate : complete(app, typed, names)) std::cout << candidate << "\n";
   return kExitDone;
 }
 

@@ -25,4 +25,19 @@ std::vector<std::string> with_flags_behind(std::vector<std::string> words) {
   return words;
 }
 
+ClusterFlags cluster_flags_in(const std::vector<std::string>& words) {
+  ClusterFlags flags;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const size_t sign = words[i].find('=');
+    const std::string name = words[i].substr(0, sign);
+    const std::string value = sign != std::string::npos ? words[i].substr(sign + 1)
+                              : i + 1 < words.size()    ? words[i + 1]
+                                                        : "";
+    if (name == "-n" || name == "--namespace") flags.ns = value;
+    if (name == "--context") flags.context = value;
+    if (name == "--kubeconfig") flags.kubeconfig = value;
+  }
+  return flags;
+}
+
 }  // namespace pitcrew::cli

@@ -21,5 +21,13 @@ TEST(LeadingFlags, other_words_stay_where_they_are) {
   EXPECT_EQ(with_flags_behind({"-n", "a", "run", "--", "x"}), (Words{"-n", "a", "run", "--", "x"}));
 }
 
+TEST(LeadingFlags, of_words_that_are_being_typed_say_which_cluster) {
+  const ClusterFlags flags = cluster_flags_in({"status", "--context=dev", "-n", "team-a", "lla"});
+  EXPECT_EQ(flags.ns, "team-a");
+  EXPECT_EQ(flags.context, "dev");
+  EXPECT_EQ(flags.kubeconfig, "");
+  EXPECT_EQ(cluster_flags_in({"status", "-n"}).ns, "");
+}
+
 }  // namespace
 }  // namespace pitcrew::cli
