@@ -40,7 +40,7 @@ int run(std::vector<std::string> command) {
   OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  const auto log =
+  auto log =
       Logger::to_stderr(isatty(2) != 0 ? LogFormat::kPlain : LogFormat::kJson).with({{"program", "pitcrew-launcher"}});
   std::vector<std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
@@ -49,6 +49,7 @@ int run(std::vector<std::string> command) {
     log.error("the pod lacks what a launcher needs", {{"error", contract.error().message}});
     return api::launcher::kExitBadContract;
   }
+  log = log.with({{"namespace", contract->pod_namespace}, {"pod", contract->pod_name}, {"jobUID", contract->job_uid}});
   net::AsioLoop loop;
   auto launcher = launcher::Launcher::create(loop, *std::move(contract), {}, net::random_seed(), log);
   if (!launcher) {

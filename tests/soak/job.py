@@ -157,6 +157,11 @@ def judge(run, whole, recoveries, checkpoints):
     # What a killed writer left is removed by the next epoch; the last one has left nothing.
     if len(whole_ones) > KEEP + 1 or left:
         wrong.append(f"checkpoints that stay: {whole_ones}, without a manifest: {left}")
+    said = [json.loads(line) for log in (run.dir / "logs").glob("*/train.log")
+            for line in log.read_text(errors="replace").splitlines() if line.startswith("{") and '"pitcrew-launcher"' in line]
+    nameless = [line for line in said if not {"namespace", "pod", "jobUID"} <= line.keys()]
+    if not said or nameless:
+        wrong.append(f"of {len(said)} lines of launchers these don't say whose they are: {nameless[:2]}")
     claims = len(list((folder / "claims").glob("*"))) if (folder / "claims").exists() else 0
     print(f"{report['steps']} steps, {report['epochs']} epochs, {len(report['recoveries'])} recoveries (to training again: median "
           f"{slow[len(slow) // 2] if slow else 0:.2f} s, worst {slow[-1] if slow else 0:.2f} s), {saved} durable checkpoints saved, "

@@ -2,6 +2,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
+#include <sstream>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -12,9 +14,11 @@
 #include <unistd.h>
 
 #include "lib/base/environment.hpp"
+#include "lib/base/json.hpp"
 #include "lib/base/progress_page.hpp"
 #include "trainer/app/config_file.hpp"
 #include "trainer/app/fake_launcher.hpp"
+#include "trainer/app/messages.hpp"
 #include "trainer/comm/tcp_socket.hpp"
 
 namespace pitcrew::trainer {
@@ -137,6 +141,37 @@ class TrainProgram : public testing::Test {
   std::string folder_;
   int started_ = 0;
 };
+
+TEST_F(TrainProgram, says_all_as_json_with_job_epoch_rank_and_step_on_request) {
+  const std::map<std::string, std::string> variables{
+      {"PITCREW_JOB", R"({"uid":"u1","namespace":"team-a","name":"llama","term":1})"}, {"PITCREW_EPOCH", "7"}};
+  auto ranks = start(2, "json", {"log.format=json"}, variables);
+  expect_done(ranks);
+  std::istringstream lines(ranks[0].output());
+  std::set<uint64_t> steps;
+  for (std::string line; std::getline(lines, line);) {
+    const auto json = parse_json(line);
+    ASSERT_TRUE(json) << line;
+    EXPECT_EQ(json->value("program", ""), "pitcrew-train");
+    EXPECT_EQ(json->value("namespace", "") + "/" + json->value("job", ""), "team-a/llama");
+    EXPECT_EQ(json->value("epoch", 0), 7);
+    EXPECT_EQ(json->value("rank", 9), 0);
+    EXPECT_TRUE(json->contains("time") && json->contains("level") && json->contains("message")) << line;
+    if (json->contains("step")) steps.insert(json->at("step").get<uint64_t>());
+  }
+  EXPECT_TRUE(steps.contains(30)) << ranks[0].output();
+  auto other = start(1, "other", {"log.format=xml"});
+  EXPECT_EQ(other[0].wait(), 64);
+  EXPECT_NE(other[0].output().find("log.format"), std::string::npos) << other[0].output();
+}
+
+TEST(StepOf, a_message_is_the_number_behind_the_word) {
+  EXPECT_EQ(step_of("saved durable checkpoint of step 12, 1.7 MB"), 12u);
+  EXPECT_EQ(step_of("step 3 loss 1.2"), 3u);
+  EXPECT_EQ(step_of("a step is slow at step 9"), 9u);
+  EXPECT_FALSE(step_of("misstep 4"));
+  EXPECT_FALSE(step_of("420 steps"));
+}
 
 TEST_F(TrainProgram, one_process_and_two_over_tcp_give_the_same_losses_bit_for_bit) {
   auto one = start(1, "one");

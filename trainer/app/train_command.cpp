@@ -6,6 +6,7 @@
 #include "lib/base/clock.hpp"
 #include "trainer/app/commands.hpp"
 #include "trainer/app/config_file.hpp"
+#include "trainer/app/messages.hpp"
 #include "trainer/app/signals.hpp"
 #include "trainer/checkpoint/launcher_client.hpp"
 #include "trainer/comm/tcp_comm.hpp"
@@ -17,22 +18,22 @@ namespace {
 // How long a rank that lost a peer stays where there is no launcher: long enough for all to have seen the same.
 constexpr Duration kAloneAfterLoss = seconds(2);
 
-int fail(const RankEnvironment& environment, int code, const std::string& message) {
-  std::fprintf(stderr, "pitcrew-train: rank %u: %s\n", environment.rank, message.c_str());
+int fail(const Messages& messages, int code, const std::string& message) {
+  messages.complain(message);
   return code;
 }
 
 // A rank that lost a peer is a witness, not a cause: it says whom it lost and waits for the launcher to end it.
 int wait_for_word(const TrainConfig& config, const RankEnvironment& environment, const Outcome& outcome,
-                  page::Writer& page, const Clock& clock) {
+                  page::Writer& page, const Clock& clock, const Messages& messages) {
   page.set_phase(page::Phase::kLostPeer);
-  fail(environment, 0, outcome.message);
+  fail(messages, 0, outcome.message);
   const bool alone = environment.launcher.empty();
   if (!alone) {
     const launcher_socket::Evidence evidence{Rank(environment.rank), "lost-peer", outcome.message, outcome.lost_peer};
     // A connection of its own: the other one was given up together with the checkpointer.
     const auto told = connect_launcher(environment.launcher)->call(evidence);
-    if (!told) fail(environment, 0, "the launcher was not told: " + told.error().message);
+    if (!told) fail(messages, 0, "the launcher was not told: " + told.error().message);
   }
   const Instant until = clock.now() + (alone ? kAloneAfterLoss : config.lost_peer_wait);
   while (!stop_signalled() && clock.now() < until) poll(nullptr, 0, 50);
@@ -41,14 +42,14 @@ int wait_for_word(const TrainConfig& config, const RankEnvironment& environment,
 
 // The last collectives, for whoever asks why the epoch ended: into the log, and into a file beside the rank's log where
 // the launcher keeps logs.
-void dump(const FlightRecorder& recorder, const RankEnvironment& environment) {
+void dump(const FlightRecorder& recorder, const RankEnvironment& environment, const Messages& messages) {
   const std::string text = recorder.text();
-  std::fprintf(stderr, "pitcrew-train: rank %u: last collectives:\n%s", environment.rank, text.c_str());
+  messages.complain("last collectives:\n" + text.substr(0, text.find_last_not_of('\n') + 1));
   const char* folder = std::getenv("PITCREW_RANK_LOGS");
   if (folder == nullptr || *folder == '\0') return;
   const std::string path = std::string(folder) + "/rank-" + std::to_string(environment.rank) + ".collectives.log";
   if (const Status written = replace_file(posix_file_system(), path, text); !written)
-    fail(environment, 0, written.error().message);
+    fail(messages, 0, written.error().message);
 }
 
 }  // namespace
@@ -56,19 +57,21 @@ void dump(const FlightRecorder& recorder, const RankEnvironment& environment) {
 int run_train(const std::string& path, const std::vector<std::string>& sets) {
   install_stop_signals();
   auto environment = read_rank_environment(getenv);
-  if (!environment) return fail({}, exit_code::kBadConfiguration, environment.error().message);
+  Messages messages(LogFormat::kPlain, environment ? *environment : RankEnvironment());
+  if (!environment) return fail(messages, exit_code::kBadConfiguration, environment.error().message);
   install_backtrace_signal(environment->rank);
   auto config = load_config(path, sets);
-  if (!config) return fail(*environment, exit_code::kBadConfiguration, config.error().message);
+  if (!config) return fail(messages, exit_code::kBadConfiguration, config.error().message);
+  messages = Messages(config->log_format, *environment);
 
   auto fault = PlantedFault::read(getenv, environment->rank);
-  if (!fault) return fail(*environment, exit_code::kBadConfiguration, fault.error().message);
+  if (!fault) return fail(messages, exit_code::kBadConfiguration, fault.error().message);
 
   const RealClock clock;
   page::Writer page;
   if (!environment->progress.empty()) {
     auto opened = page::Writer::open(environment->progress, environment->local_rank);
-    if (!opened) return fail(*environment, exit_code::kTryAgain, opened.error().message);
+    if (!opened) return fail(messages, exit_code::kTryAgain, opened.error().message);
     page = std::move(*opened);
   }
   std::unique_ptr<LauncherClient> launcher;
@@ -91,7 +94,7 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   if (!comms) {
     const Code code = comms.error().code;
     if (code == Code::kCancelled) return exit_code::kDone;
-    return fail(*environment, code == Code::kInvalidArgument ? exit_code::kBadConfiguration : exit_code::kTryAgain,
+    return fail(messages, code == Code::kInvalidArgument ? exit_code::kBadConfiguration : exit_code::kTryAgain,
                 comms.error().message);
   }
 
@@ -106,19 +109,16 @@ int run_train(const std::string& path, const std::vector<std::string>& sets) {
   services.clock = &clock;
   services.files = &posix_file_system();
   services.stop_asked = stop_signalled;
-  services.print = [](const std::string& line) {
-    std::printf("%s\n", line.c_str());
-    std::fflush(stdout);
-  };
+  services.print = [&messages](const std::string& line) { messages.print(line); };
   static FlightRecorder recorder;  // a signal may come until the very end
   services.recorder = &recorder;
   show_collectives(&recorder);
   services.fault = *fault ? &**fault : nullptr;
-  services.log = Logger::to_stderr(LogFormat::kPlain).with({{"rank", environment->rank}});
+  services.log = messages.log();
   const Outcome outcome = train(*config, *environment, services);
-  if (outcome.exit_code != 0 || outcome.lost_peer) dump(recorder, *environment);
-  if (outcome.lost_peer) return wait_for_word(*config, *environment, outcome, page, clock);
-  if (outcome.exit_code != 0) return fail(*environment, outcome.exit_code, outcome.message);
+  if (outcome.exit_code != 0 || outcome.lost_peer) dump(recorder, *environment, messages);
+  if (outcome.lost_peer) return wait_for_word(*config, *environment, outcome, page, clock, messages);
+  if (outcome.exit_code != 0) return fail(messages, outcome.exit_code, outcome.message);
   return exit_code::kDone;
 }
 

@@ -242,6 +242,7 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
   if (auto log = root.object("log")) {
     log->read("every", config.log_every);
     require_positive(*log, "every", config.log_every);
+    log->read_enum("format", config.log_format, {{"plain", LogFormat::kPlain}, {"json", LogFormat::kJson}});
     log->finish();
   }
   if (auto comm = root.object("comm")) {

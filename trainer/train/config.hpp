@@ -6,6 +6,7 @@
 
 #include "lib/base/environment.hpp"
 #include "lib/base/json.hpp"
+#include "lib/base/log.hpp"
 #include "trainer/data/token_source.hpp"
 #include "trainer/model/config.hpp"
 #include "trainer/model/model.hpp"
@@ -71,6 +72,7 @@ struct TrainConfig {
   uint64_t log_every = 10;      // steps per line on stdout
   CommBackend backend = CommBackend::kAuto;
   CommReduce reduce = CommReduce::kOrdered;
+  LogFormat log_format = LogFormat::kPlain;
   Duration connect_timeout = minutes(5);
   Duration collective_timeout = minutes(30);
   Duration lost_peer_wait = minutes(30);  // for the launcher's word, after a peer was lost
