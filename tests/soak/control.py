@@ -88,15 +88,15 @@ class Job:
 class Agent:
     """A real agent on a node that nobody runs: its machine is made of files, its kernel log is a pipe."""
 
-    def __init__(self, lab, programs, number):
+    def __init__(self, lab, programs, number, certain=True, clears=CLEARS):
         self.node = f"sim-{NODES - number}"
         self.folder = Path(lab.state) / f"host-{self.node}"
         self.faults = 0
         files = {"proc/sys/kernel/random/boot_id": "boot-1", "proc/stat": f"cpu 1 2 3\nbtime {int(time.time()) - 600}",
                  "proc/meminfo": "MemTotal: 1000 kB\nMemAvailable: 900 kB", "faults.yaml": "{}"}
         policy = [{"name": "efa-missing", "match": {"kind": "efa.count"}, "severity": "Info", "message": "played nodes have none"},
-                  {"name": "xid-79", "match": {"kind": "xid", "codes": [79]}, "severity": "Fault", "certain": True, "action": "Replace",
-                   "clears": {"when": "AfterTime", "after": CLEARS}, "message": "The GPU has fallen off the bus"}]
+                  {"name": "xid-79", "match": {"kind": "xid", "codes": [79]}, "severity": "Fault", "certain": certain, "action": "Replace",
+                   "clears": {"when": "AfterTime", "after": clears}, "message": "The GPU has fallen off the bus"}]
         files["agent.yaml"] = json.dumps({
             "host": str(self.folder), "state": f"{self.folder}/state", "kernelLog": f"{self.folder}/kernel.log",
             "nvml": str(programs.parent / "lib/fake-nvml/libnvidia-ml.so.1"), "instanceType": "p5.48xlarge", "metricsPort": 0,
