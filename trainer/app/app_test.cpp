@@ -173,7 +173,7 @@ TEST(StepOf, a_message_is_the_number_behind_the_word) {
   EXPECT_FALSE(step_of("420 steps"));
 }
 
-TEST_F(TrainProgram, one_process_and_two_over_tcp_give_the_same_losses_bit_for_bit) {
+TEST_F(TrainProgram, one_process_two_and_four_with_shards_over_tcp_give_the_same_losses_bit_for_bit) {
   auto one = start(1, "one");
   expect_done(one);
   auto two = start(2, "two");
@@ -181,6 +181,10 @@ TEST_F(TrainProgram, one_process_and_two_over_tcp_give_the_same_losses_bit_for_b
   const std::string expected = log("one");
   EXPECT_EQ(std::count(expected.begin(), expected.end(), '\n'), 31);
   EXPECT_EQ(log("two"), expected);
+  auto shards = start(4, "shards", {"parallel.shards=2"});
+  expect_done(shards);
+  EXPECT_EQ(log("shards"), expected);
+  EXPECT_NE(shards[0].output().find("2 replicas x 2 shards"), std::string::npos) << shards[0].output();
 }
 
 TEST_F(TrainProgram, a_run_whose_rank_is_killed_goes_on_from_its_checkpoint_bit_for_bit) {
