@@ -24,12 +24,7 @@ Result<std::unique_ptr<Model<T>>> Decoder<T>::create(const ModelConfig& config, 
                                              " tokens: both must be positive and the length at most model.context, " +
                                              std::to_string(config.context));
   }
-  if (largest.predictions() % ranks != 0) {
-    return Error(Code::kInvalidArgument, "a lane's " + std::to_string(largest.predictions()) +
-                                             " predictions can't be dealt evenly to " + std::to_string(ranks) +
-                                             " tensor ranks; choose batch.micro or batch.tokens so that " +
-                                             std::to_string(ranks) + " divides their product");
-  }
+  PITCREW_TRY(check_predictions(largest.predictions(), ranks));
   PITCREW_ASSIGN(const ModelConfig part, tensor_part(config, ranks));
   PITCREW_ASSIGN(auto activations, Activations<T>::create(part, largest, recompute, device, ranks));
   if (config.kind == ModelKind::kLlama) {

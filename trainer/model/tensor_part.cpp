@@ -26,7 +26,16 @@ Result<ModelConfig> tensor_part(const ModelConfig& model, uint32_t tensor) {
   PITCREW_TRY(divide(part.mlp, "model.mlp"));
   part.vocab = static_cast<uint32_t>(held_rows(model.vocab, {0, tensor}).count);
   part.vocab_used = 0;
+  part.context = static_cast<uint32_t>(held_rows(model.context, {0, tensor}).count);
   return part;
+}
+
+Status check_predictions(uint64_t predictions, uint32_t tensor) {
+  if (predictions % tensor == 0) return {};
+  return Error(Code::kInvalidArgument, "a lane's " + std::to_string(predictions) +
+                                           " predictions can't be dealt evenly to " + std::to_string(tensor) +
+                                           " tensor ranks; choose batch.micro or batch.tokens so that " +
+                                           std::to_string(tensor) + " divides their product");
 }
 
 }  // namespace pitcrew::trainer

@@ -4,6 +4,7 @@
 
 #include "lib/base/digest.hpp"
 #include "trainer/kernels/cpu_kernels.hpp"
+#include "trainer/parallel/comm_tensor_group.hpp"
 #include "trainer/train/device_pieces.hpp"
 #include "trainer/train/sharded_engine.hpp"
 #include "trainer/train/state_reader.hpp"
@@ -22,6 +23,8 @@ class EngineOf final : public LaneEngine {
         kernels_(std::move(kernels)),
         plans_(plans),
         stream_(device_->create_stream("compute")),
+        group_(settings_.tensor == nullptr ? nullptr : create_tensor_group(*settings_.tensor, *device_)),
+        place_(group_ == nullptr ? TensorPlace{} : group_->place()),
         shape_{settings_.plan.micro(), settings_.tokens},
         range_(settings_.plan.range(settings_.rank)),
         gradients_(gradient_buffers(settings_.plan, settings_.rank)) {}
@@ -38,10 +41,8 @@ class EngineOf final : public LaneEngine {
     state_.publish(*kernels_, *stream_);
     stream_->synchronize();
   }
-  void set_parameters(std::span<const float> params) override {
-    PITCREW_INVARIANT(params.size() == state_.flat_elements(), "a value for every element of the layout");
-    if constexpr (std::is_same_v<Wide<T>, float>) state_.set_params(*kernels_, *stream_, params.data());
-  }
+  void set_parameters(std::span<const float> params) override;
+  bool collective() const override { return group_ != nullptr; }
   ProductPlans* plans() override { return plans_; }
   Result<std::vector<double>> compute(std::span<const int32_t> tokens) override;
   std::unique_ptr<PieceMemory> create_pieces() override {
@@ -66,6 +67,9 @@ class EngineOf final : public LaneEngine {
   };
   void compute_lane(uint32_t lane, uint32_t buffer);
   void mark();
+  void find_counted();
+  // What the tensor group says of the work that is done.
+  Status group_status() const { return group_ == nullptr ? Status() : group_->status(); }
   double square_sum(const Wide<T>* values, size_t elements);
   size_t lane_tokens() const { return shape_.sequences * (shape_.tokens + size_t{1}); }
   Digest digest_of(uint32_t buffer) const {
@@ -79,17 +83,25 @@ class EngineOf final : public LaneEngine {
   const std::unique_ptr<Kernels<T>> kernels_;
   ProductPlans* const plans_;
   const std::unique_ptr<Stream> stream_;
+  const std::unique_ptr<TensorGroup> group_;  // null: one rank has the whole width
+  const TensorPlace place_;
   const LaneShape shape_;
   const LaneRange range_;
   std::unique_ptr<Model<T>> model_;
   ModelState<T> state_;
   Buffer tokens_;
   Buffer losses_, host_losses_;    // a double per lane
-  Buffer square_sum_;              // a double
+  Buffer square_sum_;              // a double; behind it those of all tensor ranks
   Buffer summary_, told_;          // a GradientSummary; a Told
   Buffer digests_, host_digests_;  // of the chunks of one gradient buffer
   std::unique_ptr<StateReader<T>> reader_;
   std::vector<Arena> gradients_;
+  // What of the gradient the norm counts here: of what all tensor ranks hold only the first's.
+  struct Run {
+    uint64_t first = 0;
+    uint64_t count = 0;
+  };
+  std::vector<Run> counted_;
   uint64_t queued_ = 0;
   std::shared_ptr<const Event> updated_;  // the last update's summary is in told_
   std::vector<Buffer> host_sums_;         // where the device's memory isn't the host's and there are peers
@@ -98,13 +110,15 @@ class EngineOf final : public LaneEngine {
 
 template <typename T>
 Status EngineOf<T>::allocate() {
-  PITCREW_ASSIGN(model_, Model<T>::create(settings_.model, shape_, *device_, *kernels_, settings_.recompute));
-  PITCREW_ASSIGN(state_, ModelState<T>::create(settings_.model, *device_, settings_.masters));
+  PITCREW_ASSIGN(model_,
+                 Model<T>::create(settings_.model, shape_, *device_, *kernels_, settings_.recompute, group_.get()));
+  PITCREW_ASSIGN(state_, ModelState<T>::create(settings_.model, *device_, settings_.masters, place_));
+  find_counted();
   const size_t lanes = std::max(1u, range_.count());
   PITCREW_ASSIGN(tokens_, device_->allocate("tokens", lanes * lane_tokens() * sizeof(int32_t)));
   PITCREW_ASSIGN(losses_, device_->allocate("losses", lanes * sizeof(double)));
   PITCREW_ASSIGN(host_losses_, device_->allocate_host("losses", lanes * sizeof(double)));
-  PITCREW_ASSIGN(square_sum_, device_->allocate("square sum", sizeof(double)));
+  PITCREW_ASSIGN(square_sum_, device_->allocate("square sum", (1 + place_.size) * sizeof(double)));
   PITCREW_ASSIGN(summary_, device_->allocate("gradient summary", sizeof(GradientSummary)));
   PITCREW_ASSIGN(told_, device_->allocate_host("gradient summary", sizeof(Told)));
   for (Arena& gradients : gradients_) {
@@ -115,6 +129,40 @@ Status EngineOf<T>::allocate() {
   PITCREW_ASSIGN(digests_, device_->allocate("digests", digests));
   PITCREW_ASSIGN(host_digests_, device_->allocate_host("digests", digests));
   return {};
+}
+
+// `params` is laid out as without tensor ranks.
+template <typename T>
+void EngineOf<T>::set_parameters(std::span<const float> params) {
+  const ParameterLayout whole = parameter_layout<float>(settings_.model);
+  PITCREW_INVARIANT(params.size() == whole.flat_elements<float>(), "a value for every element of the layout");
+  if constexpr (std::is_same_v<Wide<T>, float>) {
+    if (group_ == nullptr) return state_.set_params(*kernels_, *stream_, params.data());
+    std::vector<float> held(state_.flat_elements());
+    for (size_t i = 0; i < whole.parameters.size(); ++i) {
+      const Parameter& parameter = state_.layout().parameters[i];
+      const float* from = params.data() + whole.element<float>(whole.arena[whole.parameters[i].slice]);
+      float* to = held.data() + state_.layout().template element<T>(state_.layout().arena[parameter.slice]);
+      for_each_run(parameter.shape, parameter.cut, 0, held_elements(parameter.shape, parameter.cut),
+                   [&](const CutRun& run) { std::copy_n(from + run.whole, run.count, to + run.held); });
+    }
+    state_.set_params(*kernels_, *stream_, held.data());
+  }
+}
+
+template <typename T>
+void EngineOf<T>::find_counted() {
+  if (group_ == nullptr) {
+    counted_ = {{0, state_.flat_elements()}};
+    return;
+  }
+  for (const Parameter& parameter : state_.layout().parameters) {
+    if (parameter.replicated() && place_.rank > 0) continue;
+    const Slice& slice = state_.layout().arena[parameter.slice];
+    const uint64_t first = state_.layout().template element<T>(slice);
+    if (counted_.empty() || counted_.back().first + counted_.back().count != first) counted_.push_back({first, 0});
+    counted_.back().count += (slice.elements + 15) / 16 * 16;  // with its padding, which is zero
+  }
 }
 
 template <typename T>
@@ -153,6 +201,7 @@ Result<std::vector<double>> EngineOf<T>::compute(std::span<const int32_t> tokens
   }
   stream_->copy(host_losses_.data(), losses_.data(), range_.count() * sizeof(double));
   stream_->synchronize();
+  PITCREW_TRY(group_status());
   sums_.clear();
   for (const TreeFold::Part& part : fold.parts()) sums_.push_back(part.value);
   return std::vector<double>(host_losses_.as<double>(), host_losses_.as<double>() + range_.count());
@@ -189,8 +238,15 @@ void EngineOf<T>::update(double tokens, double clip, double norm_limit, const Ad
                          const std::function<void()>& before_update) {
   const auto* gradient = gradients_[sums_[0]].template as<Wide<T>>();
   auto* summary = summary_.as<GradientSummary>();
-  kernels_->enqueue(*stream_, SquareSum<Wide<T>>{state_.flat_elements(), gradient, square_sum_.as<double>()});
-  kernels_->enqueue(*stream_, Summarize{square_sum_.as<double>(), tokens, clip, summary, norm_limit});
+  auto* square_sums = square_sum_.as<double>();
+  for (const Run& run : counted_) {
+    kernels_->enqueue(*stream_, SquareSum<Wide<T>>{run.count, gradient + run.first, square_sums, &run != &counted_[0]});
+  }
+  if (group_ != nullptr) {
+    group_->all_gather(*stream_, square_sums, square_sums + 1, sizeof(double));
+    ++square_sums;
+  }
+  kernels_->enqueue(*stream_, Summarize{square_sums, tokens, clip, summary, norm_limit, place_.size});
   before_update();
   state_.adamw(*kernels_, *stream_, gradient, summary, optimizer, step, settings_.before_write);
   stream_->copy(told_.data(), summary, sizeof(GradientSummary));
@@ -245,6 +301,7 @@ Result<std::vector<double>> EngineOf<T>::lane_square_sums(std::span<const int32_
     sums[lane] = square_sum(gradients_[0].template as<Wide<T>>(), state_.flat_elements());
   }
   sums_.clear();
+  PITCREW_TRY(group_status());
   return sums;
 }
 
@@ -255,6 +312,7 @@ Result<double> EngineOf<T>::evaluate(std::span<const int32_t> tokens) {
   model_->forward(*stream_, state_.weights(), tokens_.as<int32_t>(), shape_, losses_.as<double>());
   stream_->copy(&told_.as<Told>()->loss, losses_.data(), sizeof(double));
   stream_->synchronize();
+  PITCREW_TRY(group_status());
   return told_.as<Told>()->loss;
 }
 

@@ -34,6 +34,8 @@ struct EngineSettings {
   Comm *gather = nullptr, *reduce = nullptr;
   // Before and after the calling thread waits for these.
   std::function<void(bool begins)> waits = {};
+  // Of the ranks that share the model's width; null where there are none. Used on the stream's thread.
+  Comm* tensor = nullptr;
 };
 
 // One rank's computing, where it holds everything (ShardedEngine: where it holds a shard): the gradients of its lanes,

@@ -6,6 +6,7 @@
 #include "trainer/kernels/cast.hpp"
 #include "trainer/kernels/reduce.hpp"
 #include "trainer/model/activations.hpp"
+#include "trainer/model/tensor_part.hpp"
 #include "trainer/train/lane_engine.hpp"
 #include "trainer/train/sharded_engine.hpp"
 
@@ -19,32 +20,9 @@ constexpr uint64_t kContext = uint64_t{768} << 20;
 
 uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
-// The part of the model that one tensor rank holds: heads, the MLP's width and the vocabulary are divided, norms are
-// not.
-Result<ModelConfig> tensor_part(const ModelConfig& model, uint32_t tensor) {
-  ModelConfig part = model;
-  if (tensor == 1) return part;
-  const auto divide = [&](uint32_t& value, const char* what) -> Status {
-    if (value % tensor != 0) {
-      return Error(Code::kInvalidArgument, std::string("plan: ") + what + " " + std::to_string(value) +
-                                               " can't be dealt evenly to " + std::to_string(tensor) +
-                                               " tensor ranks; choose another grid");
-    }
-    value /= tensor;
-    return {};
-  };
-  part.own_head_width = model.head_width();
-  PITCREW_TRY(divide(part.heads, "model.heads"));
-  PITCREW_TRY(divide(part.kv_heads, "model.kvHeads"));
-  PITCREW_TRY(divide(part.mlp, "model.mlp"));
-  part.vocab = static_cast<uint32_t>(ceil_div(model.vocab, tensor));
-  part.vocab_used = 0;
-  return part;
-}
-
 template <typename T>
 ArenaLayout activations(const PlanRequest& request, const ModelConfig& part) {
-  return Activations<T>::layout(part, {request.micro, request.tokens}, request.recompute);
+  return Activations<T>::layout(part, {request.micro, request.tokens}, request.recompute, request.grid.tensor);
 }
 
 // What the state and a step's gradients take on the rank with most lanes.
@@ -106,6 +84,7 @@ uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane) {
 }
 
 Result<MemoryPlan> memory_plan(const PlanRequest& request) {
+  PITCREW_TRY(check_predictions(uint64_t{request.micro} * request.tokens, request.grid.tensor));
   PITCREW_ASSIGN(const ModelConfig part, tensor_part(request.model, request.grid.tensor));
   PITCREW_ASSIGN(const LanePlan lanes,
                  LanePlan::make(request.sequences, request.micro, request.grid.data_ranks(), request.grid.shards));

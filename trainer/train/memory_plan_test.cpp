@@ -52,11 +52,15 @@ uint64_t allocated(const PlanRequest& request) {
   const auto gathering = gather.take(0), reducing = reduce.take(0);
   auto device = std::make_unique<CountingDevice>(bytes);
   auto kernels = create_cpu_kernels<T>(*device);
-  const LanePlan lanes = *LanePlan::make(request.sequences, request.micro, request.grid.ranks(), request.grid.shards);
+  MemoryGroup tensor(request.grid.tensor);
+  const auto sharing = tensor.take(0);
+  const LanePlan lanes =
+      *LanePlan::make(request.sequences, request.micro, request.grid.data_ranks(), request.grid.shards);
   EngineSettings settings{request.model, request.tokens, lanes, 0, request.recompute};
   settings.masters = request.masters;
   settings.gather = gathering.get();
   settings.reduce = reducing.get();
+  if (request.grid.tensor > 1) settings.tensor = sharing.get();
   const auto engine = LaneEngine::create<T>(std::move(settings), std::move(device), std::move(kernels));
   EXPECT_TRUE(engine.ok());
   return bytes;
@@ -94,6 +98,22 @@ TEST(MemoryPlan, says_what_a_shard_allocates_within_a_thousandth) {
       EXPECT_NEAR(static_cast<double>(memory_plan(request)->bytes()), plain, plain / 1000) << to_string(grid);
       request.numbers = Numbers::kMixed;
       request.masters = Masters::kRemainder;
+      const auto mixed = static_cast<double>(allocated<BF16>(request));
+      EXPECT_NEAR(static_cast<double>(without_assumptions(*memory_plan(request))), mixed, mixed / 1000);
+    }
+  }
+}
+
+TEST(MemoryPlan, says_what_a_tensor_rank_allocates_within_a_thousandth) {
+  for (const ModelKind kind : {ModelKind::kLlama, ModelKind::kGpt2}) {
+    for (const Recompute recompute : {Recompute{}, Recompute{.norms = true, .activation = true, .block = true}}) {
+      PlanRequest request{tiny(), 8, 2, 64, {2, 1, 2}, Numbers::kFloat, recompute};
+      request.model.kind = kind;
+      if (kind == ModelKind::kGpt2) request.model.kv_heads = request.model.heads;
+      request.model.vocab = 301;  // one row of padding
+      const auto plain = static_cast<double>(allocated<float>(request));
+      EXPECT_NEAR(static_cast<double>(memory_plan(request)->bytes()), plain, plain / 1000);
+      request.numbers = Numbers::kMixed;
       const auto mixed = static_cast<double>(allocated<BF16>(request));
       EXPECT_NEAR(static_cast<double>(without_assumptions(*memory_plan(request))), mixed, mixed / 1000);
     }

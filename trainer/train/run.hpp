@@ -114,6 +114,8 @@ class Run {
   End after_step(const Pending& done);
   End suspect(Pending pending, const GradientSummary& summary);
   Result<std::optional<ReplicaDifference>> find_difference();
+  // Of the tensors that all tensor ranks hold.
+  uint64_t common_digest();
   End compare_states();
   void tell(const launcher_socket::Evidence& evidence);
   void open_replay();
@@ -176,6 +178,7 @@ class Run {
   ObservedComm comm_;
   std::optional<MeshComms> groups_;  // where the mesh isn't of replicas only
   std::optional<ObservedComm> replica_comm_;
+  std::optional<ObservedComm> tensor_comm_;  // used on the device's stream
 
   std::unique_ptr<TokenSource> source_;
   std::optional<SampleOrder> order_;

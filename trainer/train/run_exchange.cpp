@@ -38,7 +38,8 @@ End Run::open_exchange() {
   const bool required = config_.backend == CommBackend::kNccl || config_.reduce == CommReduce::kNccl;
   if (groups_ && required) {
     return Failure{Error(Code::kUnsupported,
-                         "comm.backend: shards talk through the hosts' memory in this version; set it to auto or tcp, "
+                         "comm.backend: shards and tensor ranks talk through the hosts' memory in this version; set it "
+                         "to auto or tcp, "
                          "and comm.reduce to ordered"),
                    exit_code::kBadConfiguration};
   }
@@ -100,9 +101,10 @@ End Run::open_nccl() {
   return {};
 }
 
-// What results depend on: the device, and who adds gradients.
+// What results depend on: the device, how many ranks share the width, and who adds gradients.
 Json Run::numerics() const {
   Json numerics = Json::parse(engine_->device().numerics());
+  if (mesh_.grid().tensor > 1) numerics["tensor"] = mesh_.grid().tensor;
   if (!reproducible()) numerics["reduce"] = "nccl, not reproducible";
   return numerics;
 }

@@ -69,6 +69,16 @@ End Run::suspect(Pending pending, const GradientSummary& summary) {
                  end.exit_code};
 }
 
+uint64_t Run::common_digest() {
+  const std::vector<StateTensor> tensors = engine_->state_tensors();
+  const std::vector<uint64_t> digests = engine_->state_digests();
+  std::vector<uint64_t> common;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i].cut.whole()) common.push_back(digests[i]);
+  }
+  return xxh3(common.data(), common.size() * sizeof(uint64_t));
+}
+
 // What the ranks that hold the same part found is everybody's: all end.
 Result<std::optional<ReplicaDifference>> Run::find_difference() {
   PITCREW_ASSIGN(auto own, compare_replicas(replicas(), *engine_, mesh_.group(MeshAxis::kReplica)));
@@ -76,15 +86,27 @@ Result<std::optional<ReplicaDifference>> Run::find_difference() {
   struct Word {
     uint32_t found = 0;
     uint32_t odd = ~0u;
+    uint64_t common = 0;  // digest of what all tensor ranks hold
   };
   Word mine;
   if (own) mine = {1, own->odd.empty() ? ~0u : own->odd.front()};
+  if (mesh_.grid().tensor > 1) mine.common = common_digest();
   std::vector<Word> all(comm_.size());
   PITCREW_TRY(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all))));
   for (uint32_t rank = 0; rank < all.size() && !own; ++rank) {
     if (all[rank].found == 0) continue;
     own = ReplicaDifference{{}, "rank " + std::to_string(rank) + " and those that hold the same shard have gone apart"};
     if (all[rank].odd != ~0u) own->odd.push_back(all[rank].odd);
+  }
+  for (uint32_t rank = 0; rank < all.size() && !own && mesh_.grid().tensor > 1; ++rank) {
+    Coordinates first = mesh_.at(rank);
+    first.tensor = 0;
+    const uint32_t other = mesh_.rank_of(first);
+    if (all[rank].common == all[other].common) continue;
+    own = ReplicaDifference{{},
+                            "tensor ranks " + std::to_string(other) + " and " + std::to_string(rank) +
+                                " differ in what all of them hold (norms and biases): which is right can't be told; "
+                                "going back to the checkpoint"};
   }
   return own;
 }

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "trainer/cuda/library.hpp"
+#include "trainer/model/tensor_part.hpp"
 #include "trainer/train/hugging_face.hpp"
 #include "trainer/train/memory_plan.hpp"
 #include "trainer/train/run.hpp"
@@ -31,6 +32,12 @@ End Run::open_groups() {
   if (!mesh_.replicas_only()) {
     PITCREW_INVARIANT(services_.mesh != nullptr, "a divided grid needs communicators of its groups");
     PITCREW_END_ASSIGN(groups_, MeshComms::create(mesh_, services_.mesh), exit_code::kTryAgain);
+    // Lanes differ in number from rank to rank, so what tensor ranks say for each is not counted: whoever waits says so
+    // under the number of the collective before.
+    tensor_comm_.emplace(
+        (*groups_)[MeshTraffic::kTensor],
+        ObservedComm::Observer{[this](uint64_t) { services_.page->enter_collective(*comm_.sequence()); },
+                               [this] { services_.page->leave_collective(); }});
     replica_comm_.emplace((*groups_)[MeshTraffic::kReplica], observer(), services_.recorder, comm_.sequence());
   }
   return {};
@@ -39,6 +46,7 @@ End Run::open_groups() {
 End Run::open_engine() {
   peak_flops_ = config_.peak_tflops * 1e12;
   EngineSettings settings{config_.model, config_.tokens, plan_, mesh_.data_rank(), config_.recompute, {}};
+  if (mesh_.grid().tensor > 1) settings.tensor = &*tensor_comm_;
   if (groups_) {
     settings.gather = &(*groups_)[MeshTraffic::kGather];
     settings.reduce = &(*groups_)[MeshTraffic::kReduce];
@@ -58,7 +66,9 @@ End Run::open_engine() {
     };
   }
   if (config_.device != TrainDevice::kCpu) {
-    const uint64_t workspace = kernel_workspace_bytes(config_.model, {plan_.micro(), config_.tokens});
+    PITCREW_END_ASSIGN(const ModelConfig part, tensor_part(config_.model, mesh_.grid().tensor),
+                       exit_code::kBadConfiguration);
+    const uint64_t workspace = kernel_workspace_bytes(part, {plan_.micro(), config_.tokens});
     auto gpu = cuda::open({static_cast<int>(environment_.local_rank), workspace});
     if (!gpu && config_.device == TrainDevice::kCuda) return Failure{gpu.error(), exit_code::kBadConfiguration};
     if (!gpu && gpu.error().code != Code::kNotFound) print("on the CPU: " + gpu.error().message);

@@ -83,7 +83,7 @@ bool Run::due_now(const Pending& pending) const {
 
 bool Run::compare_due(const Pending& pending) const {
   const bool due = config_.compare_every > 0 && pending.step.value % config_.compare_every == 0;
-  return mesh_.grid().replicas > 1 && (due || pending.shared.save_durable);
+  return (mesh_.grid().replicas > 1 || mesh_.grid().tensor > 1) && (due || pending.shared.save_durable);
 }
 
 End Run::settle() {
@@ -265,8 +265,9 @@ End Run::finish(bool stopped) {
 Outcome train(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services) {
   const auto grid = config.parallel.grid(services.training->size());
   if (!grid) return {exit_code::kBadConfiguration, grid.error().message, std::nullopt};
-  if (grid->tensor > 1) {
-    return {exit_code::kBadConfiguration, "parallel.tensor: this version trains without tensor ranks; set it to 1",
+  if (grid->tensor > 1 && grid->shards > 1) {
+    return {exit_code::kBadConfiguration,
+            "parallel: this version trains with shards or with tensor ranks, not with both; set one of them to 1",
             std::nullopt};
   }
   const auto plan = LanePlan::make(config.sequences, config.micro, grid->data_ranks(), grid->shards);

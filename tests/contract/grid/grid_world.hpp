@@ -30,7 +30,8 @@ class GridTraining : public TinyTraining {
     uint32_t ranks = 1;
     GridSettings grid;
     Backend backend = Backend::kMemory;
-    uint64_t stop_in = 0;  // every rank is asked to stop in this step
+    uint64_t stop_in = 0;    // every rank is asked to stop in this step
+    std::string fault = "";  // PITCREW_TEST_FAULT
     // Called on the rank's thread in every step, with its channels.
     std::function<void(uint32_t rank, uint64_t step, Channels&)> each_step;
   };
@@ -163,6 +164,15 @@ class GridTraining : public TinyTraining {
       return asked == options.stop_in;
     };
     services.print = [&](const std::string& line) { world.printed += line + "\n"; };
+    const auto planted = PlantedFault::read(
+        [&](const char* variable) {
+          return std::string_view(variable) == "PITCREW_TEST_FAULT" && !options.fault.empty() ? options.fault.c_str()
+                                                                                              : nullptr;
+        },
+        rank);
+    EXPECT_TRUE(planted.ok());
+    std::optional<PlantedFault> fault = *planted;
+    services.fault = fault ? &*fault : nullptr;
     return train(config, environment, services);
   }
 
