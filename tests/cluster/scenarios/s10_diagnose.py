@@ -414,7 +414,7 @@ def operator_down(world, name):
 
 @around.situation("the operator watches another namespace", "NotLookedAfter", "watchNamespace", seconds=120)
 def not_looked_after(world, name):
-    world.upgrade(world.cluster, "operator.watchNamespace=elsewhere")
+    world.upgrade(world.cluster, "operator.watchNamespace=default")
     yield bare(world, name).apply()
     world.upgrade(world.cluster)
 
