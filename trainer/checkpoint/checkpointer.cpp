@@ -26,7 +26,7 @@ class CheckpointerImpl final : public Checkpointer {
         group_(services_.comm),
         layout_(tensors_, group_.rank(), group_.size(),
                 settings_.holders.value_or(Holders{group_.rank(), group_.size()})),
-        buffers_(settings_.poison_released) {
+        buffers_(settings_.poison_released, *services_.copier, layout_.chunks(), services_.log) {
     if (services_.files == nullptr) services_.files = &posix_file_system();
     if (!services_.pause) services_.pause = [](Duration time) { std::this_thread::sleep_for(time); };
   }
@@ -147,6 +147,7 @@ class CheckpointerImpl final : public Checkpointer {
     const Place place = storage_ ? Place::kDurable : Place::kMemory;
     Status saved;
     if ((storage_ || memory_) && saver_->last_saved(place) != step) {
+      buffers_.wait_prepared();
       start_saving(step, std::move(state), {.durable = storage_ != nullptr, .memory = storage_ == nullptr}, request);
       PITCREW_TRY(saver_->drain());
       publish();
@@ -231,9 +232,10 @@ class CheckpointerImpl final : public Checkpointer {
       if (!storage_) return {};
       for (size_t i = 0; i < kBuffersWithout; ++i) {
         PITCREW_ASSIGN(auto memory, SnapshotMemory::anonymous(layout_.bytes()));
-        buffers_.add(std::move(memory));
+        PITCREW_TRY(buffers_.add(std::move(memory)));
       }
     }
+    buffers_.prepare();
     return {};
   }
 
@@ -248,17 +250,25 @@ class CheckpointerImpl final : public Checkpointer {
                                                  memory_->path() + ": " + why +
                                                  "; set checkpoint.memory.size to at least that");
     };
-    for (size_t i = 0; i < kBuffersWithMemory; ++i) {
-      auto memory = SnapshotMemory::file(memory_->reserve(settings_.local_rank, i), shard);
+    // Pages are taken later where that goes on in the background, so that room is judged before.
+    const bool later = services_.copier->registers();
+    if (const auto room = memory_->free_bytes(); room && later) {
+      const uint64_t wanted = shard * settings_.local_ranks * (kBuffersWithMemory - (one_is_kept ? 1 : 0));
+      if (*room < wanted) return too_small(std::to_string(*room) + " bytes are free");
+    }
+    for (size_t i = 0; i < kBuffersWithMemory - (later && one_is_kept ? 1 : 0); ++i) {
+      const std::string path = memory_->reserve(settings_.local_rank, i);
+      auto memory = later ? SnapshotMemory::file_without_pages(path, shard) : SnapshotMemory::file(path, shard);
       if (memory) {
-        buffers_.add(std::move(*memory));
+        PITCREW_TRY(buffers_.add(std::move(*memory)));
       } else if (!(one_is_kept && i + 1 == kBuffersWithMemory)) {
         return too_small(memory.error().message);
       }
     }
     const auto left = memory_->free_bytes();
-    if (left && !one_is_kept && *left < peers * shard) {
-      return too_small("after this rank's own buffers " + std::to_string(*left) +
+    const uint64_t own = later ? shard * settings_.local_ranks * kBuffersWithMemory : 0;  // not taken yet
+    if (left && !one_is_kept && *left < own + peers * shard) {
+      return too_small("after this rank's own buffers " + std::to_string(*left - std::min(*left, own)) +
                        " bytes are left, and peers' copies need " + std::to_string(peers * shard));
     }
     return {};

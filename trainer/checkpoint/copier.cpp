@@ -8,6 +8,28 @@
 
 namespace pitcrew::trainer {
 
+std::vector<Copier::Tickets> Copier::snapshot(std::span<const Piece> pieces) {
+  begin();
+  std::vector<Tickets> tickets;
+  for (const Piece& piece : pieces) {
+    PITCREW_INVARIANT(piece.remainders == nullptr, "floats in two halves are joined by a device's copier");
+    const Ticket ticket = copy_out(piece.host, piece.device, piece.bytes);
+    tickets.push_back({ticket, ticket});
+  }
+  return tickets;
+}
+
+void Copier::begin_copy_in(std::byte* device, std::byte* remainders, const std::byte* host, size_t bytes) {
+  PITCREW_INVARIANT(remainders == nullptr, "floats are cut into halves by a device's copier");
+  copy_in(device, host, bytes);
+}
+
+Result<Buffer> Copier::allocate_host(size_t bytes) {
+  return Buffer(new std::byte[bytes], bytes, [](std::byte* data, size_t) { delete[] data; });
+}
+
+Result<Buffer> Copier::register_host(std::byte*, size_t) { return Buffer(); }
+
 struct ThreadCopier::State {
   struct Copy {
     std::byte* to;

@@ -61,7 +61,7 @@ Result<std::optional<Error>> Group::agree(const Status& mine) {
   return std::optional(Error(code, message));
 }
 
-Status Group::share(std::vector<std::vector<std::byte>>& blocks) {
+Status Group::share(const std::vector<std::span<std::byte>>& blocks) {
   if (comm_ == nullptr) return {};
   std::vector<Comm::Send> sends;
   std::vector<Comm::Receive> receives;

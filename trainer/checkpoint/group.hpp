@@ -26,7 +26,7 @@ class Group {
   // error is the communicator's.
   Result<std::optional<Error>> agree(const Status& mine);
   // Each rank's block for everybody; `blocks` has the right sizes, and one's own filled.
-  Status share(std::vector<std::vector<std::byte>>& blocks);
+  Status share(const std::vector<std::span<std::byte>>& blocks);
   // As Comm::exchange.
   Status exchange(std::span<const Comm::Send> sends, std::span<const Comm::Receive> receives) {
     return comm_ == nullptr ? Status() : comm_->exchange(sends, receives);

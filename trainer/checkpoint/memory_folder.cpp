@@ -25,12 +25,39 @@ Result<SnapshotMemory> SnapshotMemory::anonymous(uint64_t bytes) {
 }
 
 Result<SnapshotMemory> SnapshotMemory::file(const std::string& path, uint64_t bytes) {
+  return map_file(path, bytes, true);
+}
+
+Result<SnapshotMemory> SnapshotMemory::file_without_pages(const std::string& path, uint64_t bytes) {
+  return map_file(path, bytes, false);
+}
+
+Status SnapshotMemory::take_pages() {
+  if (!path_.empty()) {
+    const std::string what = "reserve " + std::to_string(bytes_) + " bytes at " + path_;
+    const int fd = ::open(path_.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd < 0) return errno_error(what, errno);
+    const int number = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes_));
+    ::close(fd);
+    if (number != 0) return errno_error(what, number);
+  }
+  constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14; older ones take each page when it is written
+  (void)::madvise(data_, bytes_, kPopulateWrite);
+  return {};
+}
+
+Result<SnapshotMemory> SnapshotMemory::map_file(const std::string& path, uint64_t bytes, bool allocate) {
   const std::string what = "reserve " + std::to_string(bytes) + " bytes at " + path;
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return errno_error(what, errno);
   // Not only sized but allocated: a file in memory that can't grow later would end the process by SIGBUS.
   void* data = MAP_FAILED;
-  const int number = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  int number = 0;
+  if (allocate) {
+    number = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+  } else if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0) {
+    number = errno;
+  }
   if (number == 0) data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   const int map_number = errno;
   ::close(fd);

@@ -16,6 +16,10 @@ class SnapshotMemory {
   static Result<SnapshotMemory> anonymous(uint64_t bytes);
   // kResourceExhausted where the folder's file system has no room.
   static Result<SnapshotMemory> file(const std::string& path, uint64_t bytes);
+  // The same, without its pages: take_pages() must have succeeded before it is written to.
+  static Result<SnapshotMemory> file_without_pages(const std::string& path, uint64_t bytes);
+  // Takes all pages, so that no copy waits for one. kResourceExhausted where the folder's file system has no room.
+  Status take_pages();
   SnapshotMemory(SnapshotMemory&& other) noexcept;
   SnapshotMemory& operator=(SnapshotMemory&& other) noexcept;
   ~SnapshotMemory();
@@ -29,6 +33,7 @@ class SnapshotMemory {
   Status move_back() { return move_to(reserved_); }
 
  private:
+  static Result<SnapshotMemory> map_file(const std::string& path, uint64_t bytes, bool allocate);
   SnapshotMemory() = default;
   std::byte* data_ = nullptr;
   uint64_t bytes_ = 0;

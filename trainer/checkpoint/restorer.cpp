@@ -1,8 +1,10 @@
 #include "trainer/checkpoint/restorer.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
+#include <utility>
 
 #include "trainer/checkpoint/catalogue.hpp"
 #include "trainer/checkpoint/restore_plan.hpp"
@@ -51,6 +53,54 @@ class FetchedFile final : public File {
   const Slot slot_;
   const std::string path_;
   const std::string into_;
+};
+
+// Two turns' blocks of all ranks: while one is read and checked, the other is copied to the device. Ends with its
+// copies.
+class Ring {
+ public:
+  static Result<Ring> create(Copier& copier, const std::vector<std::vector<ReadUnit>>& plan, uint64_t block) {
+    Ring ring(copier);
+    std::vector<uint64_t> sizes;
+    for (const auto& units : plan) {
+      uint64_t all = 0;
+      for (const ReadUnit& unit : units) all += unit.bytes;
+      sizes.push_back(std::min(all, block));
+    }
+    for (Turn& turn : ring.turns_) {
+      for (const uint64_t size : sizes) {
+        PITCREW_ASSIGN(Buffer memory, copier.allocate_host(size));
+        turn.memory.push_back(std::move(memory));
+      }
+    }
+    return ring;
+  }
+  Ring(Ring&&) = default;
+  ~Ring() {
+    for (const Turn& turn : turns_) copier_->wait(turn.copied);
+  }
+
+  // Each rank's block, whole; what it held before has been copied.
+  std::vector<std::span<std::byte>>& next() {
+    at_ = 1 - at_;
+    Turn& turn = turns_[at_];
+    copier_->wait(std::exchange(turn.copied, 0));
+    turn.blocks.clear();
+    for (const Buffer& memory : turn.memory) turn.blocks.emplace_back(memory.data(), memory.bytes());
+    return turn.blocks;
+  }
+  void copied(Copier::Ticket ticket) { turns_[at_].copied = ticket; }
+
+ private:
+  struct Turn {
+    std::vector<Buffer> memory;
+    std::vector<std::span<std::byte>> blocks;
+    Copier::Ticket copied = 0;
+  };
+  explicit Ring(Copier& copier) : copier_(&copier) {}
+  Copier* copier_;
+  std::array<Turn, 2> turns_;
+  size_t at_ = 0;
 };
 
 class Restorer {
@@ -313,8 +363,9 @@ class Restorer {
     std::vector<size_t> next(ranks, 0);
     std::unique_ptr<File> file;
     std::string file_path;
-    std::vector<std::vector<std::byte>> blocks(ranks);
+    PITCREW_ASSIGN(Ring ring, Ring::create(*in_.copier, plan, block));
     while (true) {
+      auto& blocks = ring.next();
       std::vector<std::pair<size_t, size_t>> turn(ranks);  // units of each rank in this round
       bool more = false;
       for (uint32_t rank = 0; rank < ranks; ++rank) {
@@ -325,7 +376,7 @@ class Restorer {
         turn[rank] = {next[rank], end};
         more = more || end > next[rank];
         next[rank] = end;
-        blocks[rank].resize(bytes);
+        blocks[rank] = blocks[rank].first(bytes);
       }
       if (!more) return std::optional<Error>();
 
@@ -342,13 +393,14 @@ class Restorer {
           file = std::move(*opened);
           file_path = unit.path;
         }
-        mine = read_unit(*file, manifest, unit, std::span(blocks[me]).subspan(at, unit.bytes));
+        mine = read_unit(*file, manifest, unit, blocks[me].subspan(at, unit.bytes));
         at += unit.bytes;
       }
       PITCREW_ASSIGN(const auto failed, in_.group.agree(mine));
       if (failed) return failed;
       PITCREW_TRY(wanted_.empty() ? in_.group.share(blocks) : share_wanted(manifest, plan, turn, blocks));
       for (uint32_t rank = 0; rank < ranks; ++rank) scatter(manifest, plan[rank], turn[rank], blocks[rank]);
+      ring.copied(in_.copier->copied_in());
     }
   }
 
@@ -411,7 +463,8 @@ class Restorer {
 
   // Of each rank's block what each other rank needs, and little else.
   Status share_wanted(const Manifest& manifest, const std::vector<std::vector<ReadUnit>>& plan,
-                      const std::vector<std::pair<size_t, size_t>>& turn, std::vector<std::vector<std::byte>>& blocks) {
+                      const std::vector<std::pair<size_t, size_t>>& turn,
+                      const std::vector<std::span<std::byte>>& blocks) {
     const uint32_t me = in_.group.rank();
     std::vector<Comm::Send> sends;
     std::vector<Comm::Receive> receives;
@@ -419,7 +472,7 @@ class Restorer {
       uint64_t at = 0;
       for (size_t u = turn[reader].first; u < turn[reader].second; ++u) {
         const ReadUnit& unit = plan[reader][u];
-        const auto bytes = std::span(blocks[reader]).subspan(at, unit.bytes);
+        const auto bytes = blocks[reader].subspan(at, unit.bytes);
         at += unit.bytes;
         for (uint32_t peer = 0; peer < plan.size() && unit.bytes > 0; ++peer) {
           if (peer == reader || (me != reader && me != peer)) continue;
@@ -437,17 +490,21 @@ class Restorer {
   }
 
   void scatter(const Manifest& manifest, const std::vector<ReadUnit>& units, std::pair<size_t, size_t> turn,
-               const std::vector<std::byte>& block) {
+               std::span<const std::byte> block) {
     uint64_t at = 0;
     for (size_t u = turn.first; u < turn.second; ++u) {
       const ReadUnit& unit = units[u];
       if (unit.bytes == 0) continue;
       const StateTensor& tensor = (*in_.tensors)[ours_[unit.tensor]];
       const uint64_t width = size_of(tensor.dtype);
+      // Floats in two halves lie at two bytes each.
+      const uint64_t step = tensor.remainders == nullptr ? width : width / 2;
       each_common(manifest, unit, {tensor.first, tensor.first + tensor.held(), tensor.cut},
                   [&](uint64_t from, uint64_t to, uint64_t count) {
-                    in_.copier->copy_in(tensor.data + (to - tensor.first) * width, block.data() + at + from * width,
-                                        count * width);
+                    const uint64_t offset = (to - tensor.first) * step;
+                    in_.copier->begin_copy_in(tensor.data + offset,
+                                              tensor.remainders == nullptr ? nullptr : tensor.remainders + offset,
+                                              block.data() + at + from * width, count * width);
                   });
       at += unit.bytes;
     }

@@ -8,7 +8,6 @@
 namespace pitcrew::trainer {
 namespace {
 
-constexpr size_t kNowhere = ~size_t{0};
 constexpr size_t kWriteBytes = size_t{8} << 20;
 // How soon ranks look at one another again when one has a save begun and another one written.
 constexpr auto kLookAgain = milliseconds(20);
@@ -21,10 +20,20 @@ Saver::Saver(SaverInput input)
     : in_(std::move(input)),
       group_(in_.services->comm),
       log_(in_.services->log),
-      place_of_(in_.tensors->size(), kNowhere),
       tickets_(in_.tensors->size(), 0),
       adopted_(in_.in_memory) {
-  for (size_t i = 0; i < in_.layout->places().size(); ++i) place_of_[in_.layout->places()[i].slice.tensor] = i;
+  uint64_t digests = 0;
+  for (size_t p = 0; p < in_.layout->places().size(); ++p) {
+    const auto& place = in_.layout->places()[p];
+    first_digest_.push_back(digests);
+    digests += chunks_of(place.bytes);
+    if (place.bytes > 0) order_.push_back(p);
+  }
+  // As the optimizer will write them.
+  std::stable_sort(order_.begin(), order_.end(), [&](size_t a, size_t b) {
+    const auto bucket = [&](size_t p) { return (*in_.tensors)[in_.layout->places()[p].slice.tensor].bucket; };
+    return bucket(a) < bucket(b);
+  });
   coordinator_ = std::jthread([this](std::stop_token stop) { coordinate(stop); });
   writer_ = std::jthread([this](std::stop_token stop) { write_shards(stop); });
 }
@@ -60,18 +69,24 @@ void Saver::begin(Step step, Json state, SaveKinds kinds, uint64_t request) {
           .request = request};
   job.buffer = in_.buffers->take();
   if (job.buffer != nullptr) {
-    in_.services->copier->begin();
-    for (size_t t = 0; t < tickets_.size(); ++t) {
-      if (place_of_[t] == kNowhere) continue;
-      const auto& place = in_.layout->places()[place_of_[t]];
-      if (place.bytes == 0) continue;
-      const StateTensor& tensor = (*in_.tensors)[t];
-      tickets_[t] = in_.services->copier->copy_out(
-          job.buffer->memory.data() + place.offset,
-          tensor.data + (place.slice.first - tensor.first) * size_of(tensor.dtype), place.bytes);
-      last_ticket_ = newest_ticket_ = tickets_[t];
+    std::vector<Copier::Piece> pieces;
+    for (const size_t p : order_) {
+      const auto& place = in_.layout->places()[p];
+      const StateTensor& tensor = (*in_.tensors)[place.slice.tensor];
+      const uint64_t first = place.slice.first - tensor.first;
+      // Floats in two halves lie at two bytes each.
+      const uint64_t width = tensor.remainders == nullptr ? size_of(tensor.dtype) : sizeof(uint16_t);
+      pieces.push_back({job.buffer->memory.data() + place.offset, tensor.data + first * width,
+                        tensor.remainders == nullptr ? nullptr : tensor.remainders + first * width, place.bytes,
+                        job.buffer->digests.as<uint64_t>() + first_digest_[p]});
     }
-    job.copied = last_ticket_;
+    const auto tickets = in_.services->copier->snapshot(pieces);
+    for (size_t i = 0; i < tickets.size(); ++i) {
+      tickets_[in_.layout->places()[order_[i]].slice.tensor] = tickets[i].free;
+      last_ticket_ = std::max(last_ticket_, tickets[i].free);
+      newest_ticket_ = std::max(newest_ticket_, tickets[i].copied);
+    }
+    job.copied = newest_ticket_;
   }
   const std::lock_guard lock(mutex_);
   if (dead_) {
@@ -198,9 +213,7 @@ Status Saver::round() {
 Status Saver::start(Job& job) {
   PITCREW_ASSIGN(const auto have, group_.gather(static_cast<uint64_t>(job.buffer != nullptr)));
   if (std::find(have.begin(), have.end(), 0u) != have.end()) {
-    const std::string why =
-        "step " + std::to_string(job.step.value) +
-        " was not saved: every buffer is still in use (saves are asked for faster than they are done)";
+    const std::string why = "step " + std::to_string(job.step.value) + " was not saved: " + in_.buffers->why_none();
     if (job.buffer != nullptr) {
       in_.services->copier->wait(job.copied);
       in_.buffers->end(job.buffer, SaveBuffers::kFilling);
@@ -213,7 +226,9 @@ Status Saver::start(Job& job) {
   in_.services->copier->wait(job.copied);
   const std::string header = in_.layout->header({in_.claim, job.step});
   std::memcpy(job.buffer->memory.data(), header.data(), header.size());
-  job.report = in_.layout->measure(job.buffer->memory.data());
+  const std::byte* shard = job.buffer->memory.data();
+  job.report = in_.services->copier->makes_digests() ? in_.layout->report(shard, job.buffer->digests.as<uint64_t>())
+                                                     : in_.layout->measure(shard);
   if (job.kinds.memory) PITCREW_TRY(save_memory(job));
   if (job.kinds.durable && superseded_) {
     finish_job(job, Place::kDurable, SaveOutcome::Result::kFailed, 0,
@@ -304,7 +319,7 @@ Status Saver::save_memory(Job& job) {
     adopted_.reset();
     if (in_.buffers->size() < 3) {  // there was no room for the third as long as the old one was there
       auto third = SnapshotMemory::file(memory.reserve(in_.settings->local_rank, 2), in_.layout->bytes());
-      if (third) in_.buffers->add(std::move(*third));
+      if (third && in_.buffers->add(std::move(*third)).ok()) in_.buffers->prepare();
     }
   }
   return {};

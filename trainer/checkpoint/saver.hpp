@@ -90,7 +90,8 @@ class Saver {
   SaverInput in_;
   Group group_;
   const Logger log_;
-  std::vector<size_t> place_of_;         // tensor → index in the layout's places, or none
+  std::vector<size_t> order_;            // of the layout's places that hold something, as they are copied
+  std::vector<uint64_t> first_digest_;   // of each place, in a buffer's digests
   std::vector<Copier::Ticket> tickets_;  // of each tensor, until it was held for; training thread only
   Copier::Ticket last_ticket_ = 0;       // 0: held for
   Copier::Ticket newest_ticket_ = 0;

@@ -86,17 +86,31 @@ std::string SnapshotLayout::header(CheckpointName name) const {
 }
 
 ShardReport SnapshotLayout::measure(const std::byte* shard) const {
+  std::vector<uint64_t> digests;
+  for (const Place& place : places_) {
+    for (uint64_t at = 0; at < place.bytes; at += kChunkBytes)
+      digests.push_back(xxh3(shard + place.offset + at, std::min(kChunkBytes, place.bytes - at)));
+  }
+  return report(shard, digests.data());
+}
+
+ShardReport SnapshotLayout::report(const std::byte* shard, const uint64_t* digests) const {
   ShardReport report;
   report.file = {file_, bytes_, header_bytes_, xxh3(shard, header_bytes_)};
   for (size_t i = 0; i < places_.size(); ++i) {
     const Place& place = places_[i];
-    Manifest::Part part{0, place.offset, place.slice.first, place.slice.count, {}};
-    for (uint64_t at = 0; at < place.bytes; at += kChunkBytes) {
-      part.chunks.push_back(xxh3(shard + place.offset + at, std::min(kChunkBytes, place.bytes - at)));
-    }
+    const uint64_t chunks = chunks_of(place.bytes);
+    Manifest::Part part{0, place.offset, place.slice.first, place.slice.count, {digests, digests + chunks}};
     report.parts.emplace_back(numbers_[i], std::move(part));
+    digests += chunks;
   }
   return report;
+}
+
+uint64_t SnapshotLayout::chunks() const {
+  uint64_t sum = 0;
+  for (const Place& place : places_) sum += chunks_of(place.bytes);
+  return sum;
 }
 
 }  // namespace pitcrew::trainer

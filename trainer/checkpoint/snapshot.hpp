@@ -32,6 +32,9 @@ class SnapshotLayout {
   std::string header(CheckpointName name) const;
   // The digests of a shard that is complete in memory.
   ShardReport measure(const std::byte* shard) const;
+  // The same where the digests of all places' chunks are known already, place after place.
+  ShardReport report(const std::byte* shard, const uint64_t* digests) const;
+  uint64_t chunks() const;  // of all places
 
  private:
   std::string encode(const std::string& step, const std::string& claim) const;

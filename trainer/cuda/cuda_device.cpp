@@ -119,6 +119,20 @@ Result<Buffer> CudaDevice::allocate_host(std::string_view name, size_t bytes) {
   });
 }
 
+Result<Buffer> CudaDevice::register_host(std::byte* data, size_t bytes) {
+  make_current(ordinal_);
+  if (const cudaError_t error = cudaHostRegister(data, bytes, cudaHostRegisterPortable); error != cudaSuccess) {
+    (void)cudaGetLastError();
+    return Error(Code::kResourceExhausted,
+                 "page-lock " + std::to_string(bytes) + " bytes of host memory: " + cudaGetErrorString(error) +
+                     "; raise the container's memory limit and its limit of locked memory (ulimit -l)");
+  }
+  return Buffer(data, bytes, [ordinal = ordinal_](std::byte* registered, size_t) {
+    make_current(ordinal);
+    check(cudaHostUnregister(registered), "give back page-locked memory");
+  });
+}
+
 std::unique_ptr<Stream> CudaDevice::create_stream(std::string name) {
   return std::make_unique<CudaStream>(ordinal_, std::move(name));
 }

@@ -15,6 +15,7 @@ class CudaDevice final : public Device {
 
   Result<Buffer> allocate(std::string_view name, size_t bytes) override;
   Result<Buffer> allocate_host(std::string_view name, size_t bytes) override;
+  Result<Buffer> register_host(std::byte* data, size_t bytes) override;
   std::unique_ptr<Stream> create_stream(std::string name) override;
   std::string numerics() const override;
 

@@ -47,6 +47,7 @@ class CudaKernels final : public Kernels<BF16> {
   void enqueue(Stream& stream, const SplitMasters& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const JoinMasters& op) override { launch(stream, op); }
   void enqueue(Stream& stream, const Digest& op) override { launch(stream, op); }
+  void enqueue(Stream& stream, const DigestList& op) override { launch(stream, op); }
 
  private:
   CudaKernels(Buffer workspace, std::unique_ptr<Products> products);

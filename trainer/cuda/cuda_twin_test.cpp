@@ -556,6 +556,38 @@ TEST_F(CudaTwin, digests_are_those_of_the_cpu_for_every_length) {
   }
 }
 
+TEST_F(CudaTwin, digests_of_a_list_are_those_of_each_range_whole_or_in_halves) {
+  const size_t most = DigestList::kChunk / 4 + 3000;
+  auto masters = floats(most);
+  Twin<BF16> weights(backend, *stream, std::vector<BF16>(most));
+  Twin<uint16_t> remainders(backend, *stream, std::vector<uint16_t>(most));
+  run(SplitMasters{most, masters.cpu(), weights.cpu(), remainders.cpu()},
+      SplitMasters{most, masters.device(), weights.device(), remainders.device()});
+  std::vector<size_t> elements = {1, 2, 4, 5, 15, 32, 33, 60, 61, 64, 300, 1024, 16000, most};
+  std::vector<DigestRange> on_cpu, on_device;
+  std::vector<uint64_t> expected;
+  for (const size_t count : elements) {
+    for (const bool halves : {false, true}) {
+      const uint64_t first = expected.size();
+      const size_t from = halves ? 16 * random.below(2) : 0;
+      const size_t n = std::min(count, most - from);
+      on_cpu.push_back({weights.cpu() + from, remainders.cpu() + from, n * 4, first});
+      on_device.push_back({weights.device() + from, remainders.device() + from, n * 4, first});
+      if (!halves) on_cpu.back() = {masters.cpu(), nullptr, n * 4, first};
+      if (!halves) on_device.back() = {masters.device(), nullptr, n * 4, first};
+      const auto* bytes = reinterpret_cast<const std::byte*>(masters.cpu() + from);
+      for (size_t at = 0; at < n * 4; at += DigestList::kChunk)
+        expected.push_back(xxh3(bytes + at, std::min(DigestList::kChunk, n * 4 - at)));
+    }
+  }
+  Twin<DigestRange> table(backend, *stream, on_device);
+  Twin<uint64_t> digests(backend, *stream, std::vector<uint64_t>(expected.size()));
+  run(DigestList{on_cpu.data(), on_cpu.size(), expected.size(), digests.cpu()},
+      DigestList{table.device(), on_device.size(), expected.size(), digests.device()});
+  EXPECT_EQ(digests.expected(), expected);
+  EXPECT_EQ(digests.found(), expected) << "seed " << seed;
+}
+
 // One step of a whole model: forward, backward, norm, AdamW, from the same weights.
 class CudaTwinStep : public CudaTwin {
  protected:

@@ -44,6 +44,10 @@ Result<Buffer> CpuDevice::allocate(std::string_view name, size_t bytes) {
 
 Result<Buffer> CpuDevice::allocate_host(std::string_view name, size_t bytes) { return allocate(name, bytes); }
 
+Result<Buffer> CpuDevice::register_host(std::byte* data, size_t bytes) {
+  return Buffer(data, bytes, [](std::byte*, size_t) {});
+}
+
 void CpuDevice::release(const std::string& name, std::byte* data, size_t bytes) {
   if (!options_.poison) return std::free(data);
   std::memset(data, static_cast<int>(kPoison), bytes);

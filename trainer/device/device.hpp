@@ -93,6 +93,8 @@ class Device {
   virtual Result<Buffer> allocate(std::string_view name, size_t bytes) = 0;
   // Page-locked host memory that copies run at full speed with. Zeroed.
   virtual Result<Buffer> allocate_host(std::string_view name, size_t bytes) = 0;
+  // Makes memory that somebody else mapped page-locked, until the buffer dies; the memory must outlive it.
+  virtual Result<Buffer> register_host(std::byte* data, size_t bytes) = 0;
   virtual std::unique_ptr<Stream> create_stream(std::string name) = 0;
   // Whether the host reads and writes the device's memory by plain loads and stores.
   virtual bool host_memory() const { return false; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <vector>
 
 #include "lib/base/digest.hpp"
 #include "trainer/device/worker_pool.hpp"
@@ -52,6 +53,19 @@ void run(WorkerPool& workers, const Digest& op) {
     const size_t first = part * op.chunk;
     op.digests[part] = xxh3(data + first, std::min(op.chunk, op.bytes - first));
   });
+}
+
+void run(WorkerPool& workers, const DigestList& op) {
+  for (size_t r = 0; r < op.count; ++r) {
+    const DigestRange& range = op.ranges[r];
+    Digest digest{range.data, range.bytes, DigestList::kChunk, op.digests + range.first_digest};
+    std::vector<float> joined(range.remainders == nullptr ? 0 : range.bytes / sizeof(float));
+    if (range.remainders != nullptr) {
+      run(workers, JoinMasters{joined.size(), static_cast<const BF16*>(range.data), range.remainders, joined.data()});
+      digest.data = joined.data();
+    }
+    run(workers, digest);
+  }
 }
 
 template void run(WorkerPool&, const Cast<float>&);

@@ -41,10 +41,27 @@ struct Digest {
   size_t count() const { return (bytes + chunk - 1) / chunk; }
 };
 
+// The digests of many ranges in one operation, a table of them in device memory: what a snapshot takes. Where a range
+// has remainders, the bytes are those of the floats that its halves make.
+struct DigestRange {
+  const void* data = nullptr;
+  const uint16_t* remainders = nullptr;  // then `data` points to BF16 weights
+  uint64_t bytes = 0;
+  uint64_t first_digest = 0;  // ascending
+};
+struct DigestList {
+  const DigestRange* ranges = nullptr;  // [count]
+  size_t count = 0;
+  size_t total = 0;  // digests of all ranges
+  uint64_t* digests = nullptr;
+  static constexpr size_t kChunk = Digest{}.chunk;
+};
+
 template <typename T>
 void run(WorkerPool& workers, const Cast<T>& op);
 void run(WorkerPool& workers, const SplitMasters& op);
 void run(WorkerPool& workers, const JoinMasters& op);
 void run(WorkerPool& workers, const Digest& op);
+void run(WorkerPool& workers, const DigestList& op);
 
 }  // namespace pitcrew::trainer

@@ -43,6 +43,7 @@ class CpuKernels : public Kernels<T> {
   void enqueue(Stream& stream, const SplitMasters& op) override { call(stream, op); }
   void enqueue(Stream& stream, const JoinMasters& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Digest& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const DigestList& op) override { call(stream, op); }
 
  private:
   template <typename Op>

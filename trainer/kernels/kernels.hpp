@@ -42,6 +42,7 @@ class Kernels {
   virtual void enqueue(Stream& stream, const SplitMasters& op) = 0;
   virtual void enqueue(Stream& stream, const JoinMasters& op) = 0;
   virtual void enqueue(Stream& stream, const Digest& op) = 0;
+  virtual void enqueue(Stream& stream, const DigestList& op) = 0;
 };
 
 }  // namespace pitcrew::trainer

@@ -167,6 +167,8 @@ void read_checkpoint(ObjectReader& root, const std::string& folder, TrainConfig&
   settings.path = resolve(settings.path, folder);
   checkpoint->read("keep", settings.keep);
   require_positive(*checkpoint, "keep", settings.keep);
+  checkpoint->read("bounce", config.bounce);
+  require_between(*checkpoint, "bounce", config.bounce, 0, 1);
   if (auto every = checkpoint->object("every")) {
     every->read("steps", settings.every_steps);
     every->read("time", settings.every_time);

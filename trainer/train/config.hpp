@@ -59,6 +59,7 @@ struct TrainConfig {
   uint64_t evaluate_every = 0;  // steps; 0: only at the end
 
   CheckpointSettings checkpoint;  // PITCREW_CHECKPOINT takes its place
+  double bounce = 0.25;           // of a rank's slice of a checkpoint: what may wait for its copy in the GPU's memory
 
   GridSettings parallel;  // how the ranks divide the work
 

@@ -43,6 +43,13 @@ class EngineOf final : public LaneEngine {
   }
   void set_parameters(std::span<const float> params) override;
   bool collective() const override { return group_ != nullptr; }
+  StateKernels state_kernels() override {
+    if (device_->host_memory()) return {};
+    return {[this](Stream& stream, const DigestList& op) { kernels_->enqueue(stream, op); },
+            [this](Stream& stream, const SplitMasters& op) { kernels_->enqueue(stream, op); },
+            [this](Stream& stream, const JoinMasters& op) { kernels_->enqueue(stream, op); }};
+  }
+  bool announces_writes() const override { return true; }
   ProductPlans* plans() override { return plans_; }
   Result<std::vector<double>> compute(std::span<const int32_t> tokens) override;
   std::unique_ptr<PieceMemory> create_pieces() override {

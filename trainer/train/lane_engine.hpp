@@ -9,6 +9,7 @@
 #include "trainer/device/cpu_device.hpp"
 #include "trainer/kernels/kernels.hpp"
 #include "trainer/kernels/product_plans.hpp"
+#include "trainer/kernels/state_kernels.hpp"
 #include "trainer/model/model.hpp"
 #include "trainer/parallel/gradient_reducer.hpp"
 
@@ -67,6 +68,10 @@ class LaneEngine {
   // What checkpoints hold; addresses stay. After anybody else has written to it, publish().
   virtual std::vector<StateTensor> state_tensors() const = 0;
   virtual void publish() = 0;
+  // For snapshots on a stream of their own; unset where the device's memory is the host's.
+  virtual StateKernels state_kernels() { return {}; }
+  // Whether update() calls EngineSettings::before_write; else before_update() has to hold for all tensors.
+  virtual bool announces_writes() const { return false; }
   // Parameters from host memory, the layout's flat elements. Done when it returns.
   virtual void set_parameters(std::span<const float> params) = 0;
   // Of matrix products; null where there is nothing to choose.

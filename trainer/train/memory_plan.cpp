@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "trainer/checkpoint/device_copier.hpp"
 #include "trainer/kernels/cast.hpp"
 #include "trainer/kernels/reduce.hpp"
 #include "trainer/model/activations.hpp"
@@ -55,6 +56,15 @@ uint64_t state_chunks(const PlanRequest& request, const ModelConfig& part) {
         2 * Digest{.bytes = bytes}.count() + (halves ? 2 : 1) * Digest{.bytes = halves ? bytes / 2 : bytes}.count();
   }
   return chunks;
+}
+
+uint64_t bounce_bytes(const PlanRequest& request, const ModelConfig& part) {
+  uint64_t bytes = 0;
+  const ParameterLayout layout = parameter_layout<BF16>(part);
+  for (const Slice& slice : layout.arena.slices()) bytes += 3 * slice.bytes();
+  return plan_snapshot(ceil_div(bytes, request.grid.shards), 3 * layout.parameters.size(), request.grid.replicas,
+                       *request.bounce, request.masters == Masters::kRemainder)
+      .bytes();
 }
 
 std::string megabytes(uint64_t bytes) {
@@ -125,6 +135,7 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   line("tokens and digests",
        lane_count * (request.micro * (request.tokens + uint64_t{1}) * sizeof(int32_t) + sizeof(double)) +
            (sizes.digests + state_chunks(request, part)) * sizeof(uint64_t) + 64);
+  if (mixed && request.bounce) line("checkpoints' bounce buffer", bounce_bytes(request, part));
   if (mixed) {
     line("kernels' workspace", kernel_workspace_bytes(part, {request.micro, request.tokens}));
     line("context and libraries (assumed)", kContext);
@@ -146,17 +157,22 @@ Status check_fits(const PlanRequest& request, uint64_t available) {
   std::string remedy;
   // The cheapest change first: what is computed again costs less than smaller products.
   std::vector<std::pair<std::string, PlanRequest>> knobs;
+  std::string with;  // what is on already
   const auto knob = [&](const std::string& name, auto change) {
     PlanRequest changed = request;
     changed.masters = Masters::kRemainder;
+    if (with.find("bounce") != std::string::npos) changed.bounce = 0;
     change(changed);
     knobs.emplace_back(name, changed);
   };
-  std::string with;
   if (request.numbers == Numbers::kMixed && request.masters == Masters::kFloat) {
     // Costs no time; what follows needs it less often than not, so it is on from here.
     knob("optimizer.master: remainder", [](PlanRequest&) {});
     with = "optimizer.master: remainder and ";
+  }
+  if (request.bounce.value_or(0) > 0) {
+    knob(with + "checkpoint.bounce: 0", [](PlanRequest& r) { r.bounce = 0; });
+    with += "checkpoint.bounce: 0 and ";
   }
   if (!request.recompute.block) {
     knob(with + "recompute: [norms, activation]",

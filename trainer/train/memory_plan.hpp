@@ -25,6 +25,8 @@ struct PlanRequest {
   Numbers numbers = Numbers::kFloat;
   Recompute recompute;
   Masters masters = Masters::kFloat;
+  // Checkpoints are kept, and this part of a rank's slice may wait in the bounce buffer; on a CPU there is none.
+  std::optional<double> bounce = {};
 };
 
 // What one rank (the one with most) keeps in the device's memory while it trains, by kind.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "trainer/checkpoint/device_copier.hpp"
 #include "trainer/comm/memory_comm.hpp"
 #include "trainer/device/cpu_device.hpp"
 #include "trainer/kernels/cpu_kernels.hpp"
@@ -168,6 +169,27 @@ TEST(MemoryPlan, remainders_make_it_16_bytes_a_parameter_and_are_chosen_where_wh
   ASSERT_FALSE(status.ok());
   EXPECT_NE(status.error().message.find("; optimizer.master: remainder brings it to"), std::string::npos)
       << status.error().message;
+}
+
+TEST(MemoryPlan, counts_what_snapshots_take_to_the_byte) {
+  for (const Masters masters : {Masters::kFloat, Masters::kRemainder}) {
+    PlanRequest request{tiny(), 8, 2, 64, {.replicas = 2}, Numbers::kMixed, {}};
+    request.masters = masters;
+    const uint64_t without = memory_plan(request)->bytes();
+    request.bounce = 0.25;
+    uint64_t bytes = 0;
+    CountingDevice device(bytes);
+    const auto state = ModelState<BF16>::create(request.model, device, masters);
+    uint64_t all = 0;
+    for (const StateTensor& tensor : state->state_tensors()) all += tensor.bytes();
+    const auto stream = device.create_stream("compute");
+    bytes = 0;
+    const StateKernels kernels{[](Stream&, const DigestList&) {}, [](Stream&, const SplitMasters&) {},
+                               [](Stream&, const JoinMasters&) {}};
+    const auto plan = plan_snapshot(all, state->state_tensors().size(), 2, 0.25, masters == Masters::kRemainder);
+    ASSERT_TRUE(DeviceCopier::create(device, *stream, kernels, plan).ok());
+    EXPECT_EQ(memory_plan(request)->bytes() - without, bytes);
+  }
 }
 
 TEST(MemoryPlan, tensor_ranks_divide_heads_mlp_and_vocabulary) {

@@ -88,6 +88,10 @@ class Run {
   End open_exchange();
   End open_nccl();
   Result<std::shared_ptr<const nccl::Api>> find_nccl() const;
+  bool keeps_checkpoints() const { return !checkpoint().path.empty() || !environment_.memory.empty(); }
+  End open_copier();
+  // Until what a snapshot still needs is copied; counted as a stall.
+  void hold(const std::function<void()>& until_copied);
   End agree_on_plans(const Json* kept);
   End import_weights();
   End open_data();

@@ -15,7 +15,6 @@ End Run::start() {
   if (auto failed = open_groups()) return failed;
   if (auto failed = open_engine()) return failed;
   if (auto failed = open_exchange()) return failed;
-  engine_->init(config_.seed);
   if (is_first()) {
     services_.page->set_totals(config_.steps, config_.tokens);
     const std::string ranks =
@@ -60,6 +59,7 @@ End Run::open_engine() {
   }
   settings.queued = [page = services_.page](uint64_t number) { page->set_gpu_queued(number); };
   settings.reached = [page = services_.page](uint64_t number) { page->set_gpu_counter(number); };
+  settings.before_write = [this](size_t tensor) { hold([&] { checkpointer_->hold_mutation(tensor); }); };
   if (services_.fault != nullptr) {
     settings.after_lane = [fault = services_.fault](uint32_t lane, std::span<float> gradient) {
       fault->after_lane(lane, gradient);
@@ -77,6 +77,7 @@ End Run::open_engine() {
       // The kernels have their workspace, and the context is made: what is free is for the rest.
       PlanRequest request{config_.model, config_.sequences, config_.micro,    config_.tokens,
                           mesh_.grid(),  Numbers::kMixed,   config_.recompute};
+      if (keeps_checkpoints()) request.bounce = config_.bounce;
       PITCREW_END_ASSIGN(request, choose_masters(request, config_.master, gpu->total_bytes),
                          exit_code::kBadConfiguration);
       PITCREW_END_ASSIGN(request.masters, agree_on_masters(request.masters), exit_code::kTryAgain);
@@ -188,13 +189,28 @@ End Run::agree() {
   return {};
 }
 
+End Run::open_copier() {
+  SnapshotPlan plan;
+  if (!engine_->device().host_memory()) {
+    const std::vector<StateTensor> tensors = engine_->state_tensors();
+    uint64_t bytes = 0;
+    for (const StateTensor& tensor : tensors) bytes += tensor.bytes();
+    plan =
+        plan_snapshot(bytes, tensors.size(), mesh_.grid().replicas, config_.bounce, tensors[0].remainders != nullptr);
+  }
+  PITCREW_END_ASSIGN(copier_,
+                     DeviceCopier::create(engine_->device(), engine_->stream(), engine_->state_kernels(), plan),
+                     exit_code::kBadConfiguration);
+  return {};
+}
+
 End Run::restore() {
   services_.page->set_phase(page::Phase::kRestoring);
   uint64_t claim = 0;
   bool resumed = false;
   Json plans, trained;
-  if (!checkpoint().path.empty() || !environment_.memory.empty()) {
-    copier_ = std::make_unique<DeviceCopier>(engine_->device(), engine_->stream());
+  if (keeps_checkpoints()) {
+    if (auto failed = open_copier()) return failed;
     CheckpointerSettings settings;
     settings.checkpoint = checkpoint();
     settings.job = environment_.job;
@@ -254,6 +270,7 @@ End Run::restore() {
             ")" + (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
     }
   }
+  if (!resumed) engine_->init(config_.seed);
   if (!resumed && !config_.init_from.empty()) {
     if (auto failed = import_weights()) return failed;
   }

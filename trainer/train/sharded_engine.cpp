@@ -55,6 +55,13 @@ class ShardedEngine final : public LaneEngine {
     state_.set_parameters(*kernels_, *stream_, params.data());
     units_->changed(nullptr);
   }
+  StateKernels state_kernels() override {
+    if (device_->host_memory()) return {};
+    return {[this](Stream& stream, const DigestList& op) { kernels_->enqueue(stream, op); },
+            [this](Stream& stream, const SplitMasters& op) { kernels_->enqueue(stream, op); },
+            [this](Stream& stream, const JoinMasters& op) { kernels_->enqueue(stream, op); }};
+  }
+  bool announces_writes() const override { return true; }
   ProductPlans* plans() override { return plans_; }
   bool collective() const override { return true; }
   std::unique_ptr<PieceMemory> create_pieces() override {

@@ -133,14 +133,18 @@ void Run::update(Step next, bool believed) {
   optimizer.learning_rate = learning_rate(config_, next.value);
   const double limit = believed ? spikes_.norm_limit() : -1;
   engine_->update(static_cast<double>(config_.tokens_per_step()), config_.clip, limit, optimizer, next.value, [&] {
-    if (!checkpointer_) return;
-    const Instant held = services_.clock->now();
-    checkpointer_->hold_mutation();
-    const Duration waited = services_.clock->now() - held;
-    paused_ += waited;
-    meter_->add(StepPart::kStall, waited);
-    meter_->add(StepPart::kOptimizer, -waited);
+    if (!engine_->announces_writes()) hold([&] { checkpointer_->hold_mutation(); });
   });
+}
+
+void Run::hold(const std::function<void()>& until_copied) {
+  if (!checkpointer_) return;
+  const Instant held = services_.clock->now();
+  until_copied();
+  const Duration waited = services_.clock->now() - held;
+  paused_ += waited;
+  meter_->add(StepPart::kStall, waited);
+  meter_->add(StepPart::kOptimizer, -waited);
 }
 
 End Run::after_step(const Pending& done) {

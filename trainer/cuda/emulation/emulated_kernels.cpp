@@ -40,6 +40,7 @@ class EmulatedKernels final : public Kernels<BF16> {
   void enqueue(Stream& stream, const SplitMasters& op) override { call(stream, op); }
   void enqueue(Stream& stream, const JoinMasters& op) override { call(stream, op); }
   void enqueue(Stream& stream, const Digest& op) override { call(stream, op); }
+  void enqueue(Stream& stream, const DigestList& op) override { call(stream, op); }
 
  private:
   template <typename Op>

@@ -97,26 +97,43 @@ __device__ __forceinline__ uint64_t product(uint64_t word, uint64_t key) {
   return (x & 0xffffffffu) * (x >> 32);
 }
 
-// A warp per chunk. Lane l stands for word l mod 8 of every fourth stripe, from l / 8; the eight sums are complete, and
-// in every group of eight lanes, when a block's stripes have been added.
-__global__ void digest(Digest op, size_t count) {
-  __shared__ uint64_t keys[kSecretBytes / 8];
-  if (threadIdx.x < kSecretBytes / 8) keys[threadIdx.x] = secret64(8 * threadIdx.x);
-  __syncthreads();
-  const size_t chunk = size_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  if (chunk >= count) return;
-  const uint8_t* data = static_cast<const uint8_t*>(op.data) + chunk * op.chunk;
-  const size_t size = (chunk + 1) * op.chunk <= op.bytes ? op.chunk : op.bytes - chunk * op.chunk;
-  const unsigned lane = threadIdx.x % kWarp, word = lane % 8, group = lane / 8;
-  if (size <= kShort) {
-    if (lane == 0) op.digests[chunk] = short_digest(data, size);
-    return;
+// Words of 8 bytes that lie as they are.
+struct Plain {
+  const uint8_t* data;
+  __device__ __forceinline__ uint64_t word(size_t i) const { return reinterpret_cast<const uint64_t*>(data)[i]; }
+  // From any byte.
+  __device__ __forceinline__ uint64_t at(size_t byte) const { return read64(data + byte); }
+};
+// Words of two floats, each kept in two halves.
+struct Halves {
+  const uint16_t* weights;
+  const uint16_t* remainders;
+  bool aligned;  // both, to two elements
+  __device__ __forceinline__ uint32_t value(size_t i) const {
+    return float_to_bits(join_halves(weights[i], remainders[i]));
   }
+  __device__ __forceinline__ uint64_t word(size_t i) const {
+    if (!aligned) return value(2 * i) | uint64_t{value(2 * i + 1)} << 32;
+    const uint32_t upper = reinterpret_cast<const uint32_t*>(weights)[i],
+                   lower = reinterpret_cast<const uint32_t*>(remainders)[i];
+    return float_to_bits(join_halves(upper & 0xffffu, lower & 0xffffu)) |
+           uint64_t{float_to_bits(join_halves(upper >> 16, lower >> 16))} << 32;
+  }
+  // Of floats, which a word starts with.
+  __device__ __forceinline__ uint64_t at(size_t byte) const {
+    return value(byte / 4) | uint64_t{value(byte / 4 + 1)} << 32;
+  }
+};
+
+// By one warp. Lane l stands for word l mod 8 of every fourth stripe, from l / 8; the eight sums are complete, and in
+// every group of eight lanes, when a block's stripes have been added.
+template <typename Words>
+__device__ __forceinline__ uint64_t long_digest(const Words& words, size_t size, const uint64_t* keys) {
+  const unsigned lane = threadIdx.x % kWarp, word = lane % 8, group = lane / 8;
   const uint64_t starts[8] = {kPrime32c, kPrime64a, kPrime64b, kPrime64c, kPrime64d, kPrime32b, kPrime64e, kPrime32a};
   uint64_t sum = 0;
 #pragma unroll
   for (unsigned i = 0; i < 8; ++i) sum = i == word ? starts[i] : sum;
-  const auto* words = reinterpret_cast<const uint64_t*>(data);
   const size_t blocks = (size - 1) / (kStripe * kStripesPerBlock);
   // The last, partial block has this many stripes; one more, which ends with the data, comes behind.
   const size_t rest = (size - 1 - blocks * kStripe * kStripesPerBlock) / kStripe;
@@ -127,7 +144,7 @@ __global__ void digest(Digest op, size_t count) {
     for (size_t s = 0; s < kStripesPerBlock; s += 4) {
       const size_t stripe = s + group;
       if (stripe >= stripes) continue;
-      const uint64_t value = words[(block * kStripesPerBlock + stripe) * 8 + word];
+      const uint64_t value = words.word((block * kStripesPerBlock + stripe) * 8 + word);
       own += product(value, keys[stripe + word]);
       neighbour += value;
     }
@@ -139,14 +156,68 @@ __global__ void digest(Digest op, size_t count) {
     sum ^= sum >> 47;
     sum = (sum ^ keys[kStripesPerBlock + word]) * kPrime32a;
   }
-  const uint64_t value = read64(data + size - kStripe + 8 * word);
+  const uint64_t value = words.at(size - kStripe + 8 * word);
   sum += product(value, secret64(kSecretBytes - kStripe - 7 + 8 * word)) + shuffle_xor(value, 1);
   // Pairs of sums are multiplied, and the four products added.
   const uint64_t keyed = sum ^ secret64(11 + 8 * word);
   uint64_t merged = folded_product(keyed, shuffle_xor(keyed, 1));
   merged += shuffle_xor(merged, 2);
   merged += shuffle_xor(merged, 4);
-  if (lane == 0) op.digests[chunk] = avalanche(size * kPrime64a + merged);
+  return avalanche(size * kPrime64a + merged);
+}
+
+// A warp per chunk.
+__global__ void digest(Digest op, size_t count) {
+  __shared__ uint64_t keys[kSecretBytes / 8];
+  if (threadIdx.x < kSecretBytes / 8) keys[threadIdx.x] = secret64(8 * threadIdx.x);
+  __syncthreads();
+  const size_t chunk = size_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
+  if (chunk >= count) return;
+  const uint8_t* data = static_cast<const uint8_t*>(op.data) + chunk * op.chunk;
+  const size_t size = (chunk + 1) * op.chunk <= op.bytes ? op.chunk : op.bytes - chunk * op.chunk;
+  const bool first = threadIdx.x % kWarp == 0;
+  if (size <= kShort) {
+    if (first) op.digests[chunk] = short_digest(data, size);
+    return;
+  }
+  const uint64_t value = long_digest(Plain{data}, size, keys);
+  if (first) op.digests[chunk] = value;
+}
+
+__global__ void digest_list(DigestList op) {
+  __shared__ uint64_t keys[kSecretBytes / 8];
+  __shared__ uint32_t shorts[kWarps][kShort / 4];
+  if (threadIdx.x < kSecretBytes / 8) keys[threadIdx.x] = secret64(8 * threadIdx.x);
+  __syncthreads();
+  const size_t number = size_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
+  if (number >= op.total) return;
+  size_t low = 0, high = op.count;  // the last range whose first digest is not above `number`
+  while (high - low > 1) {
+    const size_t middle = (low + high) / 2;
+    (op.ranges[middle].first_digest <= number ? low : high) = middle;
+  }
+  const DigestRange range = op.ranges[low];
+  const size_t begin = (number - range.first_digest) * DigestList::kChunk;
+  const size_t size = range.bytes - begin < DigestList::kChunk ? range.bytes - begin : DigestList::kChunk;
+  const unsigned lane = threadIdx.x % kWarp;
+  uint64_t value = 0;
+  if (range.remainders == nullptr) {
+    const Plain words{static_cast<const uint8_t*>(range.data) + begin};
+    value = size <= kShort ? (lane == 0 ? short_digest(words.data, size) : 0) : long_digest(words, size, keys);
+  } else {
+    Halves words{static_cast<const uint16_t*>(range.data) + begin / 4, range.remainders + begin / 4, false};
+    words.aligned =
+        ((reinterpret_cast<uintptr_t>(words.weights) | reinterpret_cast<uintptr_t>(words.remainders)) & 2) == 0;
+    if (size <= kShort) {
+      uint32_t* joined = shorts[threadIdx.x / kWarp];
+      for (unsigned i = lane; i < size / 4; i += kWarp) joined[i] = words.value(i);
+      __syncwarp();
+      if (lane == 0) value = short_digest(reinterpret_cast<const uint8_t*>(joined), size);
+    } else {
+      value = long_digest(words, size, keys);
+    }
+  }
+  if (lane == 0) op.digests[number] = value;
 }
 
 }  // namespace
@@ -154,6 +225,11 @@ __global__ void digest(Digest op, size_t count) {
 void Launcher::operator()(const Digest& op) const {
   if (op.bytes == 0) return;
   launch(digest, static_cast<unsigned>(ceil_div(op.count(), kWarps)), kWarps * kWarp, 0, queue, op, op.count());
+}
+
+void Launcher::operator()(const DigestList& op) const {
+  if (op.total == 0) return;
+  launch(digest_list, static_cast<unsigned>(ceil_div(op.total, kWarps)), kWarps * kWarp, 0, queue, op);
 }
 
 }  // namespace pitcrew::trainer::cuda

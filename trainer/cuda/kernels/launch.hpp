@@ -63,6 +63,7 @@ struct Launcher {
   void operator()(const SplitMasters& op) const;
   void operator()(const JoinMasters& op) const;
   void operator()(const Digest& op) const;
+  void operator()(const DigestList& op) const;
 };
 
 }  // namespace pitcrew::trainer::cuda
