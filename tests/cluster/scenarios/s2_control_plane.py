@@ -113,8 +113,7 @@ def an_operator_whose_calls_go_by_cpprestsdk_recovers_alike(world):
         world.upgrade(world.cluster)
 
 
-# By name until it has been seen to pass: it needs etcdutl, which is built where it is asked for.
-@scenario(seconds=900, by_name=True)
+@scenario(seconds=900)
 def etcd_is_restored_from_a_backup_under_a_running_job(world):
     """The cluster forgets two epochs, a term and a job; launchers and the folder do not."""
     gobuild.build(["etcdutl"])
