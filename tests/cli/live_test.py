@@ -112,7 +112,9 @@ def type_everything(folder, run):
     good("diagnose", "watched", has=["operator", "Nothing is wrong: it trains."])
     expect(json.loads(pitcrew("diagnose", "watched", "-o", "json").out)["findings"] == [], "diagnose as data")
     good("logs", "watched", "--tail", "20", has=["rank 0"])
-    expect("rank 1" not in good("logs", "watched", "--rank", "0", "--tail", "50").out, "logs of one rank")
+    # Rank 0 may speak of rank 1: who is slow, whom it lost.
+    one = good("logs", "watched", "--rank", "0", "--tail", "50").out.splitlines()
+    expect(one and not any(line.startswith("rank 1") for line in one), "logs of one rank")
     good("stacks", "watched", has=["rank 0", "rank 1"])
     good("checkpoint", "now", "watched", has=["watched:"])
     good("checkpoint", "ls", "watched", has=["CHECKPOINT", "complete"])

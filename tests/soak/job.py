@@ -21,7 +21,7 @@ from watch import Watched, tell  # noqa: E402
 
 SAVE_EVERY = 4  # steps
 KEEP = 3
-STEPS_BETWEEN = 40  # failures: `pitcrew run` looks twice a second whether one is due
+STEPS_BETWEEN = 150  # failures: `pitcrew run` looks twice a second whether one is due, and a step may take 10 ms
 LAUNCHER_EVERY = 25  # of so many failures one is a launcher's, the others are ranks'
 TRAIN = """
 model: {{kind: llama, layers: 2, width: 64, heads: 2, mlp: 192, vocab: 256, context: 64}}
