@@ -1,11 +1,13 @@
 """Bad GPUs on real nodes: seen within a second, kept from pods, and taken back when they are good again."""
 
+import os
 import signal
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 from harness import pods
-from harness.gpus import Gpus, values
+from harness.gpus import BUSES, Gpus, values
 from harness.process import say, until
 from harness.scenario import scenario
 from harness.world import SYSTEM
@@ -16,8 +18,12 @@ HYPERPOD = "sagemaker.amazonaws.com/node-health-status"
 class Agents:
     """The DaemonSet on all nodes of a scenario, each with eight played GPUs; gone afterwards, and their nodes as before."""
 
-    def __init__(self, world):
+    def __init__(self, world, kernel_log=None):
+        """kernel_log: another than the played one of each node."""
         self.world = world
+        self.values = values()
+        if kernel_log:
+            self.values["agent"]["config"]["kernelLog"] = kernel_log
 
     def __enter__(self):
         world = self.world
@@ -25,7 +31,7 @@ class Agents:
         for gpus in self.gpus.values():
             gpus.plug()
         world.cluster.kubectl("label", "nodes", "--all", "--overwrite", "pitcrew.dev/gpus=8")
-        world.upgrade(world.cluster, values=values())
+        world.upgrade(world.cluster, values=self.values)
         world.cluster.kubectl("rollout", "status", "daemonset", "-n", SYSTEM, "--timeout=120s", seconds=130)
         until("the agents' first words", lambda: all(condition(world, name)["status"] == "True" for name in self.gpus), 60, 0.2)
         return self
@@ -106,6 +112,35 @@ def a_contained_error_restarts_the_job_and_a_remapped_row_does_nothing(world):
         world.check(job.node_of_slot(1).name == node and not cordoned(world, node), "XID 94 moved the job or cordoned the node")
         world.check(len(job.recoveries()) == 1, f"the recoveries were {job.recoveries()}")
         job.delete()
+
+
+def holders_of(path):
+    """The processes named pitcrew-agent that have a file open."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text().strip() == "pitcrew-agent" and path in (os.readlink(fd) for fd in (process / "fd").iterdir()):
+                found.append(process.name)
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+@scenario(seconds=600)
+def the_machines_own_kernel_log_is_read_from_an_unprivileged_pod(world):
+    with Agents(world, kernel_log="syslog") as agents:
+        # docs/design/0013: it rings by /proc/kmsg, which needs CAP_SYSLOG and no device.
+        nodes = len(agents.gpus)
+        ringing = holders_of("/proc/kmsg")
+        world.check(len(ringing) == nodes, f"{len(ringing)} of {nodes} agents hold /proc/kmsg open: the others ask for the log's size")
+        begin = time.monotonic()
+        with open("/dev/kmsg", "w") as log:
+            log.write(f"NVRM: Xid (PCI:0000:{BUSES[5]:02x}:00): 94, pid=4711, name=played, Contained: SM (0x1).\n")
+        # All nodes of this machine share its kernel.
+        until("the verdict on all nodes", lambda: all(verdicts(world, name) for name in agents.gpus), 30, 0.05)
+        world.measure("a line of the machine's kernel log: to the verdict in NodeHealth on all nodes", time.monotonic() - begin, 5)
+        rules = {verdict["rule"] for name in agents.gpus for verdict in verdicts(world, name)}
+        world.check(rules == {"xid-94"}, f"the verdicts are {rules}")
 
 
 @scenario(seconds=600)
