@@ -49,8 +49,9 @@ ShardedSizes sizes_of(const PlanRequest& request, const ModelConfig& part, const
 // Chunks of a shard's part of the state, which replicas compare.
 uint64_t state_chunks(const PlanRequest& request, const ModelConfig& part) {
   const bool halves = request.numbers == Numbers::kMixed && request.masters == Masters::kRemainder;
+  const ParameterLayout layout = parameter_layout<BF16>(part);
   uint64_t chunks = 0;
-  for (const Slice& slice : parameter_layout<BF16>(part).arena.slices()) {
+  for (const Slice& slice : layout.arena.slices()) {
     const uint64_t bytes = ceil_div(slice.bytes(), request.grid.shards);
     chunks +=
         2 * Digest{.bytes = bytes}.count() + (halves ? 2 : 1) * Digest{.bytes = halves ? bytes / 2 : bytes}.count();

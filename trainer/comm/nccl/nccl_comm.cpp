@@ -1,6 +1,7 @@
 #include "trainer/comm/nccl/nccl_comm.hpp"
 
 #include <algorithm>
+#include <mutex>
 #include <thread>
 
 #include "lib/base/digest.hpp"
@@ -13,6 +14,14 @@ using SteadyClock = std::chrono::steady_clock;
 
 // Between two looks at the peers while something is waited for.
 constexpr Duration kLookEvery = milliseconds(20);
+
+// Keeps what must never be given back until the process ends.
+void abandon(std::unique_ptr<Stream> stream, Buffer buffer) {
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<std::pair<std::unique_ptr<Stream>, Buffer>>;
+  const std::lock_guard lock(mutex);
+  kept->emplace_back(std::move(stream), std::move(buffer));
+}
 
 // What is waited for usually comes within microseconds; after a while a millisecond more does not matter.
 void pause(uint32_t round) {
@@ -182,8 +191,7 @@ void NcclComm::end(bool in_good_health) {
     return;
   }
   // NCCL still holds the stream: giving it back would wait for ever.
-  static_cast<void>(stream_.release());
-  static_cast<void>(new Buffer(std::move(scratch_)));
+  abandon(std::move(stream_), std::move(scratch_));
 }
 
 Status NcclComm::barrier() {
