@@ -13,6 +13,13 @@
 
 namespace pitcrew::trainer {
 
+// Of the grids that are only about bits; under the thread sanitizer larger ones take minutes and share their code.
+#ifdef __SANITIZE_THREAD__
+inline constexpr uint32_t kMostRanks = 4;
+#else
+inline constexpr uint32_t kMostRanks = 8;
+#endif
+
 enum class Backend { kMemory, kTcp };
 
 // A rank's communicators: training, checkpoints, and one for each kind of the mesh's traffic.
