@@ -10,7 +10,8 @@ namespace pitcrew::control {
 // Nodes for pods of one job: which node each would be pinned to, or why there aren't enough.
 struct Fit {
   std::vector<std::string> nodes;  // one a pod, in the order asked for; empty where they don't all fit
-  std::string reason;              // "needs room for 3 pods, there is room for 1; 2 nodes not ready; 4 nodes with too little free cpu"
+  // "needs room for 3 pods, there is room for 1; 2 nodes not ready; 4 nodes with too little free cpu"
+  std::string reason;
 };
 
 // Places `count` pods, all or none. A node takes a pod where it is Ready, not cordoned, has no taint that the pod
