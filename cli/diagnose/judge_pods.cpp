@@ -14,37 +14,44 @@ constexpr Duration kGoingPatience = minutes(2);
 constexpr char kDescribe[] = "{kubectl} describe pod {pod}";
 constexpr char kLauncherLog[] = "{kubectl} logs {pod} -c {container} --previous --tail 50";
 
+constexpr Rule not_found(const char* text) {
+  return {text,     "ImageNotFound", 94, "{whose} does not exist in its registry.", "mend the name or tag, or push it",
+          kDescribe};
+}
+constexpr Rule not_allowed(const char* text) {
+  return {text,
+          "ImageNotAllowed",
+          94,
+          "{whose} may not be pulled: the registry refuses the credentials.",
+          "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository",
+          kDescribe};
+}
+constexpr Rule unreachable(const char* text) {
+  return {text,
+          "RegistryUnreachable",
+          94,
+          "{whose} can't be pulled: the registry can't be reached from the node.",
+          "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing",
+          kDescribe};
+}
+
 // What the registry, or the runtime that asks it, says of an image. {whose}: "The image x", "Pitcrew's launcher image".
 constexpr Rule kPullRules[] = {
     {"InvalidImageName", "ImageNameInvalid", 94, "{whose} is no valid image name.", "mend image: in spec.template",
      kDescribe},
     {"ErrImageNeverPull", "ImageNotOnNode", 94, "{whose} is not on the node, and may not be pulled.",
      "the container says imagePullPolicy: Never: take that out, or load the image on every node", kDescribe},
-    {"not found", "ImageNotFound", 94, "{whose} does not exist in its registry.", "mend the name or tag, or push it",
-     kDescribe},
-    {"manifest unknown", "ImageNotFound", 94, "{whose} does not exist in its registry.",
-     "mend the name or tag, or push it", kDescribe},
-    {"MANIFEST_UNKNOWN", "ImageNotFound", 94, "{whose} does not exist in its registry.",
-     "mend the name or tag, or push it", kDescribe},
-    {"unauthorized", "ImageNotAllowed", 94, "{whose} may not be pulled: the registry refuses the credentials.",
-     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
-    {"authentication required", "ImageNotAllowed", 94,
-     "{whose} may not be pulled: the registry refuses the credentials.",
-     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
-    {"denied", "ImageNotAllowed", 94, "{whose} may not be pulled: the registry refuses the credentials.",
-     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
-    {"403 Forbidden", "ImageNotAllowed", 94, "{whose} may not be pulled: the registry refuses the credentials.",
-     "add imagePullSecrets to spec.template.spec, or let the nodes' role read the repository", kDescribe},
-    {"no such host", "RegistryUnreachable", 94, "{whose} can't be pulled: the registry can't be reached from the node.",
-     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
-    {"i/o timeout", "RegistryUnreachable", 94, "{whose} can't be pulled: the registry can't be reached from the node.",
-     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
-    {"connection refused", "RegistryUnreachable", 94,
-     "{whose} can't be pulled: the registry can't be reached from the node.",
-     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
-    {"TLS handshake", "RegistryUnreachable", 94,
-     "{whose} can't be pulled: the registry can't be reached from the node.",
-     "look at the node's network, DNS and proxy, and whether a VPC endpoint for the registry is missing", kDescribe},
+    not_found("not found"),
+    not_found("manifest unknown"),
+    not_found("MANIFEST_UNKNOWN"),
+    not_allowed("unauthorized"),
+    not_allowed("authentication required"),
+    not_allowed("denied"),
+    not_allowed("403 Forbidden"),
+    unreachable("no such host"),
+    unreachable("i/o timeout"),
+    unreachable("connection refused"),
+    unreachable("TLS handshake"),
     {"no space left", "NodeDiskFull", 94, "{whose} can't be pulled: the node's disk is full.",
      "free the node's disk, or give nodes a larger one", kDescribe},
     {"", "ImagePull", 94, "{whose} can't be pulled.", "the registry's answer says why", kDescribe},

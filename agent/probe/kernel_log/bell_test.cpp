@@ -2,7 +2,6 @@
 
 #include <cstdlib>
 #include <ctime>
-#include <filesystem>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/probe/kernel_log/source.hpp"
+#include "lib/base/testing/temp_folder.hpp"
 
 namespace pitcrew::agent::kernel_log {
 namespace {
@@ -39,25 +39,21 @@ void settle(Bell& bell) {
 class KernelLogBell : public testing::Test {
  protected:
   KernelLogBell() {
-    char folder[] = "/tmp/pitcrew-bell-XXXXXX";
-    folder_ = ::mkdtemp(folder);
-    EXPECT_EQ(::mkfifo((folder_ + "/kmsg").c_str(), 0600), 0);
-    log_ = ::open((folder_ + "/kmsg").c_str(), O_RDWR | O_NONBLOCK);
-    auto bell = Bell::hang({folder_ + "/kmsg", milliseconds(1)});
+    const std::string kmsg = folder_.path() + "/kmsg";
+    EXPECT_EQ(::mkfifo(kmsg.c_str(), 0600), 0);
+    log_ = ::open(kmsg.c_str(), O_RDWR | O_NONBLOCK);
+    auto bell = Bell::hang({kmsg, milliseconds(1)});
     EXPECT_TRUE(bell) << bell.error().message;
     bell_ = *std::move(bell);
   }
-  ~KernelLogBell() override {
-    ::close(log_);
-    std::filesystem::remove_all(folder_);
-  }
+  ~KernelLogBell() override { ::close(log_); }
   void write_line() { ASSERT_EQ(::write(log_, "line\n", 5), 5); }
   void take_out() {
     char line[5];
     ASSERT_EQ(::read(log_, line, sizeof line), 5);
   }
 
-  std::string folder_;
+  TempFolder folder_;
   int log_ = -1;
   std::unique_ptr<Bell> bell_;
 };

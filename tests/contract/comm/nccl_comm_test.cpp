@@ -4,10 +4,9 @@
 #include <optional>
 
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/contract/comm/killed_process.hpp"
 #include "tests/contract/comm/nccl_world.hpp"
 #include "trainer/comm/group_comm.hpp"
 
@@ -268,41 +267,11 @@ TEST(NcclComm, when_a_process_is_killed_all_others_name_it_at_once) {
   GTEST_SKIP() << "a forked child may not start threads under the thread sanitizer";
 #endif
   constexpr uint32_t kSize = 4;
-  constexpr uint32_t kVictim = 2;
   const uint16_t port = free_port();
-  int ready[2];
-  ASSERT_EQ(pipe(ready), 0);
-  std::vector<pid_t> children;
-  for (uint32_t rank = 0; rank < kSize; ++rank) {
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-      auto made = NcclRank::meet(rank, kSize, port, {}, seconds(20));
-      if (!made) _exit(100);
-      NcclComm& comm = *made->comm;
-      std::vector<std::byte> mine(100'000), all(mine.size() * kSize);
-      for (uint64_t round = 0;; ++round) {
-        if (round == 3 && write(ready[1], "r", 1) != 1) _exit(101);
-        if (!comm.all_gather(mine, all)) break;
-      }
-      _exit(comm.lost_peer() ? static_cast<int>(*comm.lost_peer()) + 1 : 102);
-    }
-    children.push_back(child);
-  }
-  for (uint32_t i = 0; i < kSize; ++i) {
-    char byte;
-    ASSERT_EQ(read(ready[0], &byte, 1), 1);
-  }
-  kill(children[kVictim], SIGKILL);
-  for (uint32_t rank = 0; rank < kSize; ++rank) {
-    int status = 0;
-    ASSERT_EQ(waitpid(children[rank], &status, 0), children[rank]);
-    if (rank == kVictim) continue;
-    ASSERT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), static_cast<int>(kVictim) + 1) << "rank " << rank;
-  }
-  close(ready[0]);
-  close(ready[1]);
+  expect_a_killed_process_is_named(kSize, 2, [&](uint32_t rank, const auto& gather) {
+    const auto made = NcclRank::meet(rank, kSize, port, {}, seconds(20));
+    if (made) gather(*made->comm);
+  });
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "lib/base/testing/temp_folder.hpp"
 #include "tests/contract/comm/comm_world.hpp"
 #include "trainer/comm/nccl/nccl_comm.hpp"
 #include "trainer/device/cpu_device.hpp"
@@ -19,16 +20,12 @@ inline std::string fake_nccl() { return std::string(PITCREW_BIN_DIR) + "/../lib/
 class NcclFaults {
  public:
   explicit NcclFaults(const std::string& rules) {
-    std::ofstream(path_) << rules;
-    setenv("PITCREW_FAKE_NCCL", path_.c_str(), 1);
+    setenv("PITCREW_FAKE_NCCL", folder_.write("faults", rules).c_str(), 1);
   }
-  ~NcclFaults() {
-    unsetenv("PITCREW_FAKE_NCCL");
-    unlink(path_.c_str());
-  }
+  ~NcclFaults() { unsetenv("PITCREW_FAKE_NCCL"); }
 
  private:
-  const std::string path_ = "/tmp/pitcrew-nccl-faults-" + std::to_string(getpid());
+  const TempFolder folder_;
 };
 
 // What one rank has: host channels to the others, a device, and NCCL's communicator over both.

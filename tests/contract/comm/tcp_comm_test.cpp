@@ -3,12 +3,11 @@
 #include <future>
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/contract/comm/comm_world.hpp"
+#include "tests/contract/comm/killed_process.hpp"
 #include "trainer/comm/observed_comm.hpp"
 
 namespace pitcrew::trainer {
@@ -123,44 +122,13 @@ TEST(TcpComm, a_rank_that_ends_early_in_good_health_is_not_taken_for_dead) {
 // report, a failed send), all seven name the same rank.
 TEST(TcpComm, when_one_of_eight_processes_is_killed_all_others_name_it) {
   constexpr uint32_t kSize = 8;
-  constexpr uint32_t kVictim = 5;
   const uint16_t port = free_port();
-  int ready[2];
-  ASSERT_EQ(pipe(ready), 0);
-  std::vector<pid_t> children;
-  for (uint32_t rank = 0; rank < kSize; ++rank) {
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-      TcpSettings settings = settings_of(rank, kSize, port);
-      settings.connect_timeout = minutes(2);
-      auto comms = TcpComm::connect(settings);
-      if (!comms) _exit(100);
-      Comm& comm = *(*comms)[0];
-      std::vector<std::byte> mine(100'000), all(mine.size() * kSize);
-      for (uint64_t round = 0;; ++round) {
-        if (round == 3 && write(ready[1], "r", 1) != 1) _exit(101);
-        if (!comm.all_gather(mine, all)) break;
-      }
-      // Ends at once, as a rank without a launcher might, so that its own closing is in the others' way.
-      _exit(comm.lost_peer() ? static_cast<int>(*comm.lost_peer()) + 1 : 102);
-    }
-    children.push_back(child);
-  }
-  for (uint32_t i = 0; i < kSize; ++i) {
-    char byte;
-    ASSERT_EQ(read(ready[0], &byte, 1), 1);
-  }
-  kill(children[kVictim], SIGKILL);
-  for (uint32_t rank = 0; rank < kSize; ++rank) {
-    int status = 0;
-    ASSERT_EQ(waitpid(children[rank], &status, 0), children[rank]);
-    if (rank == kVictim) continue;
-    ASSERT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), static_cast<int>(kVictim) + 1) << "rank " << rank;
-  }
-  close(ready[0]);
-  close(ready[1]);
+  expect_a_killed_process_is_named(kSize, 5, [&](uint32_t rank, const auto& gather) {
+    TcpSettings settings = settings_of(rank, kSize, port);
+    settings.connect_timeout = minutes(2);
+    const auto comms = TcpComm::connect(settings);
+    if (comms) gather(*(*comms)[0]);
+  });
 }
 
 TEST(ObservedComm, collectives_are_numbered_and_a_failed_one_is_not_left) {
