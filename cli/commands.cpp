@@ -177,7 +177,7 @@ void add_look(CLI::App& parent, const char* name, const char* help, bool verify,
   auto common = std::make_shared<Common>();
   auto options = std::make_shared<LookOptions>();
   options->verify = verify;
-  options->image = "ghcr.io/pitcrew/trainer:" + version();
+  options->image = "ghcr.io/pitcrew/trainer:" + release();
   CLI::App* command = parent.add_subcommand(name, help);
   command->add_option("job", common->name, "A TrainingJob's name, or a folder on this machine")
       ->type_name("JOB")

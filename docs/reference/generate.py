@@ -114,6 +114,8 @@ def printed(program, words):
     done = subprocess.run([program.name, *words, "--help"], executable=program, capture_output=True, text=True, env={"COLUMNS": "100"})
     if done.returncode != 0:
         raise SystemExit(f"error: {program.name} {' '.join(words)} --help: exit {done.returncode}: {done.stderr.strip()}")
+    if re.search(r"commit [0-9a-f]{7,}", done.stdout):
+        raise SystemExit(f"error: {program.name} {' '.join(words)} --help says which commit it was built from; a page can't")
     return done.stdout.rstrip() + "\n"
 
 

@@ -3,5 +3,6 @@
 namespace pitcrew {
 
 std::string version() { return PITCREW_VERSION " (commit " PITCREW_COMMIT ")"; }
+std::string release() { return PITCREW_VERSION; }
 
 }  // namespace pitcrew
