@@ -59,9 +59,6 @@ Status print_plan(const PlanOptions& options) {
   }
   std::printf("checkpoint         %.1f MB\n", static_cast<double>(parameters) * 4 * 3 / 1e6);
   if (grid.data_ranks() > 1) print_traffic(request);
-  if (grid.shards > 1 && grid.tensor > 1) {
-    std::printf("note               this version trains with shards or with tensor ranks; both are planned, not run\n");
-  }
   if (options.memory_gb > 0) {
     PITCREW_TRY(check_fits(request, available));
     std::printf("fits               in %.1f GB\n", options.memory_gb);

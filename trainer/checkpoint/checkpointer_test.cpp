@@ -300,7 +300,12 @@ TEST_F(CheckpointerTest, any_grid_reads_what_any_other_saved_and_every_byte_once
                                                                           {{4, 1, 2}, {4, 1, 4}},
                                                                           {{8, 2, 2}, {2, 1, 2}},
                                                                           {{4, 1, 4}, {6, 3}},
-                                                                          {{3, 1, 3}, {4, 2, 2}}}) {
+                                                                          {{3, 1, 3}, {4, 2, 2}},
+                                                                          {{8, 2, 2}, {4, 2, 2}},
+                                                                          {{4, 2, 2}, {3, 3}},
+                                                                          {{3, 3}, {16, 4, 2}},
+                                                                          {{16, 4, 2}, {8, 2, 4}},
+                                                                          {{8, 4, 2}, {8, 4, 1}}}) {
     const auto text = [](const Shape& shape) {
       return std::to_string(shape.ranks) + "/" + std::to_string(shape.shards) + "/" + std::to_string(shape.tensor);
     };

@@ -85,36 +85,26 @@ Decoder<T>::Decoder(const ModelConfig& config, const ModelConfig& part, LaneShap
 template <typename T>
 void Decoder<T>::number_small_gradients() {
   size_t next = 0;
-  const auto number = [&](Weights& weights, size_t elements) {
+  small_.resize(last_unit() + 1);
+  const auto add = [&](uint32_t unit, size_t parameter, size_t elements) {
+    small_[unit].push_back({parameter, elements, next});
+    next += small_stride(elements);
+  };
+  const auto number = [&](uint32_t unit, Weights& weights, size_t elements) {
     weights.small = next;
-    next += (weights.has_bias ? 2 : 1) * small_stride(elements);
+    add(unit, weights.weight, elements);
+    if (weights.has_bias) add(unit, weights.bias, elements);
   };
-  for (Block& block : blocks_) {
-    number(block.norm1, config_.width);
-    number(block.norm2, config_.width);
+  for (uint32_t layer = 0; layer < config_.layers; ++layer) {
+    Block& block = blocks_[layer];
+    number(layer + 1, block.norm1, config_.width);
+    number(layer + 1, block.norm2, config_.width);
     if (!config_.qk_norm) continue;
-    number(block.q_norm, config_.head_width());
-    number(block.k_norm, config_.head_width());
+    number(layer + 1, block.q_norm, config_.head_width());
+    number(layer + 1, block.k_norm, config_.head_width());
   }
-  number(final_norm_, config_.width);
+  number(last_unit(), final_norm_, config_.width);
   PITCREW_INVARIANT(next == small_elements(config_), "there is room for each");
-}
-
-template <typename T>
-template <typename F>
-void Decoder<T>::each_small(F&& visit) const {
-  const auto both = [&](const Weights& weights, size_t elements) {
-    visit(weights.weight, elements, weights.small);
-    if (weights.has_bias) visit(weights.bias, elements, weights.small + small_stride(elements));
-  };
-  for (const Block& block : blocks_) {
-    both(block.norm1, config_.width);
-    both(block.norm2, config_.width);
-    if (!config_.qk_norm) continue;
-    both(block.q_norm, config_.head_width());
-    both(block.k_norm, config_.head_width());
-  }
-  both(final_norm_, config_.width);
 }
 
 template <typename T>
@@ -139,7 +129,6 @@ template <typename T>
 void Decoder<T>::forward_backward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape,
                                   double* loss) {
   check(shape);
-  PITCREW_INVARIANT(tensor_ == nullptr, "units are of models that are whole");
   const Pass pass{stream, nullptr, tokens, size_t{shape.tokens} + 1, shape, nullptr, false, 1.0, &units};
   blocks_forward(pass);
   backward(pass, loss);
@@ -153,17 +142,18 @@ void Decoder<T>::backward(const Pass& pass, double* loss) {
   const Pass last = enter(pass, last_unit(), true);
   norm_backward(last, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
   leave(pass, last_unit());
-  leave_backward(pass, last_unit());
+  leave_backward(last, last_unit());
   for (uint32_t layer = config_.layers; layer-- > 0;) {
-    block_backward(enter(pass, layer + 1, true), layer);
+    const Pass block = enter(pass, layer + 1, true);
+    block_backward(block, layer);
     leave(pass, layer + 1);
-    leave_backward(pass, layer + 1);
+    leave_backward(block, layer + 1);
   }
   Pass embedding = pass;
   if (pass.units != nullptr) embedding.gradients = pass.units->gradients(pass.stream, 0);
   embed_backward(embedding);
-  leave_backward(pass, 0);
-  if (tensor_ != nullptr) add_small_gradients(pass);
+  leave_backward(embedding, 0);
+  if (tensor_ != nullptr && pass.units == nullptr) add_small_gradients(pass, 1, last_unit() + 1);
 }
 
 template <typename T>
@@ -181,8 +171,11 @@ void Decoder<T>::leave(const Pass& pass, uint32_t unit) const {
 }
 
 template <typename T>
-void Decoder<T>::leave_backward(const Pass& pass, uint32_t unit) const {
-  if (pass.units != nullptr) pass.units->release_gradients(pass.stream, unit);
+void Decoder<T>::leave_backward(const Pass& entered, uint32_t unit) {
+  if (entered.units == nullptr) return;
+  // Before the unit's gradient is dealt out; without units once for all.
+  if (tensor_ != nullptr && !small_[unit].empty()) add_small_gradients(entered, unit, unit + 1);
+  entered.units->release_gradients(entered.stream, unit);
 }
 
 template <typename T>
@@ -272,19 +265,24 @@ void Decoder<T>::add_parts(const Pass& pass, T* own, const T* bias) {
 }
 
 template <typename T>
-void Decoder<T>::add_small_gradients(const Pass& pass) {
-  const size_t elements = small_elements(config_);
-  tensor_->all_gather(pass.stream, acts_.small, acts_.small_of_all, elements * sizeof(Wide<T>));
+void Decoder<T>::add_small_gradients(const Pass& pass, uint32_t first, uint32_t end) {
+  const SmallGradient &front = small_[first].front(), &back = small_[end - 1].back();
+  const size_t begin = front.small, elements = back.small + small_stride(back.elements) - begin;
+  tensor_->all_gather(pass.stream, acts_.small + begin, acts_.small_of_all, elements * sizeof(Wide<T>));
   for (uint32_t rank = 1; rank < place_.size; ++rank) {
     kernels_.enqueue(pass.stream, Add<Wide<T>>{elements, acts_.small_of_all, acts_.small_of_all + rank * elements});
   }
-  each_small([&](size_t parameter, size_t count, size_t small) {
-    if (pass.add) {
-      kernels_.enqueue(pass.stream, Add<Wide<T>>{count, pass.gradients + parameter, acts_.small_of_all + small});
-    } else {
-      pass.stream.copy(pass.gradients + parameter, acts_.small_of_all + small, count * sizeof(Wide<T>));
+  for (uint32_t unit = first; unit < end; ++unit) {
+    for (const SmallGradient& of : small_[unit]) {
+      Wide<T>* to = pass.gradients + of.parameter;
+      const Wide<T>* sum = acts_.small_of_all + (of.small - begin);
+      if (pass.add) {
+        kernels_.enqueue(pass.stream, Add<Wide<T>>{of.elements, to, sum});
+      } else {
+        pass.stream.copy(to, sum, of.elements * sizeof(Wide<T>));
+      }
     }
-  });
+  }
 }
 
 template <typename T>

@@ -58,17 +58,19 @@ class Decoder : public Model<T> {
 
   Decoder(const ModelConfig& config, const ModelConfig& part, LaneShape largest, Recompute recompute,
           Kernels<T>& kernels, Activations<T> activations, TensorGroup* tensor);
+  // A gradient that tensor ranks add up.
+  struct SmallGradient {
+    size_t parameter = 0;  // its first element among the parameters
+    size_t elements = 0;
+    size_t small = 0;  // in Activations::small
+  };
   void number_small_gradients();
-  // Calls visit(first element among the parameters, elements, place in Activations::small) for everything that is
-  // there.
-  template <typename F>
-  void each_small(F&& visit) const;
   void check(LaneShape shape) const;
 
   // The pass with the unit's weights there, and a place for its gradient; and when these were used.
   Pass enter(const Pass& pass, uint32_t unit, bool backward) const;
   void leave(const Pass& pass, uint32_t unit) const;
-  void leave_backward(const Pass& pass, uint32_t unit) const;
+  void leave_backward(const Pass& entered, uint32_t unit);
   uint32_t last_unit() const { return config_.layers + 1; }
   uint32_t head_unit() const { return config_.tie_embeddings ? 0 : last_unit(); }
   void backward(const Pass& pass, double* loss);
@@ -91,8 +93,8 @@ class Decoder : public Model<T> {
   const T* gathered(const Pass& pass, const T* own);
   // own = the sum of all ranks' parts of the own rows (+ bias); parts are what each has in Activations::partial.
   void add_parts(const Pass& pass, T* own, const T* bias);
-  // The same for the gradients of what all ranks hold.
-  void add_small_gradients(const Pass& pass);
+  // The same for the gradients of what all ranks hold, of units [first, end).
+  void add_small_gradients(const Pass& pass, uint32_t first, uint32_t end);
   T* partial_or(T* own) const { return tensor_ != nullptr ? acts_.partial : own; }
   // Where a small gradient is written.
   Wide<T>* small_gradient(const Pass& pass, size_t parameter, size_t small) const {
@@ -125,6 +127,7 @@ class Decoder : public Model<T> {
   Kernels<T>& kernels_;
   Activations<T> acts_;
   std::vector<Block> blocks_;
+  std::vector<std::vector<SmallGradient>> small_;  // by unit, in the order of Activations::small; empty for one rank
   Weights final_norm_, head_;
   size_t embedding_ = 0, positions_ = 0;
 };

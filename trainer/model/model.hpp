@@ -58,8 +58,7 @@ class Model {
                                 Wide<T>* gradients, Gradients mode, double loss_scale, double* loss) = 0;
   // The sum of the token losses alone.
   virtual void forward(Stream& stream, const T* params, const int32_t* tokens, LaneShape shape, double* loss) = 0;
-  // The same where weights and gradients come and go by unit; gradients are overwritten and not scaled. Not of tensor
-  // ranks.
+  // The same where weights and gradients come and go by unit; gradients are overwritten and not scaled.
   virtual void forward_backward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape,
                                 double* loss) = 0;
   virtual void forward(Stream& stream, ModelUnits<T>& units, const int32_t* tokens, LaneShape shape, double* loss) = 0;

@@ -103,6 +103,20 @@ ParameterLayout parameter_layout(const ModelConfig& config, TensorPlace place) {
 }
 
 template <typename T>
+std::vector<ShardLayout::Run> counted_runs(const ParameterLayout& layout, TensorPlace place) {
+  if (place.size == 1) return {{0, layout.template flat_elements<T>()}};
+  std::vector<ShardLayout::Run> runs;
+  for (const Parameter& parameter : layout.parameters) {
+    if (parameter.replicated() && place.rank > 0) continue;
+    const Slice& slice = layout.arena[parameter.slice];
+    const uint64_t first = layout.template element<T>(slice);
+    if (runs.empty() || runs.back().end() != first) runs.push_back({first, 0});
+    runs.back().count += (slice.elements + 15) / 16 * 16;  // with its padding, which is zero
+  }
+  return runs;
+}
+
+template <typename T>
 Result<ModelState<T>> ModelState<T>::create(const ModelConfig& config, Device& device, Masters masters,
                                             TensorPlace place) {
   PITCREW_TRY(config.validate());
@@ -237,6 +251,8 @@ void ModelState<T>::adamw(Kernels<T>& kernels, Stream& stream, const Wide<T>* gr
 template ParameterLayout parameter_layout<float>(const ModelConfig&, TensorPlace);
 template ParameterLayout parameter_layout<double>(const ModelConfig&, TensorPlace);
 template ParameterLayout parameter_layout<BF16>(const ModelConfig&, TensorPlace);
+template std::vector<ShardLayout::Run> counted_runs<float>(const ParameterLayout&, TensorPlace);
+template std::vector<ShardLayout::Run> counted_runs<BF16>(const ParameterLayout&, TensorPlace);
 template class ModelState<float>;
 template class ModelState<double>;
 template class ModelState<BF16>;

@@ -10,6 +10,7 @@
 #include "trainer/device/device.hpp"
 #include "trainer/kernels/kernels.hpp"
 #include "trainer/model/config.hpp"
+#include "trainer/parallel/shard_layout.hpp"
 #include "trainer/tensor/arena.hpp"
 #include "trainer/tensor/precision.hpp"
 #include "trainer/tensor/state.hpp"
@@ -52,6 +53,11 @@ struct ParameterLayout {
 };
 template <typename T>
 ParameterLayout parameter_layout(const ModelConfig& config, TensorPlace place = {});
+
+// What of a flat arena the gradient's norm counts on a tensor rank: of what all of them hold only the first's. Runs in
+// their order, multiples of 16 elements; their square sums are added one after another.
+template <typename T>
+std::vector<ShardLayout::Run> counted_runs(const ParameterLayout& layout, TensorPlace place);
 
 struct AdamWSettings {
   double learning_rate = 1e-3;

@@ -6,8 +6,8 @@
 namespace pitcrew::trainer {
 
 template <typename T>
-std::vector<uint64_t> unit_bounds(const ModelConfig& config) {
-  const ParameterLayout layout = parameter_layout<T>(config);
+std::vector<uint64_t> unit_bounds(const ModelConfig& config, TensorPlace place) {
+  const ParameterLayout layout = parameter_layout<T>(config, place);
   const auto begin = [&](const std::string& name) { return layout.template element<T>(*layout.arena.find(name)); };
   std::vector<uint64_t> bounds{0};
   for (uint32_t layer = 0; layer < config.layers; ++layer)
@@ -17,8 +17,8 @@ std::vector<uint64_t> unit_bounds(const ModelConfig& config) {
   return bounds;
 }
 
-template std::vector<uint64_t> unit_bounds<float>(const ModelConfig&);
-template std::vector<uint64_t> unit_bounds<double>(const ModelConfig&);
-template std::vector<uint64_t> unit_bounds<BF16>(const ModelConfig&);
+template std::vector<uint64_t> unit_bounds<float>(const ModelConfig&, TensorPlace);
+template std::vector<uint64_t> unit_bounds<double>(const ModelConfig&, TensorPlace);
+template std::vector<uint64_t> unit_bounds<BF16>(const ModelConfig&, TensorPlace);
 
 }  // namespace pitcrew::trainer

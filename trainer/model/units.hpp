@@ -5,6 +5,7 @@
 
 #include "trainer/device/device.hpp"
 #include "trainer/model/config.hpp"
+#include "trainer/tensor/cut.hpp"
 #include "trainer/tensor/precision.hpp"
 
 namespace pitcrew::trainer {
@@ -23,12 +24,13 @@ class ModelUnits {
   virtual void release_weights(Stream& stream, uint32_t unit) = 0;
   // Waits for a place for the unit's gradient; as weights().
   virtual Wide<T>* gradients(Stream& stream, uint32_t unit) = 0;
-  // What computes it was given to the stream, all of it.
+  // What computes it was given to the stream, all of it, what tensor ranks add up included.
   virtual void release_gradients(Stream& stream, uint32_t unit) = 0;
 };
 
-// Where units begin in the flat arena of parameters, and where the last ends: config.layers + 3 element numbers.
+// Where units begin in the flat arena of parameters, and where the last ends: config.layers + 3 element numbers. Of
+// tensor ranks the same for all.
 template <typename T>
-std::vector<uint64_t> unit_bounds(const ModelConfig& config);
+std::vector<uint64_t> unit_bounds(const ModelConfig& config, TensorPlace place = {});
 
 }  // namespace pitcrew::trainer

@@ -34,7 +34,14 @@ ShardedSizes sizes_of(const PlanRequest& request, const ModelConfig& part, const
     ShardedSizes sizes;
     if (lanes.shards() > 1) {
       const uint32_t rank = replica * lanes.shards();
-      sizes = mixed ? sharded_sizes<BF16>(part, lanes, rank) : sharded_sizes<float>(part, lanes, rank);
+      // The first tensor rank's norm counts all it holds, that of the others some runs of it.
+      for (uint32_t tensor = std::min(request.grid.tensor, 2u); tensor-- > 0;) {
+        const TensorPlace place{tensor, request.grid.tensor};
+        const uint64_t norm = sizes.norm;
+        sizes = mixed ? sharded_sizes<BF16>(request.model, lanes, rank, place)
+                      : sharded_sizes<float>(request.model, lanes, rank, place);
+        sizes.norm = std::max(sizes.norm, norm);
+      }
     } else {
       sizes.slice = parameter_layout<BF16>(part).flat_elements<BF16>();
       sizes.sums = static_cast<uint32_t>(LaneEngine::gradient_buffers(lanes, replica));

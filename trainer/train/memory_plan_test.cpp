@@ -91,7 +91,7 @@ TEST(MemoryPlan, says_what_is_allocated_within_a_thousandth) {
 }
 
 TEST(MemoryPlan, says_what_a_shard_allocates_within_a_thousandth) {
-  for (const Grid grid : {Grid{2, 2}, Grid{1, 4}, Grid{1, 3}}) {
+  for (const Grid grid : {Grid{2, 2}, Grid{1, 4}, Grid{1, 3}, Grid{1, 2, 2}, Grid{2, 3, 2}}) {
     for (const bool tied : {false, true}) {
       PlanRequest request{tiny(), 24, 2, 64, grid, Numbers::kFloat, {.block = true}};
       request.model.tie_embeddings = tied;

@@ -6,9 +6,11 @@ namespace pitcrew::trainer {
 
 // A LaneEngine whose masters, moments and gradients are one slice of its shard group's: weights of a unit are gathered
 // before it is computed and released after, gradients are dealt out as they come (UnitStore). Sums are added in the
-// same tree over lanes as without shards, and give the same bits. T: float or BF16.
+// same tree over lanes as without shards, and give the same bits. T: float or BF16. Of tensor ranks each shards its own
+// part with those that hold the same.
 //
-// Beside reduce(), compute(), evaluate(), own_square_sum() and lane_square_sums() are collectives of the shard group.
+// Beside reduce(), compute(), evaluate(), own_square_sum() and lane_square_sums() are collectives of the shard group,
+// and of the tensor group.
 template <typename T>
 Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings settings, std::unique_ptr<Device> device,
                                                           std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans);
@@ -21,7 +23,8 @@ struct ShardedSizes {
   uint64_t norm = 0;     // blocks of the sum of squares that several shards share, and partial sums
   uint64_t digests = 0;  // chunks of what is digested
 };
+// `rank`: of those that see different lanes.
 template <typename T>
-ShardedSizes sharded_sizes(const ModelConfig& config, const LanePlan& plan, uint32_t rank);
+ShardedSizes sharded_sizes(const ModelConfig& config, const LanePlan& plan, uint32_t rank, TensorPlace place = {});
 
 }  // namespace pitcrew::trainer

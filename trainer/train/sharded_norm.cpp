@@ -5,20 +5,19 @@
 namespace pitcrew::trainer {
 
 template <typename T>
-ShardedNorm<T>::ShardedNorm(const ShardLayout& layout, uint32_t shard, Comm& comm, Device& device, Kernels<T>& kernels,
+ShardedNorm<T>::ShardedNorm(SquareSumPlan plan, uint32_t shard, Comm& comm, Device& device, Kernels<T>& kernels,
                             Stream& stream)
-    : plan_(layout, kSumBlock), shard_(shard), comm_(comm), device_(device), kernels_(kernels), stream_(stream) {}
+    : plan_(std::move(plan)), shard_(shard), comm_(comm), device_(device), kernels_(kernels), stream_(stream) {}
 
 template <typename T>
-uint64_t ShardedNorm<T>::bytes(const ShardLayout& layout, uint32_t shard) {
-  const SquareSumPlan plan(layout, kSumBlock);
+uint64_t ShardedNorm<T>::bytes(const SquareSumPlan& plan, uint32_t shard) {
   return plan.shared_elements(shard) * sizeof(Wide<T>) + plan.count(shard) * sizeof(double);
 }
 
 template <typename T>
-Result<std::unique_ptr<ShardedNorm<T>>> ShardedNorm<T>::create(const ShardLayout& layout, uint32_t shard, Comm& comm,
+Result<std::unique_ptr<ShardedNorm<T>>> ShardedNorm<T>::create(SquareSumPlan squares, uint32_t shard, Comm& comm,
                                                                Device& device, Kernels<T>& kernels, Stream& stream) {
-  std::unique_ptr<ShardedNorm> norm(new ShardedNorm(layout, shard, comm, device, kernels, stream));
+  std::unique_ptr<ShardedNorm> norm(new ShardedNorm(std::move(squares), shard, comm, device, kernels, stream));
   const SquareSumPlan& plan = norm->plan_;
   PITCREW_ASSIGN(norm->blocks_, device.allocate("shared blocks", plan.shared_elements(shard) * sizeof(Wide<T>)));
   PITCREW_ASSIGN(norm->sums_, device.allocate("square sums", plan.count(shard) * sizeof(double)));

@@ -9,22 +9,22 @@
 
 namespace pitcrew::trainer {
 
-// The sum of squares of a sharded arena, with the bits that SquareSum gives of the whole. Owned by an engine and called
-// on its thread; what it is made with outlives it.
+// The sum of squares of a sharded arena, with the bits that SquareSum gives of the whole, run by run. Owned by an
+// engine and called on its thread; what it is made with outlives it.
 template <typename T>
 class ShardedNorm {
  public:
-  static Result<std::unique_ptr<ShardedNorm>> create(const ShardLayout& layout, uint32_t shard, Comm& comm,
-                                                     Device& device, Kernels<T>& kernels, Stream& stream);
+  static Result<std::unique_ptr<ShardedNorm>> create(SquareSumPlan plan, uint32_t shard, Comm& comm, Device& device,
+                                                     Kernels<T>& kernels, Stream& stream);
   // On the device.
-  static uint64_t bytes(const ShardLayout& layout, uint32_t shard);
+  static uint64_t bytes(const SquareSumPlan& plan, uint32_t shard);
 
-  // Of the arena whose slice on this shard is `slice`. Collective; waits for the stream. Errors as Comm's.
+  // Of the plan's runs of the arena whose slice on this shard is `slice`. Collective; waits for the stream. Errors as
+  // Comm's.
   Result<double> square_sum(const Wide<T>* slice);
 
  private:
-  ShardedNorm(const ShardLayout& layout, uint32_t shard, Comm& comm, Device& device, Kernels<T>& kernels,
-              Stream& stream);
+  ShardedNorm(SquareSumPlan plan, uint32_t shard, Comm& comm, Device& device, Kernels<T>& kernels, Stream& stream);
   Status share_blocks(const Wide<T>* slice);
   Result<std::vector<double>> share_sums();
 

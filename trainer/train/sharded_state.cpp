@@ -8,9 +8,9 @@ namespace pitcrew::trainer {
 
 template <typename T>
 Result<ShardedState<T>> ShardedState<T>::create(const ModelConfig& config, ShardLayout shards, uint32_t shard,
-                                                Device& device, Masters masters) {
+                                                Device& device, Masters masters, TensorPlace place) {
   ShardedState state;
-  state.layout_ = parameter_layout<T>(config);
+  state.layout_ = parameter_layout<T>(config, place);
   state.shards_ = std::move(shards);
   state.shard_ = shard;
   const uint64_t bytes = state.elements() * sizeof(Wide<T>);
@@ -34,8 +34,8 @@ void ShardedState<T>::find_held() {
   const auto& parameters = layout_.parameters;
   uint32_t unit = 0;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const Slice& slice = layout_.arena[parameters[i].slice];
-    const uint64_t begin = layout_.template element<T>(slice);
+    const uint64_t begin = layout_.template element<T>(layout_.arena[parameters[i].slice]);
+    const uint64_t elements = held_elements(parameters[i].shape, parameters[i].cut);
     const uint64_t end = i + 1 < parameters.size() ? layout_.template element<T>(layout_.arena[parameters[i + 1].slice])
                                                    : shards_.flat_elements();
     while (shards_.unit(unit).end() <= begin) ++unit;
@@ -43,8 +43,8 @@ void ShardedState<T>::find_held() {
     const uint64_t first = std::max(begin, own.first), last = std::min(end, own.end());
     Held& held = held_.emplace_back(Held{.parameter = i});
     if (first >= last) continue;
-    held.first = std::min(first - begin, slice.elements);
-    held.count = std::min(last - begin, slice.elements) - held.first;
+    held.first = std::min(first - begin, elements);
+    held.count = std::min(last - begin, elements) - held.first;
     held.padded = last - first;
     held.offset = shards_.offset(unit) + first - own.first;
   }
@@ -56,10 +56,13 @@ void ShardedState<T>::init(Kernels<T>& kernels, Stream& stream, uint64_t seed) {
   for (const Held& held : held_) {
     const Parameter& parameter = layout_.parameters[held.parameter];
     const TensorRandom random(seed, layout_.arena[parameter.slice].name);
-    for (uint64_t i = 0; i < held.count; ++i) {
-      host[held.offset + i] = static_cast<Wide<T>>(
-          parameter.init_std == 0 ? parameter.init_value : random.normal(held.first + i) * parameter.init_std);
-    }
+    Wide<T>* values = host.data() + held.offset;
+    for_each_run(parameter.shape, parameter.cut, held.first, held.count, [&](const CutRun& run) {
+      for (uint64_t i = 0; i < run.count; ++i) {
+        values[run.held - held.first + i] = static_cast<Wide<T>>(
+            parameter.init_std == 0 ? parameter.init_value : random.normal(run.whole + i) * parameter.init_std);
+      }
+    });
   }
   stream.zero(m_.data(), m_.bytes());
   stream.zero(v_.data(), v_.bytes());
@@ -116,8 +119,10 @@ std::vector<StateTensor> ShardedState<T>::state_tensors() const {
   const auto list = [&](const char* suffix, const Buffer& buffer, size_t width) {
     uint32_t bucket = 0;
     for (const Held& held : held_) {
-      const Slice& slice = layout_.arena[layout_.parameters[held.parameter].slice];
-      StateTensor tensor{slice.name + suffix, slice.dtype, slice.shape, buffer.data() + held.offset * width};
+      const Parameter& parameter = layout_.parameters[held.parameter];
+      const Slice& slice = layout_.arena[parameter.slice];
+      StateTensor tensor{slice.name + suffix, slice.dtype, parameter.shape, buffer.data() + held.offset * width};
+      tensor.cut = parameter.cut;
       tensor.first = held.first;
       tensor.count = held.count;
       tensor.bucket = bucket++;

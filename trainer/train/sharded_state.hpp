@@ -7,17 +7,17 @@
 
 namespace pitcrew::trainer {
 
-// One shard's slice of what ModelState holds: masters, moments and, where T is narrower, weights; of each unit the own
-// piece. The same numbers at the same elements as without shards. Owned by the engine.
+// One shard's slice of what ModelState holds, of this tensor rank's part: masters, moments and, where T is narrower,
+// weights; of each unit the own piece. The same numbers at the same elements as without shards. Owned by the engine.
 template <typename T>
 class ShardedState {
  public:
   static Result<ShardedState> create(const ModelConfig& config, ShardLayout shards, uint32_t shard, Device& device,
-                                     Masters masters);
+                                     Masters masters, TensorPlace place = {});
 
   // As ModelState::init, of the own elements alone. Done when it returns.
   void init(Kernels<T>& kernels, Stream& stream, uint64_t seed);
-  // The own part of the layout's flat elements in host memory. Done when it returns.
+  // The own slice of this tensor rank's flat elements in host memory. Done when it returns.
   void set_parameters(Kernels<T>& kernels, Stream& stream, const Wide<T>* flat);
 
   const ParameterLayout& layout() const { return layout_; }
@@ -37,9 +37,9 @@ class ShardedState {
   // What of a parameter, and of the padding behind it, is the own shard's.
   struct Held {
     size_t parameter = 0;
-    uint64_t first = 0;   // within the parameter
+    uint64_t first = 0;   // within what the tensor rank holds of the parameter
     uint64_t count = 0;   // of its elements
-    uint64_t padded = 0;  // with padding
+    uint64_t padded = 0;  // with padding, and with rows that don't exist
     uint64_t offset = 0;  // in the slice
   };
   Wide<T>* params() const { return params_.template as<Wide<T>>(); }

@@ -8,6 +8,7 @@
 #include "trainer/comm/exchange_comm.hpp"
 #include "trainer/comm/memory_comm.hpp"
 #include "trainer/kernels/cpu_kernels.hpp"
+#include "trainer/parallel/mesh_comms.hpp"
 #include "trainer/train/lane_engine.hpp"
 #include "trainer/train/sharded_norm.hpp"
 #include "trainer/train/traffic_plan.hpp"
@@ -109,19 +110,21 @@ std::vector<float> values_of(const StateTensor& tensor) {
 
 // One rank's three steps with weights of BF16; what it holds in the end, by tensor.
 using State = std::vector<std::pair<uint64_t, std::vector<float>>>;  // first element, values
-State train_mixed(const PlanRequest& request, uint32_t rank, bool staged, Comm& gather, Comm& reduce, Comm& replicas) {
+State train_mixed(const PlanRequest& request, uint32_t rank, bool staged, MeshComms& comms) {
+  const Mesh mesh(request.grid, rank);
   const LanePlan lanes = *LanePlan::make(request.sequences, 1, request.grid.data_ranks(), request.grid.shards);
   auto device = std::make_unique<StagedDevice>(staged);
   auto kernels = create_cpu_kernels<BF16>(*device);
-  EngineSettings settings{request.model, request.tokens, lanes, rank, {}};
-  settings.gather = &gather;
-  settings.reduce = &reduce;
+  EngineSettings settings{request.model, request.tokens, lanes, mesh.data_rank(), {}};
+  settings.gather = &comms[MeshTraffic::kGather];
+  settings.reduce = &comms[MeshTraffic::kReduce];
+  if (request.grid.tensor > 1) settings.tensor = &comms[MeshTraffic::kTensor];
   settings.masters = request.masters;
   auto engine = LaneEngine::create<BF16>(std::move(settings), std::move(device), std::move(kernels));
   if (!engine) return {};
   (*engine)->init(3);
-  GradientReducer reducer(replicas, lanes);
-  const LaneShare own = lanes.of(rank);
+  GradientReducer reducer(comms[MeshTraffic::kReplica], lanes);
+  const LaneShare own = lanes.of(mesh.data_rank());
   for (uint64_t step = 1; step <= 3; ++step) {
     std::vector<int32_t> tokens;
     for (uint32_t i = 0; i < own.count(); ++i) {
@@ -139,35 +142,50 @@ State train_mixed(const PlanRequest& request, uint32_t rank, bool staged, Comm& 
   return state;
 }
 
+// What all ranks of the grid hold in the end.
+std::vector<State> train_world(const PlanRequest& request, bool staged) {
+  const uint32_t ranks = request.grid.ranks();
+  std::vector<std::unique_ptr<MemoryGroup>> channels;
+  for (uint32_t i = 0; i < kMeshTraffics; ++i) channels.push_back(std::make_unique<MemoryGroup>(ranks));
+  std::vector<State> states(ranks);
+  std::vector<std::thread> threads;
+  for (uint32_t rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      std::vector<std::unique_ptr<Comm>> own;
+      std::array<Comm*, kMeshTraffics> all;
+      for (uint32_t i = 0; i < kMeshTraffics; ++i) {
+        own.push_back(channels[i]->take(rank));
+        all[i] = own.back().get();
+      }
+      auto comms = MeshComms::create(Mesh(request.grid, rank), groups_over(all));
+      ASSERT_TRUE(comms) << comms.error().message;
+      states[rank] = train_mixed(request, rank, staged, *comms);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return states;
+}
+
 TEST(ShardedEngine, with_bf16_weights_and_staging_gives_the_bits_of_one_rank) {
-  for (const auto& [staged, masters] : {std::pair(false, Masters::kFloat), std::pair(true, Masters::kRemainder)}) {
-    PlanRequest request = request_of({2, 2}, staged);
+  for (const auto& [staged, masters, grid] :
+       {std::tuple(false, Masters::kFloat, Grid{2, 2}), std::tuple(true, Masters::kRemainder, Grid{2, 2}),
+        std::tuple(false, Masters::kRemainder, Grid{1, 3, 2}), std::tuple(true, Masters::kFloat, Grid{2, 2, 2})}) {
+    PlanRequest request = request_of(grid, staged);
     request.masters = masters;
     PlanRequest alone = request;
-    alone.grid = {};
-    MemoryGroup single(1);
-    const auto none = single.take(0);
-    const State whole = train_mixed(alone, 0, staged, *none, *none, *none);
-    MemoryGroup gather[2]{MemoryGroup(2), MemoryGroup(2)}, reduce[2]{MemoryGroup(2), MemoryGroup(2)},
-        replicas[2]{MemoryGroup(2), MemoryGroup(2)};
-    std::vector<std::thread> threads;
-    for (uint32_t rank = 0; rank < 4; ++rank) {
-      threads.emplace_back([&, rank, staged = staged] {
-        const uint32_t replica = rank / 2, shard = rank % 2;
-        const auto gathering = gather[replica].take(shard), reducing = reduce[replica].take(shard),
-                   replicating = replicas[shard].take(replica);
-        const State part = train_mixed(request, rank, staged, *gathering, *reducing, *replicating);
-        ASSERT_EQ(part.size(), whole.size());
-        for (size_t t = 0; t < part.size(); ++t) {
-          const auto& [first, values] = part[t];
-          ASSERT_LE(first + values.size(), whole[t].second.size());
-          EXPECT_TRUE(values.empty() ||
-                      std::memcmp(values.data(), whole[t].second.data() + first, values.size() * sizeof(float)) == 0)
-              << "tensor " << t << " of rank " << rank;
-        }
-      });
+    alone.grid = {1, 1, grid.tensor};
+    const std::vector<State> whole = train_world(alone, staged), parts = train_world(request, staged);
+    for (uint32_t rank = 0; rank < parts.size(); ++rank) {
+      const State &part = parts[rank], &expected = whole[rank % grid.tensor];
+      ASSERT_EQ(part.size(), expected.size());
+      for (size_t t = 0; t < part.size(); ++t) {
+        const auto& [first, values] = part[t];
+        ASSERT_LE(first + values.size(), expected[t].second.size());
+        EXPECT_TRUE(values.empty() ||
+                    std::memcmp(values.data(), expected[t].second.data() + first, values.size() * sizeof(float)) == 0)
+            << "tensor " << t << " of rank " << rank << ", " << to_string(grid);
+      }
     }
-    for (std::thread& thread : threads) thread.join();
   }
 }
 
@@ -181,12 +199,23 @@ TEST(ShardedNorm, has_the_bits_of_the_kernel_on_the_whole_arena) {
     const ShardLayout layout(bounds, shards);
     std::vector<float> whole(layout.flat_elements());
     for (float& x : whole) x = static_cast<float>(random.uniform() - 0.5);
+    // All of it, or what a tensor rank counts: some runs, one after another.
+    std::vector<ShardLayout::Run> runs{{0, whole.size()}};
+    if (round % 3 > 0) {
+      runs.clear();
+      for (uint64_t at = 16 * random.below(9); at < whole.size(); at += 16 * random.below(3000)) {
+        const uint64_t count = std::min<uint64_t>(whole.size() - at, 16 * (1 + random.below(6000)));
+        runs.push_back({at, count});
+        at += count;
+      }
+    }
     double expected = 0;
     {
       CpuDevice device({.threads = 1});
       const auto kernels = create_cpu_kernels<float>(device);
       const auto stream = device.create_stream("compute");
-      kernels->enqueue(*stream, SquareSum<float>{whole.size(), whole.data(), &expected});
+      for (const ShardLayout::Run& run : runs)
+        kernels->enqueue(*stream, SquareSum<float>{run.count, whole.data() + run.first, &expected, &run != &runs[0]});
       stream->synchronize();
     }
     MemoryGroup group(shards);
@@ -197,7 +226,8 @@ TEST(ShardedNorm, has_the_bits_of_the_kernel_on_the_whole_arena) {
         const auto kernels = create_cpu_kernels<float>(device);
         const auto stream = device.create_stream("compute");
         const auto comm = group.take(shard);
-        const auto norm = ShardedNorm<float>::create(layout, shard, *comm, device, *kernels, *stream);
+        const auto norm =
+            ShardedNorm<float>::create(SquareSumPlan(layout, kSumBlock, runs), shard, *comm, device, *kernels, *stream);
         ASSERT_TRUE(norm) << norm.error().message;
         std::vector<float> slice(layout.slice_elements());
         for (uint32_t unit = 0; unit < layout.units(); ++unit) {

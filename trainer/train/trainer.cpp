@@ -269,11 +269,6 @@ End Run::finish(bool stopped) {
 Outcome train(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services) {
   const auto grid = config.parallel.grid(services.training->size());
   if (!grid) return {exit_code::kBadConfiguration, grid.error().message, std::nullopt};
-  if (grid->tensor > 1 && grid->shards > 1) {
-    return {exit_code::kBadConfiguration,
-            "parallel: this version trains with shards or with tensor ranks, not with both; set one of them to 1",
-            std::nullopt};
-  }
   const auto plan = LanePlan::make(config.sequences, config.micro, grid->data_ranks(), grid->shards);
   if (!plan) return {exit_code::kBadConfiguration, plan.error().message, std::nullopt};
   const Mesh mesh(*grid, services.training->rank());

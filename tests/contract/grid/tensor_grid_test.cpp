@@ -18,8 +18,8 @@ class TensorGrid : public GridTraining, public ::testing::WithParamInterface<Bac
     TrainConfig config = tiny();
     config.model.kind = kind;
     config.model.layers = 2;
-    config.model.heads = 4;
-    config.model.kv_heads = 4;
+    config.model.heads = 8;
+    config.model.kv_heads = 8;
     config.model.own_head_width = kind == ModelKind::kLlama ? 6 : 0;
     config.model.qk_norm = kind == ModelKind::kLlama;
     config.model.tie_embeddings = kind == ModelKind::kGpt2;
@@ -34,9 +34,9 @@ class TensorGrid : public GridTraining, public ::testing::WithParamInterface<Bac
     config.compare_every = 2;
     return config;
   }
-  Options grid(uint32_t replicas, uint32_t tensor, uint64_t stop_in = 0) const {
-    return {.ranks = replicas * tensor,
-            .grid = {.tensor = tensor},
+  Options grid(const Grid& grid, uint64_t stop_in = 0) const {
+    return {.ranks = grid.ranks(),
+            .grid = {.shards = grid.shards, .tensor = grid.tensor},
             .backend = GetParam(),
             .stop_in = stop_in,
             .each_step = {}};
@@ -63,19 +63,30 @@ class TensorGrid : public GridTraining, public ::testing::WithParamInterface<Bac
 INSTANTIATE_TEST_SUITE_P(Backends, TensorGrid, testing::Values(Backend::kMemory, Backend::kTcp),
                          [](const auto& info) { return info.param == Backend::kMemory ? "Memory" : "Tcp"; });
 
-TEST_P(TensorGrid, trains_as_one_rank_does_and_to_the_same_bits_on_any_number_of_replicas) {
+// Replicas and shards of up to so many ranks, and a number of shards that divides nothing.
+std::vector<Grid> grids_of(uint32_t tensor) {
+  std::vector<Grid> grids;
+  for (uint32_t replicas = 1; replicas <= kMostRanks; replicas *= 2) {
+    for (uint32_t shards = 1; replicas * shards * tensor <= kMostRanks; shards *= 2)
+      grids.push_back({replicas, shards, tensor});
+  }
+  if (tensor * 3 <= kMostRanks) grids.push_back({1, 3, tensor});
+  return grids;
+}
+
+TEST_P(TensorGrid, trains_as_one_rank_does_and_to_the_same_bits_on_any_replicas_and_shards) {
   for (const ModelKind kind : {ModelKind::kGpt2, ModelKind::kLlama}) {
     const std::string name = kind == ModelKind::kGpt2 ? "gpt2" : "llama";
     expect_done(run(config(kind), name, {.ranks = 1}));
-    for (const uint32_t tensor : {2u, 4u}) {
-      const std::string one = name + "1x" + std::to_string(tensor);
-      expect_done(run(config(kind), one, grid(1, tensor)));
+    for (const uint32_t tensor : {2u, 4u, 8u}) {
+      if (tensor > kMostRanks) continue;
+      const std::string one = name + " 1x1x" + std::to_string(tensor);
+      expect_done(run(config(kind), one, grid({1, 1, tensor})));
       expect_near(one, name);
       const auto expected = state(one);
-      for (const uint32_t replicas : {1u, 2u, 8 / tensor}) {
-        if (replicas * tensor > kMostRanks) continue;
-        const std::string own = name + "again" + std::to_string(replicas) + "x" + std::to_string(tensor);
-        expect_done(run(config(kind), own, grid(replicas, tensor)));
+      for (const Grid& other : grids_of(tensor)) {
+        const std::string own = name + " " + to_string(other);
+        expect_done(run(config(kind), own, grid(other)));
         EXPECT_EQ(log(own), log(one)) << own;
         EXPECT_TRUE(state(own) == expected) << own;
       }
@@ -86,32 +97,48 @@ TEST_P(TensorGrid, trains_as_one_rank_does_and_to_the_same_bits_on_any_number_of
 TEST_P(TensorGrid, a_run_goes_on_with_more_or_fewer_tensor_ranks_from_the_same_state) {
   const TrainConfig settings = config(ModelKind::kGpt2);
   expect_done(run(settings, "whole", {.ranks = 1}));
-  expect_done(run(settings, "same", grid(2, 2)));
+  expect_done(run(settings, "same", grid({2, 1, 2})));
   // With as many of them, bit for bit.
-  expect_done(run(settings, "parted", grid(1, 2, 2)));
-  expect_done(run(settings, "parted", grid(4, 2)));
+  expect_done(run(settings, "parted", grid({1, 1, 2}, 2)));
+  expect_done(run(settings, "parted", grid({4, 1, 2})));
   EXPECT_EQ(log("parted"), log("same"));
   EXPECT_TRUE(state("parted") == state("same"));
   // With others: 2, 1, 2, 4.
-  expect_done(run(settings, "way", grid(2, 2, 1)));
-  expect_done(run(settings, "way", grid(1, 1, 2)));
-  const World third = run(settings, "way", grid(1, 2, 2));
+  expect_done(run(settings, "way", grid({2, 1, 2}, 1)));
+  expect_done(run(settings, "way", grid({1, 1, 1}, 2)));
+  const World third = run(settings, "way", grid({1, 1, 2}, 2));
   expect_done(third);
   EXPECT_NE(third.printed.find("not bit for bit: tensor was absent and is 2"), std::string::npos) << third.printed;
-  expect_done(run(settings, "way", grid(2, 4)));
+  expect_done(run(settings, "way", grid({2, 1, 4})));
+  expect_near("way", "whole");
+}
+
+TEST_P(TensorGrid, a_run_of_shards_and_tensor_ranks_goes_on_in_any_other_grid) {
+  const TrainConfig settings = config(ModelKind::kLlama);
+  expect_done(run(settings, "whole", {.ranks = 1}));
+  expect_done(run(settings, "same", grid({1, 1, 2})));
+  // 8, 4, 6 and 16 ranks with as many tensor ranks: bit for bit.
+  const Grid bits[] = {{2, 2, 2}, {1, 2, 2}, {1, 3, 2}, {2, 4, 2}};
+  for (const Grid& part : bits) {
+    const World world = run(settings, "bits", grid(part, &part == std::end(bits) - 1 ? 0 : 1));
+    expect_done(world);
+    EXPECT_EQ(world.printed.find("tensor was"), std::string::npos) << world.printed;
+  }
+  EXPECT_EQ(log("bits"), log("same"));
+  EXPECT_TRUE(state("bits") == state("same"));
+  // 8, 4, 3 and 16 ranks, and 2, 1, 1 and 4 tensor ranks.
+  const Grid ways[] = {{2, 2, 2}, {1, 4, 1}, {1, 3, 1}, {2, 2, 4}};
+  for (const Grid& part : ways) expect_done(run(settings, "way", grid(part, &part == std::end(ways) - 1 ? 0 : 1)));
   expect_near("way", "whole");
 }
 
 TEST_F(GridTraining, what_tensor_ranks_can_not_share_is_refused_with_the_remedy) {
   TrainConfig settings = tiny();
   settings.model.heads = settings.model.kv_heads = 2;
-  for (const auto& [grid, said] : {std::pair{GridSettings{.tensor = 4}, "model.heads 2 can't be dealt evenly"},
-                                   std::pair{GridSettings{.shards = 2, .tensor = 2}, "set one of them to 1"}}) {
-    const World world = run(settings, "run", {.ranks = 4, .grid = grid});
-    for (const Outcome& outcome : world.outcomes) {
-      EXPECT_EQ(outcome.exit_code, exit_code::kBadConfiguration);
-      EXPECT_NE(outcome.message.find(said), std::string::npos) << outcome.message;
-    }
+  const World world = run(settings, "run", {.ranks = 4, .grid = {.tensor = 4}});
+  for (const Outcome& outcome : world.outcomes) {
+    EXPECT_EQ(outcome.exit_code, exit_code::kBadConfiguration);
+    EXPECT_NE(outcome.message.find("model.heads 2 can't be dealt evenly"), std::string::npos) << outcome.message;
   }
 }
 
@@ -126,14 +153,26 @@ TEST_F(GridTraining, a_killed_tensor_rank_is_named_by_everybody) {
   }
 }
 
+TEST_F(GridTraining, a_killed_rank_of_replicas_shards_and_tensor_ranks_is_named_by_everybody) {
+  TrainConfig settings = tiny();
+  settings.steps = 50;
+  settings.parallel = {.shards = 2, .tensor = 2};
+  const auto lost = lose(settings, {.ranks = 8}, 5, 3);
+  for (uint32_t rank = 0; rank < 8; ++rank) {
+    if (rank == 5) continue;
+    EXPECT_TRUE(lost[rank] == Rank(5)) << rank << " lost " << (lost[rank] ? lost[rank]->value : 99);
+  }
+}
+
 class TensorHealth : public GridTraining {
  protected:
-  World run_with(const std::string& fault, uint32_t ranks) {
+  World run_with(const std::string& fault, uint32_t ranks, uint32_t shards = 1) {
     TrainConfig settings = tiny();
     settings.steps = 20;
     settings.compare_every = 4;  // step 12 is settled at once
     settings.optimizer.learning_rate = 1e-3;
-    return run(settings, "run", {.ranks = ranks, .grid = {.tensor = 2}, .fault = fault, .each_step = {}});
+    return run(settings, "run",
+               {.ranks = ranks, .grid = {.shards = shards, .tensor = 2}, .fault = fault, .each_step = {}});
   }
 };
 
@@ -171,6 +210,23 @@ TEST_F(TensorHealth, a_weight_that_flips_on_a_tensor_rank_is_found_by_its_replic
   const World world = run_with(R"({"rank": 3, "step": 5, "what": "weight"})", 6);
   EXPECT_EQ(world.outcomes[3].exit_code, exit_code::kReplaceNode) << world.outcomes[3].message;
   for (const uint32_t rank : {0u, 1u, 2u, 4u, 5u}) EXPECT_EQ(world.outcomes[rank].exit_code, exit_code::kTryAgain);
+}
+
+TEST_F(TensorHealth, faults_are_found_under_shards_as_well) {
+  const World flipped = run_with(R"({"rank": 2, "step": 12, "times": 1})", 4, 2);
+  EXPECT_EQ(flipped.outcomes[2].exit_code, exit_code::kReplaceNode) << flipped.outcomes[2].message;
+  for (const uint32_t rank : {0u, 1u, 3u}) EXPECT_EQ(flipped.outcomes[rank].lost_peer, Rank(2));
+  std::string all;
+  for (const Outcome& outcome : run_with(R"({"sample": 93})", 8, 2).outcomes) {
+    EXPECT_NE(outcome.exit_code, exit_code::kDone);
+    EXPECT_NE(outcome.exit_code, exit_code::kReplaceNode) << outcome.message;
+    all += outcome.message + "\n";
+  }
+  EXPECT_NE(all.find("sample 93"), std::string::npos) << all;
+  const World weight = run_with(R"({"rank": 3, "step": 5, "what": "weight"})", 12, 2);
+  EXPECT_EQ(weight.outcomes[3].exit_code, exit_code::kReplaceNode) << weight.outcomes[3].message;
+  for (const uint32_t rank : {0u, 1u, 2u, 4u, 7u, 11u})
+    EXPECT_EQ(weight.outcomes[rank].exit_code, exit_code::kTryAgain) << weight.outcomes[rank].message;
 }
 
 }  // namespace
