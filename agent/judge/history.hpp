@@ -20,6 +20,7 @@ struct History {
   static constexpr size_t kMaxWaiting = 64;
   static constexpr size_t kMaxEvents = 128;
   static constexpr size_t kMaxIds = 512;
+  static constexpr Duration kReadingKept = hours(24);  // of a device that is not read any more: a volume that was
 
   // One match of a rule that counts matches.
   struct Sighting {
@@ -62,6 +63,7 @@ struct History {
   std::vector<Event> events;                                        // XIDs and SXIDs of the last minutes
   std::deque<std::string> ids;                                      // of events already judged
   std::map<std::pair<std::string, std::string>, Reading> readings;  // by kind and device; since the start alone
+  Instant swept;                                                    // of readings that are too old
   bool operator==(const History&) const = default;
 };
 

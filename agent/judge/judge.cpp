@@ -320,6 +320,10 @@ class Judge {
       return rule == nullptr || now_ - sighting.time > rule->window;
     });
     std::erase_if(out_.history.events, [&](const History::Event& event) { return now_ - event.time > minutes(15); });
+    if (now_ - out_.history.swept < hours(1)) return;
+    out_.history.swept = now_;
+    std::erase_if(out_.history.readings,
+                  [&](const auto& entry) { return now_ - entry.second.time > History::kReadingKept; });
   }
 
   inline static const std::string kNode;

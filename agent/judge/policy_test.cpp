@@ -135,6 +135,24 @@ TEST(Memory, survives_a_restart_and_stays_bounded) {
   EXPECT_TRUE(recall(""));
 }
 
+TEST(Memory, devices_that_are_not_read_any_more_are_forgotten) {
+  History history;
+  Instant now(hours(1000));
+  for (int i = 0; i < 5000; ++i) {
+    now += minutes(10);
+    Observation reading;
+    reading.kind = "disk.space";
+    reading.device = "/volumes/" + std::to_string(i);
+    reading.values["used_percent"] = 10.0;
+    reading.reading = true;
+    reading.time = now;
+    const Observation readings[] = {reading};
+    history = judge(readings, builtin_policy(), std::move(history), now).history;
+  }
+  EXPECT_LE(history.readings.size(), 25u * 6 + 1);  // of a day, and of the hour until they are looked for
+  EXPECT_TRUE(history.readings.contains({"disk.space", "/volumes/4999"}));
+}
+
 TEST(Assessment, names_the_strongest_fault_and_what_the_node_needs) {
   const Verdict verdicts[] = {
       {.rule = "a", .severity = HealthSeverity::kWarning, .action = HealthAction::kReplace},

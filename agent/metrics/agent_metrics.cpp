@@ -209,6 +209,9 @@ void AgentMetrics::observed(const Observation& observation) {
   Collected& c = *collected_;
   if (observation.reading) {
     auto& devices = c.readings[observation.kind];
+    // What isn't shown any more goes when something new comes, so that volumes that were take nobody's place.
+    if (!devices.contains(observation.device))
+      std::erase_if(devices, [&](const auto& entry) { return observation.time - entry.second.time > kStale; });
     if (devices.size() < kMaxSeries || devices.contains(observation.device)) devices[observation.device] = observation;
   } else if (observation.kind == kinds::kProbe) {
     Collected::Probe& probe = c.probes[observation.word("probe")];

@@ -75,6 +75,17 @@ TEST_F(MetricsTest, a_missing_gpu_is_a_number_and_a_stale_reading_is_none) {
   EXPECT_EQ(page().find("pitcrew_gpu_missing"), std::string::npos);
 }
 
+TEST_F(MetricsTest, volumes_that_were_take_nobodys_place) {
+  // Volumes of pods that come and go, for months.
+  for (int i = 0; i < 6000; ++i) {
+    clock_.advance(minutes(1));
+    metrics_.observed(
+        reading("disk.space", "/volumes/" + std::to_string(i), clock_.now(), {{"bytes", 1.0}, {"read_only", 0.0}}));
+  }
+  EXPECT_NE(page().find("/volumes/5999"), std::string::npos);
+  EXPECT_EQ(page().find("/volumes/10\""), std::string::npos);
+}
+
 TEST_F(MetricsTest, verdicts_and_probes_are_shown) {
   Verdict verdict;
   verdict.rule = "xid-79";

@@ -173,6 +173,8 @@ void show_numbers(const OperatorNumbers& numbers, Page& page) {
   cached("TrainingJob", numbers.jobs);
   cached("Pod", numbers.pods);
   cached("Node", numbers.nodes);
+  page.gauge("pitcrew_kept_entries", "Entries about jobs and their pods beside the caches; without jobs there are none",
+             static_cast<double>(numbers.kept));
   page.gauge("pitcrew_channel_sessions", "Launchers' connections", static_cast<double>(numbers.sessions));
   const auto opened = [&](const char* result, uint64_t count) {
     page.counter("pitcrew_channel_opened_total", "Launchers' connections by what became of them",
@@ -205,6 +207,9 @@ std::string help_of(std::string_view name) {
 }
 
 }  // namespace
+
+// So many scrapes without their node: twenty minutes and more at one every thirty seconds.
+constexpr uint32_t kShownWithoutNode = 40;
 
 // The registry of what is counted, which looks up the rest when it is collected.
 class OperatorMetrics::Collected final : public prometheus::Registry {
@@ -272,9 +277,10 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
     if (leads) {
       shown->for_each_job([&](const api::TrainingJob& job) {
         for (const api::SlotStatus& row : job.status.slots)
-          if (!row.node.empty()) on_nodes.Add({{"node", row.node}});
+          if (!row.node.empty()) recoveries_on(row.node);
       });
     }
+    if (shown != nullptr) drop_gone_nodes([this](const std::string& node) { return shown->has_node(node); });
     std::vector<MetricFamily> families = prometheus::Registry::Collect();
     Page page;
     page.gauge("pitcrew_build_info", "1; the version is a label", 1, {{"version", version()}});
@@ -286,7 +292,33 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
     return families;
   }
 
+  prometheus::Counter& recoveries_on(const std::string& node) const {
+    NodeSeries& series = nodes_shown[node];
+    if (series.counter == nullptr) series.counter = &on_nodes.Add({{"node", node}});
+    return *series.counter;
+  }
+
+  // Where nodes come and go for months their series would be without end. Once a node is gone its series is shown so
+  // many times more that no scrape misses its last change.
+  void drop_gone_nodes(const std::function<bool(const std::string& node)>& exists) const {
+    for (auto at = nodes_shown.begin(); at != nodes_shown.end();) {
+      NodeSeries& series = at->second;
+      series.shown_without = exists(at->first) ? 0 : series.shown_without + 1;
+      if (series.shown_without <= kShownWithoutNode) {
+        ++at;
+        continue;
+      }
+      on_nodes.Remove(series.counter);
+      at = nodes_shown.erase(at);
+    }
+  }
+
+  struct NodeSeries {
+    prometheus::Counter* counter = nullptr;
+    uint32_t shown_without = 0;  // collections since the node is gone
+  };
   const Operator* shown = nullptr;
+  mutable std::map<std::string, NodeSeries> nodes_shown;
   prometheus::Family<prometheus::Counter>& requests;
   prometheus::Family<prometheus::Histogram>& durations;
   prometheus::Family<prometheus::Histogram>& recoveries;
@@ -312,7 +344,7 @@ void OperatorMetrics::request(const kube::Request& request, const std::string& c
 void OperatorMetrics::recovered(const api::Recovery& recovery) {
   const std::string cause(api::to_string(recovery.cause));
   if (!recovery.node.empty() && recovery.cause != api::Cause::kPlanned)
-    registry_->on_nodes.Add({{"node", recovery.node}}).Increment();
+    registry_->recoveries_on(recovery.node).Increment();
   if (!recovery.first_step) return registry_->unfinished.Add({{"cause", cause}}).Increment();
   const auto since = recovery.happened ? recovery.happened : recovery.detected;
   if (!since) return;

@@ -186,8 +186,10 @@ class Operator::Impl {
     numbers.jobs = jobs_.store().size();
     numbers.pods = pods_.store().size();
     numbers.nodes = nodes_.store().size();
+    numbers.kept += keys_.size() + invalid_.size() + snapshots_.kept() + hub_.kept();
     return numbers;
   }
+  bool has_node(const std::string& name) const { return nodes_.store().get({"", name}) != nullptr; }
   void for_each_job(const std::function<void(const api::TrainingJob&)>& function) const {
     jobs_.store().for_each([&](const JobInformer::Entry& job) { function(*job); });
   }
@@ -238,6 +240,7 @@ class Operator::Impl {
       known = {{type.api_version(), type.kind, metadata.ns, metadata.name, metadata.uid}, error.message};
       if (reconciler_) reconciler_->invalid(known.job, known.why);
     });
+    jobs_.on_gone([this](const ObjectMeta& metadata) { invalid_.erase(metadata.uid); });
     JobInformer::Handler handler;
     handler.on_add = [this](const JobInformer::Entry& job, bool initial) {
       invalid_.erase(job->metadata.uid);
@@ -247,13 +250,16 @@ class Operator::Impl {
         reconciler_->enqueue(job->metadata.key(), initial ? kube::priority::kInitial : kube::priority::kNormal);
     };
     handler.on_update = [this](const JobInformer::Entry&, const JobInformer::Entry& now) {
+      invalid_.erase(now->metadata.uid);
       if (!reconciler_) return snapshots_.job_changed(now);
       if (reconciler_->own_write(*now)) return;
       reconciler_->enqueue(now->metadata.key());
     };
     handler.on_delete = [this](const JobInformer::Entry& last, bool) {
       keys_.erase(last->metadata.uid);
+      invalid_.erase(last->metadata.uid);
       snapshots_.job_removed(*last);
+      hub_.forget_job(last->metadata.uid);
       if (reconciler_) reconciler_->job_gone(*last);
     };
     jobs_.add_handler(std::move(handler));
@@ -494,6 +500,7 @@ uint64_t Operator::term() const { return impl_->term(); }
 bool Operator::ready() const { return impl_->ready(); }
 size_t Operator::queue_depth() const { return impl_->queue_depth(); }
 OperatorNumbers Operator::numbers() const { return impl_->numbers(); }
+bool Operator::has_node(const std::string& name) const { return impl_->has_node(name); }
 void Operator::for_each_job(const std::function<void(const api::TrainingJob& job)>& function) const {
   impl_->for_each_job(function);
 }

@@ -84,6 +84,9 @@ struct OperatorNumbers {
   size_t jobs = 0;  // in the caches
   size_t pods = 0;
   size_t nodes = 0;
+  // Entries about jobs and their pods beside the caches, in maps that live as long as the process: of jobs that are
+  // gone there are none.
+  size_t kept = 0;
 };
 
 // The operator: caches of TrainingJobs, pods and nodes, leader election, the control channel, and the reconciler that
@@ -114,6 +117,7 @@ class Operator {
   // Keys waiting or in work: 0 in a quiet world.
   size_t queue_depth() const;
   OperatorNumbers numbers() const;
+  bool has_node(const std::string& name) const;
   void for_each_job(const std::function<void(const api::TrainingJob& job)>& function) const;
 
  private:

@@ -14,6 +14,8 @@
 #include "lib/local/node/node_controller.hpp"
 #include "lib/local/node/scheduler.hpp"
 #include "lib/local/node/simulated_runtime.hpp"
+#include "lib/net/metrics/metrics_endpoint.hpp"
+#include "operator/app/metrics.hpp"
 #include "operator/channel/memory_channel.hpp"
 
 namespace pitcrew::control {
@@ -263,6 +265,77 @@ TEST(Operator, a_job_that_can_not_be_read_is_told_to_its_people) {
     return notes.find("InvalidSpec") != std::string::npos && notes.find("spec.replicas") != std::string::npos;
   };
   EXPECT_TRUE(world.until(told, minutes(1)));
+}
+
+TEST(Operator, keeps_nothing_of_jobs_that_are_gone) {
+  World world;
+  world.add_nodes(3);
+  world.operators.push_back(std::make_unique<OperatorProcess>(world.loop, world.server, "op-a", 1));
+  OperatorProcess& a = *world.operators.front();
+  ASSERT_TRUE(world.until([&] { return a.op->leading(); }, minutes(1)));
+  const size_t before = a.op->numbers().kept;
+  EXPECT_EQ(before, 0u);
+  Random random(5);
+  for (int life = 0; life < 60; ++life) {
+    world.create_job(2, life % 2);
+    // At any moment of its life: while pods are made, while it trains, after its end.
+    world.loop.run_for(milliseconds(static_cast<int64_t>(random.uniform() * (life % 3 == 0 ? 300 : 20'000))));
+    EXPECT_GT(a.op->numbers().kept, 0u);
+    world.client.remove<api::TrainingJob>({"team-a", "llama"}, {}, [](Status) {});
+    ASSERT_TRUE(world.until([&] { return world.live_pods() == 0 && a.op->numbers().jobs == 0; }, minutes(5)))
+        << world.describe();
+  }
+  world.loop.run_for(minutes(1));
+  EXPECT_EQ(a.op->numbers().kept, 0u);
+}
+
+TEST(Operator, forgets_a_job_that_could_not_be_read_when_it_is_deleted) {
+  World world;
+  OperatorProcess a(world.loop, world.server, "op-a", 1);
+  ASSERT_TRUE(world.until([&] { return a.op->leading(); }, minutes(1)));
+  for (int i = 0; i < 5; ++i) {
+    Json job{{"apiVersion", api::TrainingJob::type().api_version()},
+             {"kind", "TrainingJob"},
+             {"metadata", {{"name", "broken"}, {"namespace", "team-a"}}},
+             {"spec", {{"replicas", "many"}}}};
+    world.client.create_raw(api::TrainingJob::type(), std::move(job), [](Result<kube::Payload>) {});
+    ASSERT_TRUE(world.until([&] { return a.op->numbers().kept == 1; }, minutes(1)));
+    world.client.remove<api::TrainingJob>({"team-a", "broken"}, {}, [](Status) {});
+    ASSERT_TRUE(world.until([&] { return a.op->numbers().kept == 0; }, minutes(1)));
+  }
+  // One that was stored before somebody broke it.
+  world.create_job(2, 0);
+  ASSERT_TRUE(world.until([&] { return a.op->numbers().jobs == 1; }, minutes(1)));
+  kube::Patch broken;
+  broken.body = {{"spec", {{"replicas", "many"}}}};
+  world.client.patch_raw(api::TrainingJob::type(), {"team-a", "llama"}, std::move(broken),
+                         [](Result<kube::Payload>) {});
+  world.loop.run_for(seconds(5));
+  world.client.remove<api::TrainingJob>({"team-a", "llama"}, {}, [](Status) {});
+  EXPECT_TRUE(world.until([&] { return a.op->numbers().jobs == 0 && a.op->numbers().kept == 0; }, minutes(5)));
+}
+
+TEST(Operator, shows_the_recoveries_of_nodes_that_are_gone_for_some_scrapes_alone) {
+  World world;
+  world.add_nodes(1);
+  OperatorProcess a(world.loop, world.server, "op-a", 1);
+  ASSERT_TRUE(world.until([&] { return a.op->numbers().nodes == 1; }, minutes(1)));
+  OperatorMetrics metrics;
+  metrics.watch(&*a.op);
+  api::Recovery recovery;
+  recovery.cause = api::Cause::kNodeLoss;
+  for (const char* node : {"n0", "ip-10-0-0-1"}) {
+    recovery.node = node;
+    metrics.recovered(recovery);
+  }
+  const auto shown = [&](const std::string& node) {
+    return net::metrics_text(*metrics.registry()).find("pitcrew_recoveries_by_node_total{node=\"" + node + "\"} 1") !=
+           std::string::npos;
+  };
+  EXPECT_TRUE(shown("ip-10-0-0-1"));
+  for (int i = 0; i < 50; ++i) shown("");
+  EXPECT_FALSE(shown("ip-10-0-0-1"));
+  EXPECT_TRUE(shown("n0"));
 }
 
 TEST(Operator, takes_a_job_from_pending_to_succeeded) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "operator/app/recovered.hpp"
 #include "operator/decide/decide.hpp"
 #include "operator/execute/pod_trim.hpp"
 
@@ -36,8 +37,6 @@ kube::ClientSettings client_settings(const OperatorSettings& settings) {
   made.burst = settings.request_burst;
   return made;
 }
-
-bool over(const api::Recovery& recovery) { return recovery.first_step || recovery.rung == api::Rung::kFailed; }
 
 // Only numbers that people watch differ: no phase, epoch, pod or record of what happened.
 bool only_progress(const api::TrainingJobStatus& before, api::TrainingJobStatus after) {
@@ -130,13 +129,17 @@ void Reconciler::invalid(const kube::ObjectReference& job, const std::string& wh
 }
 
 void Reconciler::job_gone(const api::TrainingJob& job) {
-  const ObjectKey key = job.metadata.key();
+  forget(job.metadata.key());
+  controller_.enqueue(job.metadata.key());
+}
+
+// What is under way may put it in again; the reconcile that comes after it forgets it for good.
+void Reconciler::forget(const ObjectKey& key) {
   expectations_.forget(key);
   written_.erase(key);
   writes_.erase(key);
   began_.erase(key);
   waiting_.erase(key);
-  controller_.enqueue(key);
 }
 
 bool Reconciler::own_write(const api::TrainingJob& job) const {
@@ -157,17 +160,13 @@ void Reconciler::fill(OperatorNumbers& numbers) const {
   numbers.reconciles = controller_.metrics();
   numbers.requests = client_.metrics();
   numbers.events = events_.metrics();
+  numbers.kept +=
+      expectations_.owners() + written_.size() + writes_.size() + began_.size() + waiting_.size() + patched_.size();
 }
 
 void Reconciler::tell_recovered(const api::TrainingJobStatus& before, const api::TrainingJobStatus& after) const {
   if (!hooks_.recovered) return;
-  for (const api::Recovery& recovery : after.recoveries) {
-    if (!over(recovery)) continue;
-    const bool told = std::any_of(before.recoveries.begin(), before.recoveries.end(), [&](const api::Recovery& other) {
-      return over(other) && other.happened == recovery.happened && other.epoch == recovery.epoch;
-    });
-    if (!told) hooks_.recovered(recovery);
-  }
+  for (const api::Recovery& recovery : recovered_since(before, after)) hooks_.recovered(recovery);
 }
 
 void Reconciler::count(std::string_view name, double amount) const {
@@ -192,13 +191,12 @@ Reconciler::JobPtr Reconciler::newest(const ObjectKey& key) {
 void Reconciler::reconcile(const ObjectKey& key, Done done) {
   if (!may_act_()) return done(kube::Reconciled::done());
   count("pitcrew_reconciles_total");
-  began_[key] = world_.loop.now();
   const JobPtr job = newest(key);
   if (!job || job->metadata.deletion_time) {
-    waiting_.erase(key);
-    began_.erase(key);
+    forget(key);
     return done(kube::Reconciled::done());
   }
+  began_[key] = world_.loop.now();
   if (wait_for_caches(key, job, done)) return;
   auto snapshot = world_.snapshots.build(job, term_, leading_since_);
   if (!snapshot) return done(kube::Reconciled::terminal(snapshot.error()));
@@ -282,6 +280,9 @@ void Reconciler::act(const ObjectKey& key, const JobPtr& job, Plan plan, Done do
     if (outcome->stale)
       return done(kube::Reconciled::failed(Error(Code::kConflict, "the job has changed since it was read")));
     if (!outcome->written) return rest();
+    // The deletion may have come before the answer: nobody would forget it again.
+    const JobPtr known = world_.jobs.store().get(key);
+    if (!known || known->metadata.uid != outcome->written->metadata.uid) return done(kube::Reconciled::done());
     written_[key] = outcome->written;
     world_.snapshots.job_changed(outcome->written);
     if (hooks_.status_written) hooks_.status_written(*outcome->written);

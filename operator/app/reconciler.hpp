@@ -82,6 +82,7 @@ class Reconciler {
 
   void reconcile(const ObjectKey& key, Done done);
   JobPtr newest(const ObjectKey& key);
+  void forget(const ObjectKey& key);
   // Nothing where the caches show all that was done; else what to do instead of deciding.
   bool wait_for_caches(const ObjectKey& key, const JobPtr& job, const Done& done);
   void list_live(const ObjectKey& key, const JobPtr& job, const Done& done);

@@ -39,7 +39,8 @@ Status ChannelAuthoritySettings::validate() const {
 }
 
 Instant renewal_due(const net::Validity& validity) {
-  return validity.not_before + (validity.not_after - validity.not_before) / 3 * 2;
+  const Instant issued = validity.not_before + kBackdated;
+  return issued + (validity.not_after - issued) / 3 * 2;
 }
 
 Result<ChannelAuthority::Root> ChannelAuthority::make_root(const ChannelAuthoritySettings& settings, Instant now) {

@@ -56,7 +56,8 @@ class ChannelAuthority {
   std::string answered_;  // the last request's id
 };
 
-// When a certificate that holds for `validity` is replaced: after two thirds of it.
+// When a certificate of ours that holds for `validity` is replaced: after two thirds of the time from its making to its
+// end. It begins an hour before it is made, since nodes' clocks differ.
 Instant renewal_due(const net::Validity& validity);
 
 }  // namespace pitcrew::control

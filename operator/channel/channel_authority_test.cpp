@@ -58,6 +58,14 @@ TEST_F(ChannelAuthorityTest, a_rotation_believes_two_roots_for_two_overlaps) {
   EXPECT_TRUE(rests(over, begin + 3 * settings_.overlap));
 }
 
+TEST_F(ChannelAuthorityTest, a_short_certificate_is_not_renewed_as_soon_as_it_is_made) {
+  settings_.certificate_lifetime = minutes(10);
+  const ChannelAuthority authority = *ChannelAuthority::create(settings_, kStart);
+  const auto validity = net::validity_of(authority.issue(settings_, kStart)->certificate_pem);
+  ASSERT_TRUE(validity);
+  EXPECT_EQ(renewal_due(*validity), kStart + seconds(400));
+}
+
 TEST_F(ChannelAuthorityTest, a_rotation_that_somebody_asks_for_happens_once) {
   const ChannelAuthority first = *ChannelAuthority::create(settings_, kStart);
   const ChannelAuthority believed = next(first, kStart + hours(1), "leak-1");

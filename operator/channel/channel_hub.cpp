@@ -142,6 +142,14 @@ void ChannelHub::forget(const std::string& pod_uid) {
   tallied_ = false;
 }
 
+void ChannelHub::forget_job(const std::string& job_uid) {
+  const auto pods = by_job_.find(job_uid);
+  if (pods == by_job_.end()) return;
+  for (const std::string& pod : std::set<std::string>(pods->second)) {
+    if (!launchers_.at(pod).session) forget(pod);
+  }
+}
+
 void ChannelHub::opened(const ChannelSessionPtr& session) {
   ++metrics_.opened;
   if (!leading_) {

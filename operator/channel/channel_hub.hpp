@@ -78,10 +78,15 @@ class ChannelHub final : private ChannelHandler {
   void pod_ended(const std::string& pod_uid);
   // The pod is gone.
   void forget(const std::string& pod_uid);
+  // The job is gone: so are those of its launchers that have no connection, whose pods may have gone unseen. The others
+  // go with their pods.
+  void forget_job(const std::string& job_uid);
 
   api::channel::Config config() const { return server_.config(); }
   const ChannelHubMetrics& metrics() const { return metrics_; }
   size_t sessions() const { return sessions_.size(); }
+  // Launchers and jobs that something is known of.
+  size_t kept() const { return launchers_.size() + by_job_.size(); }
 
  private:
   enum class Stage { kOpened, kChecking, kAccepted, kClosed };

@@ -115,6 +115,38 @@ TEST_F(ChannelHubTest, a_launcher_with_its_own_token_is_let_in_and_heard) {
   ASSERT_EQ(launcher->received.size(), 1u);
 }
 
+TEST_F(ChannelHubTest, reviews_whose_time_is_over_are_not_kept_until_there_are_too_many) {
+  const SessionAuth::Claim claim{"p0", pod_uid_, "job-1"};
+  const auto check_many = [&] {
+    for (int i = 0; i < 50; ++i) {
+      // A token's time is in it, so that each second has another one.
+      loop_.run_for(seconds(1));
+      auth_.check(token("p0", pod_uid_), claim, [](Status) {});
+    }
+    loop_.run_for(seconds(1));
+  };
+  check_many();
+  const size_t of_one_minute = auth_.remembered();
+  EXPECT_GT(of_one_minute, 1u);
+  for (int i = 0; i < 30; ++i) check_many();
+  // Those of `remember`, and as many again until they are swept.
+  EXPECT_LE(auth_.remembered(), 12 * of_one_minute);
+}
+
+TEST_F(ChannelHubTest, launchers_without_a_connection_go_with_their_job) {
+  const auto here = connect(token("p0", pod_uid_), hello("p0", pod_uid_));
+  const std::string other = make_pod("p1", "job-1");
+  auto away = connect(token("p1", other), hello("p1", other));
+  away->connection.reset();
+  loop_.run_for(seconds(1));
+  ASSERT_EQ(hub_.launchers_of("job-1").size(), 2u);
+  hub_.forget_job("job-1");
+  ASSERT_EQ(hub_.launchers_of("job-1").size(), 1u);
+  EXPECT_FALSE(here->closed) << "its pod still runs";
+  hub_.forget(pod_uid_);
+  EXPECT_EQ(hub_.kept(), 0u);
+}
+
 TEST_F(ChannelHubTest, a_token_of_another_audience_is_refused) {
   const auto launcher = connect(token("p0", pod_uid_, "vault"), hello("p0", pod_uid_));
   EXPECT_EQ(launcher->closed, CloseCode::kUnauthorized);

@@ -121,11 +121,13 @@ void SessionAuth::check_pod(const Identity& identity, const Claim& claim, std::f
 }
 
 void SessionAuth::remember(const std::string& digest, const Identity& identity) {
-  if (known_.size() >= settings_.remembered) {
-    std::erase_if(known_, [now = loop_.now()](const auto& entry) { return entry.second.until <= now; });
+  const Instant now = loop_.now();
+  if (known_.size() >= settings_.remembered || now - swept_ >= settings_.remember) {
+    std::erase_if(known_, [now](const auto& entry) { return entry.second.until <= now; });
+    swept_ = now;
   }
   if (known_.size() >= settings_.remembered) known_.clear();
-  known_[digest] = {identity, loop_.now() + settings_.remember};
+  known_[digest] = {identity, now + settings_.remember};
 }
 
 }  // namespace pitcrew::control

@@ -41,6 +41,8 @@ class SessionAuth {
   void check(const std::string& token, const Claim& claim, std::function<void(Status)> done);
 
   uint64_t reviews() const { return reviews_; }
+  // Reviews that are kept, those whose time is over included until the next sweep.
+  size_t remembered() const { return known_.size(); }
 
  private:
   struct Identity {
@@ -61,7 +63,8 @@ class SessionAuth {
   PodLookup cached_;
   JobLookup jobs_;
   SessionAuthSettings settings_;
-  std::map<std::string, Remembered> known_;
+  std::map<std::string, Remembered> known_;  // by the token's digest; swept once in `remember`
+  Instant swept_;
   uint64_t reviews_ = 0;
 };
 

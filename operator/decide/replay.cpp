@@ -24,7 +24,10 @@ void suspect(Situation& situation, const api::ReplayStatus& replay, const std::s
   const auto recovery = std::find_if(status.recoveries.begin(), status.recoveries.end(), [&](const auto& before) {
     return before.node == replay.node && before.cause == api::Cause::kUnknown;
   });
-  if (recovery != status.recoveries.end()) recovery->evidence = (recovery->evidence + "; " + message).substr(0, 1024);
+  if (recovery != status.recoveries.end()) {
+    recovery->cause = api::Cause::kGpuFault;
+    recovery->evidence = (recovery->evidence + "; " + message).substr(0, 1024);
+  }
   situation.notice(true, "NodeSuspected", "AvoidNode", message);
   update_avoided(situation);
 }

@@ -52,6 +52,8 @@ void Capacity::count(const kube::Pod& pod, int sign) {
   kube::Resources& used = used_[node];
   for (const auto& [name, value] : pod.requests) used[name] += sign * value;
   used["pods"] += sign * 1000;
+  // Nodes come and go, and their names with them.
+  if (used["pods"] <= 0) used_.erase(node);
   base_ = nullptr;
 }
 

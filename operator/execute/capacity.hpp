@@ -31,6 +31,11 @@ class Capacity {
   // In the place of what the job had reserved before; empty: nothing.
   void set_reserved(const std::string& job_uid, std::map<std::string, kube::Resources> by_node);
 
+  // Jobs that have reserved something.
+  size_t reserving() const { return reserved_.size(); }
+  // Nodes that pods take something of.
+  size_t in_use() const { return used_.size(); }
+
   // All nodes by name, as the job sees them: its own reservations are not taken off.
   std::shared_ptr<const std::vector<NodeView>> seen_by(const std::string& job_uid) const;
 

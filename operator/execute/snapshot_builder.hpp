@@ -46,6 +46,11 @@ class SnapshotBuilder {
   void budget_changed(const kube::DisruptionBudget& budget, bool gone);
   // Why the API server takes no pod of the job; empty: it does.
   void pod_refused(const std::string& job_uid, std::string why);
+  // Entries of jobs, in all that is kept of them.
+  size_t kept() const {
+    return refused_.size() + budgets_.size() + shapes_.size() + latest_.size() + unsettled_.size() +
+           capacity_.reserving();
+  }
   bool has_budget(const std::string& job_uid) const { return budgets_.contains(job_uid); }
 
   // `job` may be newer than the store's. An error where the job's template can't be read as a pod.

@@ -17,11 +17,15 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from watch import Watched, tell  # noqa: E402
+from watch import Month, Watched, tell  # noqa: E402
 
 SAVE_EVERY = 4  # steps
 KEEP = 3
 STEPS_BETWEEN = 150  # failures: `pitcrew run` looks twice a second whether one is due, and a step may take 10 ms
+# A step here is a hundredth of a second; a real one is a second or more. Limits are loose, since what a job's end and its last
+# minutes do to memory is in so few steps.
+RUN_MONTH = Month(work=1_000_000, megabytes=256)
+LAUNCHER_MONTH = Month(work=1_000_000, megabytes=64)
 LAUNCHER_EVERY = 25  # of so many failures one is a launcher's, the others are ranks'
 TRAIN = """
 model: {{kind: llama, layers: 2, width: 64, heads: 2, mlp: 192, vocab: 256, context: 64}}
@@ -112,7 +116,7 @@ class Run:
         self.below = processes_below(self.process.pid)
         for pid, name in self.below.items():
             if name.startswith("pitcrew-launch"):
-                self.launchers.setdefault(pid, Watched(f"launcher {pid}", pid)).look(work)
+                self.launchers.setdefault(pid, Watched(f"launcher {pid}", pid, month=LAUNCHER_MONTH)).look(work)
 
     def end(self):
         if self.process.poll() is None:
@@ -127,7 +131,7 @@ class Run:
 
 def watch(run, steps, limit):
     """Samples until the run ends; returns what was seen of the process of operator and kubelets, and the seconds."""
-    whole = Watched("pitcrew run", run.process.pid)
+    whole = Watched("pitcrew run", run.process.pid, month=RUN_MONTH)
     begin = time.monotonic()
     while run.process.poll() is None:
         if time.monotonic() - begin > limit:

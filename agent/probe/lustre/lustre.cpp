@@ -88,6 +88,7 @@ void LustreProbe::look_at_targets(const Folder& targets, Instant now, std::vecto
     set("write_rpc_seconds", import->write_microseconds, 1e-6);
     if (const auto history = folder->text("state", 16 * 1024)) {
       Evictions& evictions = evictions_[name];
+      evictions.looked = now;
       for (const Transition& transition : parse_state_history(*history)) {
         if (transition.state != "EVICTED" || transition.time <= evictions.newest) continue;
         ++evictions.count;
@@ -122,6 +123,8 @@ Result<std::vector<Observation>> LustreProbe::look(Instant now) {
       if (out.size() > before) found.insert(part);
     }
   }
+  // A client that was mounted anew has another name.
+  std::erase_if(evictions_, [&](const auto& entry) { return now - entry.second.looked > hours(1); });
   if (found.contains("llite")) return out;
   PITCREW_ASSIGN(const std::vector<disk::Mount> mounts, disk::read_mounts(paths_));
   for (const disk::Mount& mount : mounts) {

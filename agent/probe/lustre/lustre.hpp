@@ -15,12 +15,15 @@ class LustreProbe final : public Probe {
  public:
   explicit LustreProbe(HostPaths paths) : paths_(std::move(paths)) {}
   Result<std::vector<Observation>> look(Instant now) override;
+  // Connections whose evictions are counted.
+  size_t counted() const { return evictions_.size(); }
 
  private:
   // What has been counted of a target since the start of the agent.
   struct Evictions {
     double count = 0;
     double newest = 0;  // time of the last one
+    Instant looked;
   };
 
   void look_at_clients(const Folder& llite, Instant now, std::vector<Observation>& out);

@@ -79,6 +79,19 @@ TEST(Lustre, counts_evictions_that_come_and_not_those_that_it_has_counted) {
   EXPECT_NE(values.find("connected=0 "), std::string::npos) << values;
 }
 
+TEST(Lustre, forgets_the_connections_of_mounts_that_are_gone) {
+  const FakeHost host;
+  LustreProbe probe(host.paths());
+  for (int mount = 0; mount < 30; ++mount) {
+    const std::string folder = "sys/kernel/debug/lustre/osc/fsx-OST0000-osc-ffff" + std::to_string(mount);
+    host.file(folder + "/import", import("FULL", 0));
+    host.file(folder + "/state", "state_history:\n - [ 1699990001, EVICTED ]\n");
+    ASSERT_TRUE(probe.look(kNow + hours(2) * mount));
+    host.remove(folder);
+  }
+  EXPECT_EQ(probe.counted(), 1u);
+}
+
 TEST(Lustre, an_idle_connection_is_well) {
   const FakeHost host;
   add_client(host, "proc/fs/lustre");

@@ -9,6 +9,7 @@
 #include "lib/base/log.hpp"
 #include "lib/base/loop.hpp"
 #include "lib/kube/cache/store.hpp"
+#include "lib/kube/types/fields.hpp"
 #include "lib/kube/watch/watcher.hpp"
 
 namespace pitcrew::kube {
@@ -44,10 +45,13 @@ class Informer {
   void add_handler(Handler handler) { handlers_.push_back(std::move(handler)); }
   // Before start(). What is stored and told in an object's place, with the same key, UID and version: less of it.
   void set_transform(std::function<Entry(const Entry& object)> transform) { transform_ = std::move(transform); }
-  // Before start(). Hears of objects that can't be decoded, each time that one comes, before they are dropped.
+  // Before start(). Hears of objects that can't be decoded, each time that one comes, before they are dropped; not of
+  // deletions.
   void on_undecodable(std::function<void(const Payload& object, const Error& error)> function) {
     undecodable_ = std::move(function);
   }
+  // Before start(). Hears of every deletion that the watch shows, of objects that were never stored too.
+  void on_gone(std::function<void(const ObjectMeta& metadata)> function) { gone_ = std::move(function); }
   void add_index(const std::string& name, typename Store<T>::IndexFunction function) {
     store_.add_index(name, std::move(function));
   }
@@ -110,20 +114,34 @@ class Informer {
     synced_ = true;
   }
 
+  // What was deleted goes whether or not it can be read: it may have become unreadable since it was stored.
+  void remove(const Payload& object) {
+    const auto readable = object.template as<T>();
+    const ObjectMeta metadata = readable ? (*readable)->metadata : metadata_of(object);
+    if (gone_) gone_(metadata);
+    const Entry known = store_.get(metadata.key());
+    if (!known || known->metadata.uid != metadata.uid) return;
+    store_.erase(metadata.key());
+    deleted(!readable ? known : transform_ ? transform_(*readable) : *readable, false);
+  }
+
+  static ObjectMeta metadata_of(const Payload& object) {
+    ObjectMeta metadata;
+    Problems ignored;
+    const auto tree = object.json();
+    const Json* found = tree ? fields::find(**tree, "metadata") : nullptr;
+    if (found != nullptr) read_object_meta(*found, metadata, ignored);
+    return metadata;
+  }
+
   void apply(WatchEventType type, const Payload& object) {
+    if (type == WatchEventType::kDeleted) return remove(object);
     Entry entry = decode(object);
     if (!entry) return;
-    if (type != WatchEventType::kDeleted) {
-      const Entry known = store_.get(entry->metadata.key());
-      // A repeated event must not take an object back in time.
-      if (known && known->metadata.uid == entry->metadata.uid && older(*entry, *known)) return;
-      put(std::move(entry), false);
-      return;
-    }
     const Entry known = store_.get(entry->metadata.key());
-    if (!known || known->metadata.uid != entry->metadata.uid) return;
-    store_.erase(entry->metadata.key());
-    deleted(entry, false);
+    // A repeated event must not take an object back in time.
+    if (known && known->metadata.uid == entry->metadata.uid && older(*entry, *known)) return;
+    put(std::move(entry), false);
   }
 
   static bool older(const T& a, const T& b) {
@@ -136,6 +154,7 @@ class Informer {
   Store<T> store_;
   std::function<Entry(const Entry&)> transform_;
   std::function<void(const Payload&, const Error&)> undecodable_;
+  std::function<void(const ObjectMeta&)> gone_;
   std::vector<Handler> handlers_;
   bool synced_ = false;
   Watcher watcher_;

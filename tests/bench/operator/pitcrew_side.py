@@ -60,7 +60,7 @@ class Pitcrew:
             file.write_text(json.dumps(config))
             self.lab.daemons.start(name, [self.program, "--config", file, "--kubeconfig", self._kubeconfig, "--namespace", SYSTEM],
                                    dict(os.environ, POD_NAME=name))
-            self._ports.append((health, metrics))
+            self._ports.append((health, metrics, channel))
             self.lab.daemons.ready(name, f"{name}", lambda port=health: _answers(port), 60)
         until("a leader", self._holder, 60)
         until("the channel's EndpointSlice", lambda: self.lab.api.get(
@@ -72,9 +72,14 @@ class Pitcrew:
 
     def metrics(self, name):
         """A daemon's own figures, as Prometheus reads them."""
-        port = self._ports[self.daemons().index(name)][1]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{self.metrics_address(name)}/metrics", timeout=10) as answer:
             return answer.read().decode()
+
+    def metrics_address(self, name):
+        return f"127.0.0.1:{self._ports[self.daemons().index(name)][1]}"
+
+    def channel_port(self, name):
+        return self._ports[self.daemons().index(name)][2]
 
     def create(self):
         self.lab.api.create(JOBS, manifest(self.pods))

@@ -42,8 +42,9 @@ TEST_F(MetricsContract, the_registry_and_the_process_are_shown_as_text) {
   EXPECT_EQ(answer.status, 200);
   EXPECT_EQ(*find_header(answer.headers, "Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
   EXPECT_THAT(answer.body, HasSubstr("pitcrew_test_total{kind=\"a\"} 3"));
-  for (const char* name : {"process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds ",
-                           "process_max_fds ", "process_threads ", "process_start_time_seconds "}) {
+  for (const char* name :
+       {"process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds ", "process_max_fds ",
+        "process_threads ", "process_start_time_seconds ", "process_heap_used_bytes ", "process_heap_free_bytes "}) {
     EXPECT_THAT(answer.body, HasSubstr("\n" + std::string(name))) << name;
   }
 }
