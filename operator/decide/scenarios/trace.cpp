@@ -84,6 +84,8 @@ class StatusTrace {
            (now.rank ? ", rank " + std::to_string(now.rank->value) : "") + ": " + now.evidence);
     } else if (a_.recoveries.front().rung != now.rung) {
       line("recovery now " + std::string(to_string(now.rung)));
+    } else if (a_.recoveries.front().cause != now.cause) {
+      line("its cause was " + std::string(to_string(now.cause)));
     }
     if (!fresh && !a_.recoveries.front().first_step && now.first_step) {
       line("recovered " + to_string(std::chrono::duration_cast<milliseconds>(*now.first_step - *now.happened)) +
