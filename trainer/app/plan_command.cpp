@@ -38,6 +38,7 @@ Status print_plan(const PlanOptions& options) {
                       options.gpu ? Numbers::kMixed : Numbers::kFloat,
                       config.recompute};
   if (!config.checkpoint.path.empty()) request.bounce = config.bounce;
+  request.device_pieces = config.device_pieces();
   const uint64_t available = options.memory_gb > 0 ? static_cast<uint64_t>(options.memory_gb * 1e9) : UINT64_MAX;
   PITCREW_ASSIGN(request, choose_masters(request, config.master, available));
   PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));

@@ -9,6 +9,8 @@
 
 namespace pitcrew::trainer {
 
+class StreamComm;
+
 // Moves bytes between the ranks of an epoch. It never adds: sums are made by `parallel`, in an order of ours.
 //
 // Every function but abort() is a collective: all ranks call the same ones in the same order, from one thread of each.
@@ -32,6 +34,9 @@ class Comm {
   virtual uint32_t size() const = 0;
   // Whether what is sent and received lies in the device's memory; else in the host's.
   virtual bool device_memory() const { return false; }
+  // The same ranks' collectives as work of a device's stream (stream_comm.hpp); null where there are none. Either way
+  // counts: a rank uses one of them.
+  virtual StreamComm* in_stream_order() { return nullptr; }
 
   virtual Status barrier() = 0;
   // `data` has the same size everywhere; afterwards everybody holds the root's.

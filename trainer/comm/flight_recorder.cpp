@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/base/result.hpp"
+
 namespace pitcrew::trainer {
 namespace {
 
@@ -38,13 +40,19 @@ class Line {
 
 }  // namespace
 
-void FlightRecorder::begin(uint64_t sequence, const char* kind, uint64_t bytes) {
+void FlightRecorder::Track::begin(uint64_t sequence, const char* kind, uint64_t bytes) {
   const uint64_t number = count_.load(std::memory_order_relaxed);
-  entries_[number % kEntries] = {sequence, kind, bytes, monotonic_ns(), 0, kRunning};
+  Entry& entry = entries_[number % kEntries];
+  entry.sequence = sequence;
+  entry.kind = kind;
+  entry.bytes = bytes;
+  entry.began_ns = monotonic_ns();
+  entry.ended_ns = 0;
+  entry.state = kRunning;
   count_.store(number + 1, std::memory_order_release);
 }
 
-void FlightRecorder::end(bool done) {
+void FlightRecorder::Track::end(bool done) {
   const uint64_t number = count_.load(std::memory_order_relaxed);
   if (number == 0) return;
   Entry& entry = entries_[(number - 1) % kEntries];
@@ -52,23 +60,52 @@ void FlightRecorder::end(bool done) {
   entry.state = done ? kDone : kFailed;
 }
 
+FlightRecorder::Track& FlightRecorder::track(const char* name) {
+  for (Track& track : tracks_) {
+    const char* const taken = track.name_.load();
+    if (taken != nullptr && std::strcmp(taken, name) != 0) continue;
+    track.name_ = name;
+    return track;
+  }
+  PITCREW_INVARIANT(false, "a track for every communicator");
+  return tracks_.back();
+}
+
 template <typename Put>
 void FlightRecorder::each_line(Put&& put) const {
-  const uint64_t count = count_.load(std::memory_order_acquire);
-  for (uint64_t number = count - std::min<uint64_t>(count, kEntries); number < count; ++number) {
-    const Entry entry = entries_[number % kEntries];
-    const uint64_t until = entry.state == kRunning ? monotonic_ns() : entry.ended_ns;
+  // What comes next of each track, and where it ends.
+  uint64_t next[kTracks], end[kTracks];
+  for (size_t i = 0; i < kTracks; ++i) {
+    end[i] = tracks_[i].count_.load(std::memory_order_acquire);
+    next[i] = end[i] - std::min<uint64_t>(end[i], kEntries);
+  }
+  const auto began = [&](size_t i) { return tracks_[i].entries_[next[i] % kEntries].began_ns.load(); };
+  for (;;) {
+    size_t first = kTracks;
+    for (size_t i = 0; i < kTracks; ++i) {
+      if (next[i] < end[i] && (first == kTracks || began(i) < began(first))) first = i;
+    }
+    if (first == kTracks) return;
+    const Track& track = tracks_[first];
+    const Track::Entry& entry = track.entries_[next[first]++ % kEntries];
+    const Track::State state = entry.state;
+    const uint64_t until = state == Track::kRunning ? monotonic_ns() : entry.ended_ns.load();
     const uint64_t microseconds = (until - entry.began_ns) / 1000;
+    const char *const name = track.name_, *const kind = entry.kind;
     Line line;
     line.add("collective ");
     line.add(entry.sequence);
     line.add(" ");
-    line.add(entry.kind != nullptr ? entry.kind : "?");
+    if (name != nullptr && *name != '\0') {
+      line.add(name);
+      line.add(" ");
+    }
+    line.add(kind != nullptr ? kind : "?");
     line.add(" ");
     line.add(entry.bytes);
-    line.add(entry.state == kRunning  ? " bytes waiting for "
-             : entry.state == kFailed ? " bytes failed after "
-                                      : " bytes ");
+    line.add(state == Track::kRunning  ? " bytes waiting for "
+             : state == Track::kFailed ? " bytes failed after "
+                                       : " bytes ");
     line.add(microseconds / 1000);
     line.add(".");
     line.add(microseconds % 1000, 3);

@@ -4,12 +4,12 @@ namespace pitcrew::trainer {
 
 Status ObservedComm::observed(const char* kind, uint64_t bytes, const std::function<Status()>& collective) {
   const uint64_t sequence = ++*sequence_;
-  observer_.enter(sequence);
+  if (observer_.enter) observer_.enter(sequence);
   if (recorder_ != nullptr) recorder_->begin(sequence, kind, bytes);
   Status done = collective();
   if (recorder_ != nullptr) recorder_->end(done.ok());
   // Whoever failed stays "in the collective": it is a waiting rank, not the culprit.
-  if (done) observer_.leave();
+  if (done && observer_.leave) observer_.leave();
   return done;
 }
 

@@ -13,12 +13,12 @@ namespace pitcrew::trainer {
 // several communicators of one thread may share; the callbacks run on the calling thread.
 class ObservedComm final : public Comm {
  public:
-  struct Observer {
+  struct Observer {  // both or none
     std::function<void(uint64_t sequence)> enter;
     std::function<void()> leave;
   };
   // `sequence`: counts on where another of the same thread's communicators counts, too; null: this one alone.
-  ObservedComm(Comm& below, Observer observer, FlightRecorder* recorder = nullptr,
+  ObservedComm(Comm& below, Observer observer, FlightRecorder::Track* recorder = nullptr,
                std::shared_ptr<uint64_t> sequence = nullptr)
       : below_(below),
         observer_(std::move(observer)),
@@ -42,7 +42,7 @@ class ObservedComm final : public Comm {
  private:
   Comm& below_;
   Observer observer_;
-  FlightRecorder* const recorder_;  // null: nothing is recorded
+  FlightRecorder::Track* const recorder_;  // null: nothing is recorded
   const std::shared_ptr<uint64_t> sequence_;
 };
 

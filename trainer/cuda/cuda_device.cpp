@@ -170,7 +170,9 @@ void CudaStream::copy(void* to, const void* from, size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, use()), "copy");
 }
 
-void CudaStream::zero(void* data, size_t bytes) { check(cudaMemsetAsync(data, 0, bytes, use()), "zero memory"); }
+void CudaStream::fill(void* data, std::byte value, size_t bytes) {
+  check(cudaMemsetAsync(data, std::to_integer<int>(value), bytes, use()), "fill memory");
+}
 
 void CudaStream::call(std::function<void()> work) {
   auto* owned = new std::function<void()>(std::move(work));

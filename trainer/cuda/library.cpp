@@ -19,7 +19,7 @@ Result<OpenFunction> load() {
 
 }  // namespace
 
-std::string interface_name() { return version() + "/3"; }
+std::string interface_name() { return version() + "/4"; }
 
 Result<Compute> open(const Settings& settings) {
   PITCREW_ASSIGN(const OpenFunction function, load());

@@ -21,6 +21,8 @@ struct CpuDeviceOptions {
   // For tests: a released buffer is filled with 0xff bytes (a NaN in every float format) and kept until the device
   // dies, so that whoever still reads it computes NaN, and whoever wrote to it is found by damaged_buffers().
   bool poison = false;
+  // For tests: host_memory() says no, so that whatever has another way for a GPU takes it.
+  bool apart = false;
 };
 
 // The CPU as a device: every stream is a thread with a queue, so streams really run beside each other.
@@ -33,7 +35,7 @@ class CpuDevice : public Device {
   Result<Buffer> allocate_host(std::string_view name, size_t bytes) override;
   Result<Buffer> register_host(std::byte* data, size_t bytes) override;
   std::unique_ptr<Stream> create_stream(std::string name) override;
-  bool host_memory() const override { return true; }
+  bool host_memory() const override { return !options_.apart; }
   std::string numerics() const override;
 
   // The threads that kernels spread over; one kernel at a time.

@@ -87,8 +87,8 @@ void CpuStream::copy(void* to, const void* from, size_t bytes) {
   call([=] { std::memcpy(to, from, bytes); });
 }
 
-void CpuStream::zero(void* data, size_t bytes) {
-  call([=] { std::memset(data, 0, bytes); });
+void CpuStream::fill(void* data, std::byte value, size_t bytes) {
+  call([=] { std::memset(data, std::to_integer<int>(value), bytes); });
 }
 
 void CpuStream::call(std::function<void()> work) {

@@ -22,7 +22,7 @@ class CpuStream : public Stream {
   std::shared_ptr<const Event> record() override;
   void wait(std::shared_ptr<const Event> event) override;
   void copy(void* to, const void* from, size_t bytes) override;
-  void zero(void* data, size_t bytes) override;
+  void fill(void* data, std::byte value, size_t bytes) override;
   void call(std::function<void()> work) override;
   void synchronize() override;
   void* native() override { return &native_; }

@@ -69,7 +69,8 @@ class Stream {
   virtual void wait(std::shared_ptr<const Event> event) = 0;
   // Between device and host in either direction, or within one of them.
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
-  virtual void zero(void* data, size_t bytes) = 0;
+  virtual void fill(void* data, std::byte value, size_t bytes) = 0;
+  void zero(void* data, size_t bytes) { fill(data, std::byte{0}, bytes); }
   // Runs `work` on the host in the stream's order. It must not enqueue on, or wait for, a stream.
   virtual void call(std::function<void()> work) = 0;
   // Blocks the calling thread until everything enqueued so far is done.

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "trainer/comm/stream_comm.hpp"
+
 namespace pitcrew::trainer {
 
 namespace {
@@ -85,9 +87,49 @@ class CommTensorGroup final : public TensorGroup {
   std::optional<Error> failed_;  // guarded by mutex_
 };
 
+// The communicator's work is the stream's own.
+class StreamTensorGroup final : public TensorGroup {
+ public:
+  StreamTensorGroup(TensorPlace place, StreamComm& comm) : place_(place), comm_(comm) {}
+
+  TensorPlace place() const override { return place_; }
+
+  void all_gather(Stream& stream, const void* mine, void* all, size_t bytes) override {
+    expect(stream, all, bytes);
+    (void)comm_.all_gather(stream, {static_cast<const std::byte*>(mine), bytes},
+                           {static_cast<std::byte*>(all), bytes * place_.size});
+  }
+
+  void all_to_all(Stream& stream, const void* pieces, void* received, size_t bytes) override {
+    expect(stream, received, bytes);
+    const auto* from = static_cast<const std::byte*>(pieces);
+    auto* to = static_cast<std::byte*>(received);
+    stream.copy(to + place_.rank * bytes, from + place_.rank * bytes, bytes);
+    std::vector<Comm::Send> sends;
+    std::vector<Comm::Receive> receives;
+    for (uint32_t peer = 0; peer < place_.size; ++peer) {
+      if (peer == place_.rank) continue;
+      sends.push_back({peer, {from + peer * bytes, bytes}});
+      receives.push_back({peer, {to + peer * bytes, bytes}});
+    }
+    (void)comm_.exchange(stream, sends, receives);
+  }
+
+  Status status() const override { return comm_.status(); }
+
+ private:
+  // What doesn't come stays NaN, in every format.
+  void expect(Stream& stream, void* all, size_t bytes) { stream.fill(all, std::byte{0xff}, bytes * place_.size); }
+
+  const TensorPlace place_;
+  StreamComm& comm_;
+};
+
 }  // namespace
 
 std::unique_ptr<TensorGroup> create_tensor_group(Comm& comm, Device& device) {
+  if (StreamComm* const ordered = comm.in_stream_order(); ordered != nullptr)
+    return std::make_unique<StreamTensorGroup>(TensorPlace{comm.rank(), comm.size()}, *ordered);
   return std::make_unique<CommTensorGroup>(comm, device);
 }
 

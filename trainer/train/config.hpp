@@ -73,6 +73,8 @@ struct TrainConfig {
   uint64_t log_every = 10;      // steps per line on stdout
   CommBackend backend = CommBackend::kAuto;
   CommReduce reduce = CommReduce::kOrdered;
+  // Whether pieces of the replicas' sums may lie on the GPUs: NCCL moves them, and we add.
+  bool device_pieces() const { return backend != CommBackend::kTcp && reduce == CommReduce::kOrdered; }
   LogFormat log_format = LogFormat::kPlain;
   Duration connect_timeout = minutes(5);
   Duration collective_timeout = minutes(30);

@@ -7,7 +7,7 @@
 namespace pitcrew::trainer {
 
 template <typename T>
-EngineBase<T>::EngineBase(EngineSettings settings, std::unique_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
+EngineBase<T>::EngineBase(EngineSettings settings, std::shared_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
                           ProductPlans* plans)
     : settings_(std::move(settings)),
       device_(std::move(device)),

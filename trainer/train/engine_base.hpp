@@ -26,7 +26,7 @@ class EngineBase : public LaneEngine {
   GradientSummary updated() final;
 
  protected:
-  EngineBase(EngineSettings settings, std::unique_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
+  EngineBase(EngineSettings settings, std::shared_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
              ProductPlans* plans);
 
   // The model and the operands of `lanes` lanes. Before the derived engine's own.
@@ -59,7 +59,7 @@ class EngineBase : public LaneEngine {
   const std::shared_ptr<const Event>& update_event() const { return updated_; }
 
   const EngineSettings settings_;
-  const std::unique_ptr<Device> device_;
+  const std::shared_ptr<Device> device_;
   const std::unique_ptr<Kernels<T>> kernels_;
   const std::unique_ptr<Stream> stream_;
   const std::unique_ptr<TensorGroup> group_;  // null: one rank has the whole width

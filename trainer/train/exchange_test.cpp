@@ -2,18 +2,15 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
 #include <gtest/gtest.h>
 
-#include "trainer/comm/memory_comm.hpp"
-#include "trainer/train/testing/tiny_training.hpp"
-#include "trainer/train/trainer.hpp"
+#include "trainer/train/testing/training_ranks.hpp"
 
 namespace pitcrew::trainer {
 namespace {
 
-class ExchangeTest : public TinyTraining {
+class ExchangeTest : public TrainingRanks {
  protected:
   TrainConfig config(CommBackend backend, CommReduce reduce = CommReduce::kOrdered) const {
     TrainConfig config = tiny();
@@ -29,43 +26,21 @@ class ExchangeTest : public TinyTraining {
     return *nccl::load(std::string(PITCREW_BIN_DIR) + "/../lib/fake-nccl/libnccl.so.2");
   }
 
-  struct World {
-    std::vector<Outcome> outcomes;
-    std::string printed;  // by rank 0
-    std::string log;      // steps.jsonl
+  struct Exchanged : World {
+    std::string log;  // steps.jsonl
     std::string manifest;
   };
   // `library(rank)`: null where a rank has none.
-  World run(TrainConfig config, uint32_t ranks,
-            const std::function<std::shared_ptr<const nccl::Api>(uint32_t)>& library) {
+  Exchanged run(TrainConfig config, uint32_t ranks,
+                const std::function<std::shared_ptr<const nccl::Api>(uint32_t)>& library) {
     const std::string folder = folder_ + "/run-" + std::to_string(++runs_);
     config.checkpoint.path = folder;
-    MemoryGroup training(ranks), saving(ranks);
-    World world;
-    world.outcomes.resize(ranks);
-    std::vector<std::thread> threads;
-    for (uint32_t rank = 0; rank < ranks; ++rank) {
-      threads.emplace_back([&, rank] {
-        const auto comm = training.take(rank), checkpoint_comm = saving.take(rank);
-        RankEnvironment environment;
-        environment.rank = rank;
-        environment.size = ranks;
-        environment.slot = Slot(rank);
-        page::Writer page;
-        const RealClock clock;
-        TrainerServices services;
-        services.training = comm.get();
-        services.checkpoints = ranks > 1 ? checkpoint_comm.get() : nullptr;
-        services.page = &page;
-        services.clock = &clock;
-        services.files = &posix_file_system();
-        services.print = [&](const std::string& line) { world.printed += line + "\n"; };
-        services.host_nccl = library(rank);
-        world.outcomes[rank] = train(config, environment, services);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    world.log = text_of(folder + "/steps.jsonl");
+    Hooks hooks;
+    hooks.given = [&](RankEnvironment& environment, TrainerServices& services, Channels&) {
+      services.host_nccl = library(environment.rank);
+      services.stop_asked = nullptr;
+    };
+    Exchanged world{train_ranks(config, memory_channels(ranks), hooks), text_of(folder + "/steps.jsonl"), ""};
     std::error_code none;
     for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
       if (entry.path().filename().string().starts_with("step-"))
@@ -81,14 +56,11 @@ class ExchangeTest : public TinyTraining {
     return text.str();
   }
   // The losses' bits, step by step.
-  static std::vector<std::string> bits(const World& world) {
+  static std::vector<std::string> bits(const Exchanged& world) {
     std::vector<std::string> all;
     std::istringstream lines(world.log);
     for (std::string line; std::getline(lines, line);) all.push_back(Json::parse(line).value("bits", ""));
     return all;
-  }
-  static void expect_done(const World& world) {
-    for (const Outcome& outcome : world.outcomes) EXPECT_EQ(outcome.message, "") << world.printed;
   }
 
  private:
@@ -98,11 +70,11 @@ class ExchangeTest : public TinyTraining {
 std::shared_ptr<const nccl::Api> none(uint32_t) { return nullptr; }
 
 TEST_F(ExchangeTest, nccl_moves_bytes_and_the_sums_have_the_same_bits_as_through_host_memory) {
-  const World alone = run(config(CommBackend::kTcp), 1, none);
+  const Exchanged alone = run(config(CommBackend::kTcp), 1, none);
   expect_done(alone);
   ASSERT_EQ(bits(alone).size(), 4u);
   for (const uint32_t ranks : {2u, 4u}) {
-    const World world = run(config(CommBackend::kAuto), ranks, [](uint32_t) { return fake(); });
+    const Exchanged world = run(config(CommBackend::kAuto), ranks, [](uint32_t) { return fake(); });
     expect_done(world);
     EXPECT_NE(world.printed.find("gradients go from GPU to GPU by NCCL 2.28.9"), std::string::npos) << world.printed;
     EXPECT_EQ(bits(world), bits(alone)) << ranks;
@@ -113,16 +85,16 @@ TEST_F(ExchangeTest, nccl_moves_bytes_and_the_sums_have_the_same_bits_as_through
 TEST_F(ExchangeTest, more_ranks_than_lanes_go_through_nccl_too) {
   TrainConfig few = config(CommBackend::kTcp);
   few.sequences = 3;
-  const World alone = run(few, 1, none);
+  const Exchanged alone = run(few, 1, none);
   few.backend = CommBackend::kNccl;
-  const World world = run(few, 4, [](uint32_t) { return fake(); });
+  const Exchanged world = run(few, 4, [](uint32_t) { return fake(); });
   expect_done(world);
   EXPECT_EQ(bits(world), bits(alone));
 }
 
 TEST_F(ExchangeTest, where_nccl_adds_everything_says_that_it_is_not_reproducible) {
-  const World alone = run(config(CommBackend::kTcp), 1, none);
-  const World world = run(config(CommBackend::kNccl, CommReduce::kNccl), 4, [](uint32_t) { return fake(); });
+  const Exchanged alone = run(config(CommBackend::kTcp), 1, none);
+  const Exchanged world = run(config(CommBackend::kNccl, CommReduce::kNccl), 4, [](uint32_t) { return fake(); });
   expect_done(world);
   EXPECT_NE(world.printed.find("not reproducible: gradients are added by NCCL"), std::string::npos) << world.printed;
   std::istringstream lines(world.log), ours(alone.log);
@@ -142,11 +114,11 @@ TEST_F(ExchangeTest, where_nccl_adds_everything_says_that_it_is_not_reproducible
 
 TEST_F(ExchangeTest, without_nccl_on_a_rank_all_take_the_other_way_or_say_who_has_none) {
   const auto all_but_one = [](uint32_t rank) { return rank == 1 ? nullptr : fake(); };
-  const World chosen = run(config(CommBackend::kAuto), 2, all_but_one);
+  const Exchanged chosen = run(config(CommBackend::kAuto), 2, all_but_one);
   expect_done(chosen);
   EXPECT_EQ(chosen.printed.find("by NCCL"), std::string::npos) << chosen.printed;
 
-  const World required = run(config(CommBackend::kNccl), 2, all_but_one);
+  const Exchanged required = run(config(CommBackend::kNccl), 2, all_but_one);
   EXPECT_EQ(required.outcomes[0].exit_code, exit_code::kBadConfiguration);
   EXPECT_NE(required.outcomes[0].message.find("rank 1 can't use NCCL"), std::string::npos)
       << required.outcomes[0].message;
@@ -160,7 +132,7 @@ TEST_F(ExchangeTest, ranks_with_different_versions_of_nccl_do_not_meet) {
     if (rank == 1) api->version = 22705;
     return std::shared_ptr<const nccl::Api>(api);
   };
-  const World world = run(config(CommBackend::kNccl), 2, versions);
+  const Exchanged world = run(config(CommBackend::kNccl), 2, versions);
   for (const Outcome& outcome : world.outcomes) {
     EXPECT_EQ(outcome.exit_code, exit_code::kBadConfiguration);
     EXPECT_NE(outcome.message.find("rank 1 has NCCL 2.27.5, rank 0 has 2.28.9"), std::string::npos) << outcome.message;

@@ -9,12 +9,10 @@
 
 #include <gtest/gtest.h>
 
-#include "trainer/comm/memory_comm.hpp"
 #include "trainer/train/replica_check.hpp"
 #include "trainer/train/spike_rule.hpp"
 #include "trainer/train/step_meter.hpp"
-#include "trainer/train/testing/tiny_training.hpp"
-#include "trainer/train/trainer.hpp"
+#include "trainer/train/testing/training_ranks.hpp"
 
 namespace pitcrew::trainer {
 namespace {
@@ -38,7 +36,7 @@ class ListeningLauncher final : public LauncherClient {
   std::mutex mutex_;
 };
 
-class TrainHealth : public TinyTraining {
+class TrainHealth : public TrainingRanks {
  protected:
   TrainConfig config() const {
     TrainConfig config = tiny();
@@ -49,59 +47,24 @@ class TrainHealth : public TinyTraining {
     return config;
   }
 
-  struct World {
-    std::vector<Outcome> outcomes;
+  struct HealthWorld : World {
     std::vector<Evidence> evidence;
-    std::string printed;
   };
-  World run(const TrainConfig& config, uint32_t ranks, const std::string& fault,
-            std::optional<ReplayPoint> replay = std::nullopt) {
-    ++epoch_;
-    MemoryGroup training(ranks), saving(ranks);
-    World world;
-    world.outcomes.resize(ranks);
+  HealthWorld run(const TrainConfig& config, uint32_t ranks, const std::string& fault,
+                  std::optional<ReplayPoint> replay = std::nullopt) {
     ListeningLauncher launcher;
-    std::vector<std::thread> threads;
-    for (uint32_t rank = 0; rank < ranks; ++rank) {
-      threads.emplace_back([&, rank] {
-        const auto comm = training.take(rank), checkpoint_comm = saving.take(rank);
-        RankEnvironment environment;
-        environment.rank = rank;
-        environment.size = ranks;
-        environment.slot = Slot(rank);
-        environment.managed = true;
-        environment.job = {"uid-1", "team", "job", Term(1)};
-        environment.epoch = EpochNumber(epoch_);
-        environment.replay = replay;
-        const auto get = [&](const char* variable) -> const char* {
-          return std::string_view(variable) == "PITCREW_TEST_FAULT" ? fault.c_str() : nullptr;
-        };
-        auto planted = PlantedFault::read(get, rank);
-        EXPECT_TRUE(planted.ok()) << planted.error().message;
-        page::Writer page;
-        const RealClock clock;
-        TrainerServices services;
-        services.training = comm.get();
-        services.checkpoints = ranks > 1 ? checkpoint_comm.get() : nullptr;
-        services.launcher = &launcher;
-        services.page = &page;
-        services.clock = &clock;
-        services.files = &posix_file_system();
-        services.print = [&](const std::string& line) { world.printed += line + "\n"; };
-        services.fault = *planted ? &**planted : nullptr;
-        world.outcomes[rank] = train(config, environment, services);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    world.evidence = launcher.evidence;
-    return world;
+    Hooks hooks;
+    hooks.fault = fault;
+    hooks.given = [&](RankEnvironment& environment, TrainerServices& services, Channels&) {
+      environment.replay = replay;
+      services.launcher = &launcher;
+    };
+    return {train_ranks(config, memory_channels(ranks), hooks), launcher.evidence};
   }
-
-  uint64_t epoch_ = 0;
 };
 
 TEST_F(TrainHealth, a_bit_that_flips_once_is_found_by_computing_the_step_again) {
-  const World world = run(config(), 2, R"({"rank": 1, "step": 12, "times": 1})");
+  const HealthWorld world = run(config(), 2, R"({"rank": 1, "step": 12, "times": 1})");
   EXPECT_EQ(world.outcomes[1].exit_code, exit_code::kReplaceNode) << world.outcomes[1].message;
   EXPECT_NE(world.outcomes[1].message.find("step 12: gradient norm"), std::string::npos) << world.outcomes[1].message;
   EXPECT_NE(world.outcomes[1].message.find("gave other bits"), std::string::npos);
@@ -111,12 +74,12 @@ TEST_F(TrainHealth, a_bit_that_flips_once_is_found_by_computing_the_step_again) 
   EXPECT_EQ(world.evidence[0].rank, Rank(1));
   EXPECT_FALSE(world.evidence[0].step);
   // Nothing of it was applied: the checkpoint before goes on to the end.
-  const World again = run(config(), 2, "");
+  const HealthWorld again = run(config(), 2, "");
   EXPECT_EQ(again.outcomes[0].exit_code, 0) << again.outcomes[0].message;
 }
 
 TEST_F(TrainHealth, the_same_bits_twice_are_told_with_their_digest_and_other_bits_elsewhere_blame_the_first_node) {
-  const World first = run(config(), 2, R"({"rank": 1, "step": 12})");
+  const HealthWorld first = run(config(), 2, R"({"rank": 1, "step": 12})");
   EXPECT_EQ(first.outcomes[1].exit_code, exit_code::kTryAgain) << first.outcomes[1].message;
   EXPECT_EQ(first.outcomes[0].lost_peer, Rank(1));
   ASSERT_EQ(first.evidence.size(), 1u);
@@ -124,7 +87,7 @@ TEST_F(TrainHealth, the_same_bits_twice_are_told_with_their_digest_and_other_bit
   ASSERT_NE(first.evidence[0].digest, "");
 
   const ReplayPoint replay{Step(12), Rank(1), "node-1", first.evidence[0].digest, true};
-  const World second = run(config(), 2, "", replay);
+  const HealthWorld second = run(config(), 2, "", replay);
   EXPECT_EQ(second.outcomes[0].exit_code, 0) << second.outcomes[0].message;
   ASSERT_EQ(second.evidence.size(), 1u);
   EXPECT_EQ(second.evidence[0].kind, "replay");
@@ -136,13 +99,13 @@ TEST_F(TrainHealth, the_same_bits_twice_are_told_with_their_digest_and_other_bit
 
 TEST_F(TrainHealth, a_bad_sample_gives_the_same_bits_elsewhere_and_is_named) {
   const std::string fault = R"({"sample": 93})";  // of step 12, rank 1's second lane
-  const World first = run(config(), 2, fault);
+  const HealthWorld first = run(config(), 2, fault);
   EXPECT_EQ(first.outcomes[1].exit_code, exit_code::kTryAgain) << first.outcomes[1].message;
   ASSERT_EQ(first.evidence.size(), 1u);
   ASSERT_EQ(first.evidence[0].step, Step(12));
 
   ReplayPoint replay{Step(12), Rank(1), "node-1", first.evidence[0].digest, true};
-  const World second = run(config(), 2, fault, replay);
+  const HealthWorld second = run(config(), 2, fault, replay);
   EXPECT_EQ(second.outcomes[1].exit_code, exit_code::kBadData) << second.outcomes[1].message;
   EXPECT_NE(second.outcomes[1].message.find("the same bits as on node node-1"), std::string::npos);
   EXPECT_NE(second.outcomes[1].message.find("look at sample 93,"), std::string::npos) << second.outcomes[1].message;
@@ -150,14 +113,14 @@ TEST_F(TrainHealth, a_bad_sample_gives_the_same_bits_elsewhere_and_is_named) {
   EXPECT_FALSE(second.evidence[0].step);
 
   replay.elsewhere = false;
-  const World alone = run(config(), 2, fault, replay);
+  const HealthWorld alone = run(config(), 2, fault, replay);
   EXPECT_EQ(alone.outcomes[1].exit_code, exit_code::kBadData) << alone.outcomes[1].message;
   EXPECT_NE(alone.outcomes[1].message.find("not confirmed elsewhere"), std::string::npos) << alone.outcomes[1].message;
 }
 
 TEST_F(TrainHealth, bits_of_another_kind_of_hardware_accuse_nobody) {
   const ReplayPoint replay{Step(12), Rank(1), "node-1", "00000000-0123456789abcdef", true};
-  const World world = run(config(), 2, "", replay);
+  const HealthWorld world = run(config(), 2, "", replay);
   EXPECT_EQ(world.outcomes[0].exit_code, 0) << world.outcomes[0].message;
   ASSERT_EQ(world.evidence.size(), 1u);
   EXPECT_EQ(world.evidence[0].digest, "");
@@ -168,7 +131,7 @@ TEST_F(TrainHealth, a_weight_that_flips_on_one_replica_is_found_and_the_replica_
   often.compare_every = 5;
   often.checkpoint = {};
   for (const uint32_t ranks : {2u, 3u, 4u}) {
-    const World world = run(often, ranks, R"({"rank": 1, "step": 10, "what": "weight"})");
+    const HealthWorld world = run(often, ranks, R"({"rank": 1, "step": 10, "what": "weight"})");
     for (uint32_t rank = 0; rank < ranks; ++rank) {
       const Outcome& outcome = world.outcomes[rank];
       EXPECT_NE(outcome.message.find("step 10: the replicas' states differ in 1 tensor, the first is embed.weight: "
@@ -188,7 +151,7 @@ TEST_F(TrainHealth, of_two_replicas_a_small_difference_names_none) {
   TrainConfig often = config();
   often.compare_every = 5;
   often.checkpoint = {};
-  const World world = run(often, 2, R"({"rank": 1, "step": 10, "what": "weight", "bit": 3})");
+  const HealthWorld world = run(often, 2, R"({"rank": 1, "step": 10, "what": "weight", "bit": 3})");
   for (const Outcome& outcome : world.outcomes) {
     EXPECT_EQ(outcome.exit_code, exit_code::kTryAgain);
     EXPECT_NE(outcome.message.find("can't be told"), std::string::npos) << outcome.message;
@@ -199,11 +162,11 @@ TEST_F(TrainHealth, of_two_replicas_a_small_difference_names_none) {
 TEST_F(TrainHealth, no_checkpoint_is_begun_from_replicas_that_differ) {
   TrainConfig saving = config();
   saving.compare_every = 0;
-  const World world = run(saving, 3, R"({"rank": 2, "step": 7, "what": "weight", "bit": 3})");
+  const HealthWorld world = run(saving, 3, R"({"rank": 2, "step": 7, "what": "weight", "bit": 3})");
   EXPECT_NE(world.outcomes[2].message.find("step 8: "), std::string::npos) << world.outcomes[2].message;
   EXPECT_EQ(world.outcomes[2].exit_code, exit_code::kReplaceNode);
   // That of step 4 may or may not have been complete when all ended.
-  const World again = run(saving, 3, "");
+  const HealthWorld again = run(saving, 3, "");
   EXPECT_EQ(again.outcomes[0].exit_code, 0) << again.outcomes[0].message;
   EXPECT_EQ(again.printed.find("resuming from step 8"), std::string::npos) << again.printed;
 }

@@ -17,7 +17,7 @@ class EngineOf final : public EngineBase<T> {
   using Base = EngineBase<T>;
 
  public:
-  EngineOf(EngineSettings settings, std::unique_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
+  EngineOf(EngineSettings settings, std::shared_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
            ProductPlans* plans)
       : Base(std::move(settings), std::move(device), std::move(kernels), plans),
         range_(settings_.plan.range(settings_.rank)),
@@ -206,7 +206,7 @@ uint64_t LaneEngine::gradient_buffers(const LanePlan& plan, uint32_t rank) {
 }
 
 template <typename T>
-Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings settings, std::unique_ptr<Device> device,
+Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings settings, std::shared_ptr<Device> device,
                                                        std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans) {
   if (settings.plan.shards() > 1)
     return create_sharded_engine<T>(std::move(settings), std::move(device), std::move(kernels), plans);
@@ -221,9 +221,9 @@ Result<std::unique_ptr<LaneEngine>> LaneEngine::create_on_cpu(EngineSettings set
   return create<float>(std::move(settings), std::move(device), std::move(kernels));
 }
 
-template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::unique_ptr<Device>,
+template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::shared_ptr<Device>,
                                                                 std::unique_ptr<Kernels<float>>, ProductPlans*);
-template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::unique_ptr<Device>,
+template Result<std::unique_ptr<LaneEngine>> LaneEngine::create(EngineSettings, std::shared_ptr<Device>,
                                                                 std::unique_ptr<Kernels<BF16>>, ProductPlans*);
 
 }  // namespace pitcrew::trainer

@@ -51,9 +51,9 @@ class LaneEngine {
   // What it needs in memory beside parameters and moments, before anything is allocated.
   static uint64_t gradient_buffers(const LanePlan& plan, uint32_t rank);
   static Result<std::unique_ptr<LaneEngine>> create_on_cpu(EngineSettings settings, CpuDeviceOptions device);
-  // T: float or BF16.
+  // T: float or BF16. The communicators may need the device for as long as they live: whoever has them keeps it, too.
   template <typename T>
-  static Result<std::unique_ptr<LaneEngine>> create(EngineSettings settings, std::unique_ptr<Device> device,
+  static Result<std::unique_ptr<LaneEngine>> create(EngineSettings settings, std::shared_ptr<Device> device,
                                                     std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans = nullptr);
 
   virtual ~LaneEngine() = default;

@@ -75,6 +75,15 @@ uint64_t bounce_bytes(const PlanRequest& request, const ModelConfig& part) {
       .bytes();
 }
 
+// What a GradientReducer reserves: a piece of every subtree of all replicas.
+uint64_t piece_bytes(const LanePlan& lanes, uint64_t slice) {
+  if (lanes.replicas() == 1) return 0;
+  uint64_t pieces = 0;
+  for (uint32_t replica = 0; replica < lanes.replicas(); ++replica)
+    pieces += subtrees(lanes.range(replica), lanes.lanes()).size();
+  return pieces * std::min(kDevicePiece, slice / lanes.replicas() + 1) * sizeof(float);
+}
+
 std::string megabytes(uint64_t bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.0f MB", static_cast<double>(bytes) / 1e6);
@@ -112,6 +121,7 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
 
   MemoryPlan plan;
   plan.parameters = part.parameters();
+  plan.sum_elements = own;
   const auto line = [&](const std::string& what, uint64_t bytes) {
     if (bytes > 0) plan.lines.push_back({what, bytes});
   };
@@ -129,6 +139,7 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   line("gradients not dealt out yet", sizes.computed);
   line("gradients from shards", sizes.received);
   line("blocks of the norm", sizes.norm);
+  if (mixed && request.device_pieces) line("pieces of the replicas' sums", piece_bytes(lanes, own));
   const ArenaLayout layout = mixed ? activations<BF16>(request, part) : activations<float>(request, part);
   uint64_t blocks = 0, logits = 0;
   for (const Slice& slice : layout.slices()) {

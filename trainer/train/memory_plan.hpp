@@ -27,7 +27,13 @@ struct PlanRequest {
   Masters masters = Masters::kFloat;
   // Checkpoints are kept, and this part of a rank's slice may wait in the bounce buffer; on a CPU there is none.
   std::optional<double> bounce = {};
+  // NCCL moves the replicas' sums and we add them: pieces of them lie on the device. On a CPU they don't.
+  bool device_pieces = true;
 };
+
+// Elements of a piece of every subtree, in the device's memory, where NCCL moves; NCCL is slow with messages much
+// smaller than its own buffers.
+inline constexpr uint64_t kDevicePiece = uint64_t{2} << 20;
 
 // What one rank (the one with most) keeps in the device's memory while it trains, by kind.
 struct MemoryPlan {
@@ -36,8 +42,9 @@ struct MemoryPlan {
     uint64_t bytes = 0;
   };
   std::vector<Line> lines;
-  uint64_t parameters = 0;   // of this rank's tensor part, all shards together
-  uint64_t block_bytes = 0;  // the most that a block's activations take
+  uint64_t sum_elements = 0;  // of one sum of gradients: the rank's own slice
+  uint64_t parameters = 0;    // of this rank's tensor part, all shards together
+  uint64_t block_bytes = 0;   // the most that a block's activations take
   uint32_t gradient_buffers = 0;
   uint64_t bytes() const;
 };

@@ -64,6 +64,16 @@ uint64_t allocated(const PlanRequest& request) {
   if (request.grid.tensor > 1) settings.tensor = sharing.get();
   const auto engine = LaneEngine::create<T>(std::move(settings), std::move(device), std::move(kernels));
   EXPECT_TRUE(engine.ok());
+  if (request.numbers == Numbers::kMixed && request.device_pieces && request.grid.replicas > 1) {
+    // Its own reservation fails in nobody's presence, behind the allocation.
+    MemoryGroup replicas(request.grid.replicas);
+    const auto replicating = replicas.take(0);
+    for (uint32_t peer = 1; peer < request.grid.replicas; ++peer) replicas.kill(peer);
+    GradientReducer reducer(*replicating, lanes, kDevicePiece, (*engine)->create_pieces());
+    std::vector<float> sum(memory_plan(request)->sum_elements);
+    const std::vector<const float*> mine(subtrees(lanes.range(0), lanes.lanes()).size(), sum.data());
+    EXPECT_FALSE(reducer.reduce(mine, sum).ok());
+  }
   return bytes;
 }
 

@@ -10,7 +10,9 @@
 #include "trainer/checkpoint/device_copier.hpp"
 #include "trainer/checkpoint/save_interval.hpp"
 #include "trainer/comm/observed_comm.hpp"
+#include "trainer/cuda/library.hpp"
 #include "trainer/data/batch_loader.hpp"
+#include "trainer/parallel/nccl_groups.hpp"
 #include "trainer/train/replica_check.hpp"
 #include "trainer/train/step_log.hpp"
 #include "trainer/train/step_meter.hpp"
@@ -60,7 +62,7 @@ class Run {
         mesh_(mesh),
         lanes_(plan_.of(mesh_.data_rank())),
         rank_(services_.training->rank()),
-        comm_(*services_.training, observer(), services_.recorder),
+        comm_(*services_.training, observer(), track("")),
         spikes_(config.spike, config.model.tokens()) {}
 
   Outcome run() {
@@ -75,6 +77,8 @@ class Run {
     // Nothing of this rank may hold the others, or write, from here on.
     if (log_) log_->abort();
     if (checkpointer_) checkpointer_->abort();
+    if (nccl_groups_) nccl_groups_->abort();
+    if (nccl_) nccl_->abort();
     if (groups_) groups_->abort();
     return outcome;
   }
@@ -82,12 +86,19 @@ class Run {
  private:
   End start();
   End agree();
-  End open_groups();
   End open_engine();
+  // A GPU with its kernels, and the masters that fit there; null: this rank trains on the CPU.
+  End open_gpu(std::optional<cuda::Compute>& gpu, Masters& masters);
   Result<Masters> agree_on_masters(Masters mine);
-  End open_exchange();
+  EngineSettings engine_settings();
+  End open_groups();
+  End agree_on_nccl();
   End open_nccl();
   Result<std::shared_ptr<const nccl::Api>> find_nccl() const;
+  bool nccl_required() const { return config_.backend == CommBackend::kNccl || config_.reduce == CommReduce::kNccl; }
+  // Of the mesh's groups.
+  Comm& moves(MeshTraffic traffic) { return nccl_groups_ ? (*nccl_groups_)[traffic] : (*groups_)[traffic]; }
+  End open_exchange();
   bool keeps_checkpoints() const { return !checkpoint().path.empty() || !environment_.memory.empty(); }
   End open_copier();
   // Until what a snapshot still needs is copied; counted as a stall.
@@ -145,7 +156,16 @@ class Run {
   }
   Json numerics() const;
   // Whether the same samples give the same bits on other ranks.
-  bool reproducible() const { return !nccl_ || config_.reduce == CommReduce::kOrdered; }
+  bool reproducible() const { return !nccl_adds_; }
+  FlightRecorder::Track* track(const char* name) const {
+    return services_.recorder == nullptr ? nullptr : &services_.recorder->track(name);
+  }
+  // Lanes differ in number from rank to rank, so what tensor ranks say for each is not counted: whoever waits says so
+  // under the number of the collective before.
+  ObservedComm::Observer uncounted() {
+    return {[this](uint64_t) { services_.page->enter_collective(*comm_.sequence()); },
+            [this] { services_.page->leave_collective(); }};
+  }
   ObservedComm::Observer observer() const {
     return {[page = services_.page](uint64_t sequence) { page->enter_collective(sequence); },
             [page = services_.page] { page->leave_collective(); }};
@@ -162,6 +182,7 @@ class Run {
   }
   std::optional<Rank> lost_peer() const {
     if (nccl_ && nccl_->lost_peer()) return Rank(*nccl_->lost_peer());
+    if (nccl_groups_ && nccl_groups_->lost_peer()) return Rank(*nccl_groups_->lost_peer());
     for (const Comm* comm : {services_.training, services_.checkpoints}) {
       if (comm == nullptr) continue;
       if (const auto lost = comm->lost_peer()) return Rank(*lost);
@@ -180,16 +201,21 @@ class Run {
   const LaneShare lanes_;
   const uint32_t rank_;
   ObservedComm comm_;
-  std::optional<MeshComms> groups_;  // where the mesh isn't of replicas only
-  std::optional<ObservedComm> replica_comm_;
-  std::optional<ObservedComm> tensor_comm_;  // used on the device's stream
+  std::shared_ptr<Device> device_;                         // the engine's; NCCL's communicators need it to their end
+  std::string gpu_identity_;                               // empty: on a CPU
+  std::shared_ptr<const nccl::Api> api_;                   // null: nothing goes through NCCL
+  std::unique_ptr<NcclComm> nccl_;                         // of all ranks, where the mesh is of replicas only; else
+  std::optional<MeshComms> groups_;                        // in the hosts' memory, and
+  std::optional<MeshComms> nccl_groups_;                   // in the devices'
+  std::optional<ObservedComm> replica_comm_;               // in the hosts' memory
+  std::optional<ObservedComm> gather_comm_, reduce_comm_;  // used by the engine's threads
+  std::optional<ObservedComm> tensor_comm_;                // used on the device's stream; none where NCCL moves
 
   std::unique_ptr<TokenSource> source_;
   std::optional<SampleOrder> order_;
   std::unique_ptr<LaneEngine> engine_;
-  std::string gpu_identity_;                 // empty: on a CPU
-  std::unique_ptr<NcclComm> nccl_;           // null: gradients go through comm_
-  std::optional<ObservedComm> device_comm_;  // over nccl_
+  std::optional<ObservedComm> device_comm_;  // NCCL's of the replicas; none: gradients go through replicas()
+  bool nccl_adds_ = false;
   std::optional<GradientReducer> reducer_;
   std::unique_ptr<DeviceCopier> copier_;
   std::optional<StepLog> log_;  // outlives the checkpointer, whose threads wait for it

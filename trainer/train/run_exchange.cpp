@@ -1,10 +1,8 @@
+#include "trainer/train/memory_plan.hpp"
 #include "trainer/train/run.hpp"
 
 namespace pitcrew::trainer {
 namespace {
-
-// Of every subtree, in the device's memory; NCCL is slow with messages much smaller than its own buffers.
-constexpr size_t kDevicePiece = size_t{2} << 20;
 
 // What a rank brings to the question whether NCCL can be used.
 struct Card {
@@ -33,36 +31,9 @@ std::string obstacle(const std::vector<Card>& cards) {
 
 }  // namespace
 
-// What carries gradients between ranks, and who adds them.
-End Run::open_exchange() {
-  const bool required = config_.backend == CommBackend::kNccl || config_.reduce == CommReduce::kNccl;
-  if (groups_ && required) {
-    return Failure{Error(Code::kUnsupported,
-                         "comm.backend: shards and tensor ranks talk through the hosts' memory in this version; set it "
-                         "to auto or tcp, "
-                         "and comm.reduce to ordered"),
-                   exit_code::kBadConfiguration};
-  }
-  if (!groups_ && comm_.size() > 1 && config_.backend != CommBackend::kTcp) {
-    if (auto failed = open_nccl()) return failed;
-  }
-  if (!nccl_) {
-    reducer_.emplace(replicas(), plan_);
-    return {};
-  }
-  device_comm_.emplace(*nccl_, observer(), services_.recorder, comm_.sequence());
-  reducer_.emplace(*device_comm_, plan_, kDevicePiece, engine_->create_pieces());
-  if (config_.reduce == CommReduce::kOrdered) return {};
-  reducer_->let_add([this](std::span<float> values) {
-    return device_comm_->observed("all_reduce", values.size_bytes(), [&] { return nccl_->all_reduce_sum(values); });
-  });
-  print("not reproducible: gradients are added by NCCL (comm.reduce: nccl), in an order that depends on the ranks");
-  return {};
-}
-
 Result<std::shared_ptr<const nccl::Api>> Run::find_nccl() const {
   if (services_.host_nccl) return services_.host_nccl;
-  if (engine_->device().host_memory()) {
+  if (device_->host_memory()) {
     return Error(Code::kUnsupported,
                  "comm.backend: nccl needs a GPU for each rank, but this one trains on the CPU; set it to tcp or auto");
   }
@@ -70,40 +41,100 @@ Result<std::shared_ptr<const nccl::Api>> Run::find_nccl() const {
 }
 
 // All ranks or none: whoever can't says why, and all others say who.
-End Run::open_nccl() {
-  const bool required = config_.backend == CommBackend::kNccl || config_.reduce == CommReduce::kNccl;
-  const auto api = find_nccl();
+End Run::agree_on_nccl() {
+  if (comm_.size() == 1 || config_.backend == CommBackend::kTcp) return {};
+  auto api = find_nccl();
   Card mine;
   if (api) mine = {(*api)->version, 0, gpu_identity_.empty() ? 0 : xxh3(gpu_identity_)};
   std::vector<Card> cards(comm_.size());
   PITCREW_END(comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(cards))),
               exit_code::kTryAgain);
   const std::string why_not = obstacle(cards);
-  if (!why_not.empty()) {
-    if (required) return Failure{api ? Error(Code::kUnsupported, why_not) : api.error(), exit_code::kBadConfiguration};
-    if (!engine_->device().host_memory()) {
-      if (!api) services_.log.warning("no NCCL here", {{"why", api.error().message}});
-      print("gradients go through the hosts' memory and TCP: " + why_not);
-    }
+  if (why_not.empty()) {
+    api_ = std::move(*api);
     return {};
   }
+  if (nccl_required())
+    return Failure{api ? Error(Code::kUnsupported, why_not) : api.error(), exit_code::kBadConfiguration};
+  if (!device_->host_memory()) {
+    if (!api) services_.log.warning("no NCCL here", {{"why", api.error().message}});
+    print("gradients go through the hosts' memory and TCP: " + why_not);
+  }
+  return {};
+}
+
+// The groups' communicators in the hosts' memory, and NCCL's where it is used.
+End Run::open_groups() {
+  if (!mesh_.replicas_only()) {
+    PITCREW_INVARIANT(services_.mesh != nullptr, "a divided grid needs communicators of its groups");
+    PITCREW_END_ASSIGN(groups_, MeshComms::create(mesh_, services_.mesh), exit_code::kTryAgain);
+  }
+  if (api_ != nullptr) {
+    if (auto failed = open_nccl()) return failed;
+  }
+  if (!groups_) return {};
+  gather_comm_.emplace(moves(MeshTraffic::kGather), ObservedComm::Observer{}, track("gather"));
+  reduce_comm_.emplace(moves(MeshTraffic::kReduce), ObservedComm::Observer{}, track("reduce"));
+  if (!moves(MeshTraffic::kTensor).device_memory())
+    tensor_comm_.emplace(moves(MeshTraffic::kTensor), uncounted(), track("tensor"));
+  replica_comm_.emplace((*groups_)[MeshTraffic::kReplica], observer(), track("replica"), comm_.sequence());
+  return {};
+}
+
+End Run::open_nccl() {
   NcclSettings settings;
   settings.connect_timeout = config_.connect_timeout;
   settings.collective_timeout = config_.collective_timeout;
   settings.cancelled = services_.stop_asked;
-  auto made = NcclComm::create(*api, *services_.training, engine_->device(), services_.watch, std::move(settings));
-  if (!made) {
-    const bool hopeless = made.error().code == Code::kUnsupported;
-    return Failure{made.error(), hopeless ? exit_code::kBadConfiguration : exit_code::kTryAgain};
+  settings.observer = uncounted();
+  settings.recorder = track("tensor");
+  std::optional<Error> failure;
+  if (groups_) {
+    auto made = MeshComms::create(mesh_, nccl_groups(api_, *groups_, *device_, services_.watch, std::move(settings)));
+    if (made) {
+      nccl_groups_ = std::move(*made);
+    } else {
+      failure = made.error();
+    }
+  } else {
+    auto made = NcclComm::create(api_, *services_.training, *device_, services_.watch, std::move(settings));
+    if (made) {
+      nccl_ = std::move(*made);
+    } else {
+      failure = made.error();
+    }
   }
-  nccl_ = std::move(*made);
-  print("gradients go from GPU to GPU by NCCL " + nccl::version_text((*api)->version));
+  if (failure) {
+    const bool hopeless = failure->code == Code::kUnsupported;
+    return Failure{*failure, hopeless ? exit_code::kBadConfiguration : exit_code::kTryAgain};
+  }
+  print((groups_ ? "weights, gradients and activations" : "gradients") + std::string(" go from GPU to GPU by NCCL ") +
+        nccl::version_text(api_->version));
+  return {};
+}
+
+// What carries the replicas' gradients, and who adds them.
+End Run::open_exchange() {
+  Comm* const below = nccl_ ? nccl_.get() : nccl_groups_ ? &(*nccl_groups_)[MeshTraffic::kReplica] : nullptr;
+  auto* const nccl = dynamic_cast<NcclComm*>(below);
+  if (nccl == nullptr) {
+    reducer_.emplace(replicas(), plan_);
+    return {};
+  }
+  device_comm_.emplace(*nccl, observer(), track(groups_ ? "replica" : ""), comm_.sequence());
+  reducer_.emplace(*device_comm_, plan_, kDevicePiece, engine_->create_pieces());
+  if (config_.reduce == CommReduce::kOrdered) return {};
+  nccl_adds_ = true;
+  reducer_->let_add([this, nccl](std::span<float> values) {
+    return device_comm_->observed("all_reduce", values.size_bytes(), [&] { return nccl->all_reduce_sum(values); });
+  });
+  print("not reproducible: gradients are added by NCCL (comm.reduce: nccl), in an order that depends on the ranks");
   return {};
 }
 
 // What results depend on: the device, how many ranks share the width, and who adds gradients.
 Json Run::numerics() const {
-  Json numerics = Json::parse(engine_->device().numerics());
+  Json numerics = Json::parse(device_->numerics());
   if (mesh_.grid().tensor > 1) numerics["tensor"] = mesh_.grid().tensor;
   if (!reproducible()) numerics["reduce"] = "nccl, not reproducible";
   return numerics;

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "trainer/cuda/library.hpp"
+#include "trainer/kernels/cpu_kernels.hpp"
 #include "trainer/model/tensor_part.hpp"
 #include "trainer/train/hugging_face.hpp"
 #include "trainer/train/memory_plan.hpp"
@@ -12,7 +12,6 @@ namespace pitcrew::trainer {
 End Run::start() {
   if (auto failed = open_data()) return failed;
   if (auto failed = agree()) return failed;
-  if (auto failed = open_groups()) return failed;
   if (auto failed = open_engine()) return failed;
   if (auto failed = open_exchange()) return failed;
   if (is_first()) {
@@ -27,28 +26,12 @@ End Run::start() {
   return {};
 }
 
-End Run::open_groups() {
-  if (!mesh_.replicas_only()) {
-    PITCREW_INVARIANT(services_.mesh != nullptr, "a divided grid needs communicators of its groups");
-    PITCREW_END_ASSIGN(groups_, MeshComms::create(mesh_, services_.mesh), exit_code::kTryAgain);
-    // Lanes differ in number from rank to rank, so what tensor ranks say for each is not counted: whoever waits says so
-    // under the number of the collective before.
-    tensor_comm_.emplace(
-        (*groups_)[MeshTraffic::kTensor],
-        ObservedComm::Observer{[this](uint64_t) { services_.page->enter_collective(*comm_.sequence()); },
-                               [this] { services_.page->leave_collective(); }});
-    replica_comm_.emplace((*groups_)[MeshTraffic::kReplica], observer(), services_.recorder, comm_.sequence());
-  }
-  return {};
-}
-
-End Run::open_engine() {
-  peak_flops_ = config_.peak_tflops * 1e12;
+EngineSettings Run::engine_settings() {
   EngineSettings settings{config_.model, config_.tokens, plan_, mesh_.data_rank(), config_.recompute, {}};
-  if (mesh_.grid().tensor > 1) settings.tensor = &*tensor_comm_;
+  if (mesh_.grid().tensor > 1) settings.tensor = tensor_comm_ ? &*tensor_comm_ : &moves(MeshTraffic::kTensor);
   if (groups_) {
-    settings.gather = &(*groups_)[MeshTraffic::kGather];
-    settings.reduce = &(*groups_)[MeshTraffic::kReduce];
+    settings.gather = &*gather_comm_;
+    settings.reduce = &*reduce_comm_;
     settings.waits = [this](bool begins) {
       if (begins) {
         services_.page->enter_collective(++*comm_.sequence());
@@ -65,42 +48,62 @@ End Run::open_engine() {
       fault->after_lane(lane, gradient);
     };
   }
-  if (config_.device != TrainDevice::kCpu) {
-    PITCREW_END_ASSIGN(const ModelConfig part, tensor_part(config_.model, mesh_.grid().tensor),
-                       exit_code::kBadConfiguration);
-    const uint64_t workspace = kernel_workspace_bytes(part, {plan_.micro(), config_.tokens});
-    auto gpu = cuda::open({static_cast<int>(environment_.local_rank), workspace});
-    if (!gpu && config_.device == TrainDevice::kCuda) return Failure{gpu.error(), exit_code::kBadConfiguration};
-    if (!gpu && gpu.error().code != Code::kNotFound) print("on the CPU: " + gpu.error().message);
-    if (gpu) {
-      PITCREW_END(cuda::problems(config_.model), exit_code::kBadConfiguration);
-      // The kernels have their workspace, and the context is made: what is free is for the rest.
-      PlanRequest request{config_.model, config_.sequences, config_.micro,    config_.tokens,
-                          mesh_.grid(),  Numbers::kMixed,   config_.recompute};
-      if (keeps_checkpoints()) request.bounce = config_.bounce;
-      PITCREW_END_ASSIGN(request, choose_masters(request, config_.master, gpu->total_bytes),
-                         exit_code::kBadConfiguration);
-      PITCREW_END_ASSIGN(request.masters, agree_on_masters(request.masters), exit_code::kTryAgain);
-      settings.masters = request.masters;
-      PITCREW_END_ASSIGN(const MemoryPlan plan, memory_plan(request), exit_code::kBadConfiguration);
-      print(formatted("%s: %.1f of %.1f GB will be used%s", gpu->name.c_str(), static_cast<double>(plan.bytes()) / 1e9,
-                      static_cast<double>(gpu->total_bytes) / 1e9,
-                      request.masters == Masters::kRemainder ? ", masters as remainders" : ""));
-      PITCREW_END(check_fits(request, gpu->total_bytes), exit_code::kBadConfiguration);
-      memory_ = plan.bytes();
-      gpu_identity_ = gpu->identity;
-      if (peak_flops_ == 0) peak_flops_ = peak_tflops(gpu->name).value_or(0) * 1e12;
-      PITCREW_END_ASSIGN(
-          engine_,
-          LaneEngine::create<BF16>(std::move(settings), std::move(gpu->device), std::move(gpu->kernels), gpu->plans),
-          exit_code::kBadConfiguration);
-      return {};
-    }
+  return settings;
+}
+
+// The device first: NCCL's communicators stand on it, and the engine on these.
+End Run::open_engine() {
+  peak_flops_ = config_.peak_tflops * 1e12;
+  std::optional<cuda::Compute> gpu;
+  Masters masters = Masters::kFloat;
+  if (auto failed = open_gpu(gpu, masters)) return failed;
+  std::unique_ptr<Kernels<float>> kernels;
+  if (gpu) {
+    device_ = std::move(gpu->device);
+  } else {
+    CpuDeviceOptions options = services_.device;
+    options.threads = config_.threads;
+    auto cpu = std::make_shared<CpuDevice>(std::move(options));
+    kernels = create_cpu_kernels<float>(*cpu);
+    device_ = std::move(cpu);
   }
-  CpuDeviceOptions device = services_.device;
-  device.threads = config_.threads;
-  PITCREW_END_ASSIGN(engine_, LaneEngine::create_on_cpu(std::move(settings), std::move(device)),
+  if (auto failed = agree_on_nccl()) return failed;
+  if (auto failed = open_groups()) return failed;
+  EngineSettings settings = engine_settings();
+  settings.masters = masters;
+  auto made = gpu ? LaneEngine::create<BF16>(std::move(settings), device_, std::move(gpu->kernels), gpu->plans)
+                  : LaneEngine::create<float>(std::move(settings), device_, std::move(kernels));
+  PITCREW_END_ASSIGN(engine_, std::move(made), exit_code::kBadConfiguration);
+  return {};
+}
+
+End Run::open_gpu(std::optional<cuda::Compute>& opened, Masters& masters) {
+  if (config_.device == TrainDevice::kCpu) return {};
+  PITCREW_END_ASSIGN(const ModelConfig part, tensor_part(config_.model, mesh_.grid().tensor),
                      exit_code::kBadConfiguration);
+  const uint64_t workspace = kernel_workspace_bytes(part, {plan_.micro(), config_.tokens});
+  auto gpu = cuda::open({static_cast<int>(environment_.local_rank), workspace});
+  if (!gpu && config_.device == TrainDevice::kCuda) return Failure{gpu.error(), exit_code::kBadConfiguration};
+  if (!gpu && gpu.error().code != Code::kNotFound) print("on the CPU: " + gpu.error().message);
+  if (!gpu) return {};
+  PITCREW_END(cuda::problems(config_.model), exit_code::kBadConfiguration);
+  // The kernels have their workspace, and the context is made: what is free is for the rest.
+  PlanRequest request{config_.model, config_.sequences, config_.micro,    config_.tokens,
+                      mesh_.grid(),  Numbers::kMixed,   config_.recompute};
+  if (keeps_checkpoints()) request.bounce = config_.bounce;
+  request.device_pieces = config_.device_pieces();
+  PITCREW_END_ASSIGN(request, choose_masters(request, config_.master, gpu->total_bytes), exit_code::kBadConfiguration);
+  PITCREW_END_ASSIGN(request.masters, agree_on_masters(request.masters), exit_code::kTryAgain);
+  masters = request.masters;
+  PITCREW_END_ASSIGN(const MemoryPlan plan, memory_plan(request), exit_code::kBadConfiguration);
+  print(formatted("%s: %.1f of %.1f GB will be used%s", gpu->name.c_str(), static_cast<double>(plan.bytes()) / 1e9,
+                  static_cast<double>(gpu->total_bytes) / 1e9,
+                  request.masters == Masters::kRemainder ? ", masters as remainders" : ""));
+  PITCREW_END(check_fits(request, gpu->total_bytes), exit_code::kBadConfiguration);
+  memory_ = plan.bytes();
+  gpu_identity_ = gpu->identity;
+  if (peak_flops_ == 0) peak_flops_ = peak_tflops(gpu->name).value_or(0) * 1e12;
+  opened.emplace(std::move(*gpu));
   return {};
 }
 

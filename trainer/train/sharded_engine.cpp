@@ -21,7 +21,7 @@ class ShardedEngine final : public EngineBase<T> {
   using Base = EngineBase<T>;
 
  public:
-  ShardedEngine(EngineSettings settings, std::unique_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
+  ShardedEngine(EngineSettings settings, std::shared_ptr<Device> device, std::unique_ptr<Kernels<T>> kernels,
                 ProductPlans* plans)
       : Base(std::move(settings), std::move(device), std::move(kernels), plans),
         lanes_(settings_.plan.of(settings_.rank)),
@@ -269,7 +269,7 @@ ShardedSizes sharded_sizes(const ModelConfig& config, const LanePlan& plan, uint
 }
 
 template <typename T>
-Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings settings, std::unique_ptr<Device> device,
+Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings settings, std::shared_ptr<Device> device,
                                                           std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans) {
   auto engine = std::make_unique<ShardedEngine<T>>(std::move(settings), std::move(device), std::move(kernels), plans);
   PITCREW_TRY(engine->allocate());
@@ -278,9 +278,9 @@ Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings setting
 
 template ShardedSizes sharded_sizes<float>(const ModelConfig&, const LanePlan&, uint32_t, TensorPlace);
 template ShardedSizes sharded_sizes<BF16>(const ModelConfig&, const LanePlan&, uint32_t, TensorPlace);
-template Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings, std::unique_ptr<Device>,
+template Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings, std::shared_ptr<Device>,
                                                                    std::unique_ptr<Kernels<float>>, ProductPlans*);
-template Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings, std::unique_ptr<Device>,
+template Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings, std::shared_ptr<Device>,
                                                                    std::unique_ptr<Kernels<BF16>>, ProductPlans*);
 
 }  // namespace pitcrew::trainer

@@ -12,7 +12,7 @@ namespace pitcrew::trainer {
 // Beside reduce(), compute(), evaluate(), own_square_sum() and lane_square_sums() are collectives of the shard group,
 // and of the tensor group.
 template <typename T>
-Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings settings, std::unique_ptr<Device> device,
+Result<std::unique_ptr<LaneEngine>> create_sharded_engine(EngineSettings settings, std::shared_ptr<Device> device,
                                                           std::unique_ptr<Kernels<T>> kernels, ProductPlans* plans);
 
 // What a sharded rank allocates, in bytes, before anything is: state and sums by slices, units on their way.

@@ -27,6 +27,7 @@ class ShardedNorm {
   ShardedNorm(SquareSumPlan plan, uint32_t shard, Comm& comm, Device& device, Kernels<T>& kernels, Stream& stream);
   Status share_blocks(const Wide<T>* slice);
   Result<std::vector<double>> share_sums();
+  uint32_t first_of(uint32_t shard) const;
 
   const SquareSumPlan plan_;
   const uint32_t shard_;
@@ -35,9 +36,9 @@ class ShardedNorm {
   Kernels<T>& kernels_;
   Stream& stream_;
   Buffer blocks_;          // the shared ones that are summed up here
-  Buffer sums_;            // of the own nodes
-  Buffer host_sums_;       // of all nodes
-  Buffer host_fragments_;  // that go out, then those that come in
+  Buffer sums_;            // of all nodes, by shard
+  Buffer host_sums_;       // the same
+  Buffer host_fragments_;  // that go out, then those that come in; where the communicator moves the host's memory
 };
 
 }  // namespace pitcrew::trainer

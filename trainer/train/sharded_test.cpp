@@ -85,14 +85,41 @@ TEST(TrafficPlan, says_how_many_bytes_a_step_sends) {
   }
 }
 
-// A device whose memory the host may not touch, as far as its users know: they go through staging.
-class StagedDevice final : public CpuDevice {
+// Where a rank's bytes are, and what moves them.
+enum class Way {
+  kHost,    // the device's memory is the host's
+  kStaged,  // it isn't, as far as its users know, and the communicators move the host's
+  kDirect,  // the communicators move the device's
+};
+
+class DeviceOf final : public CpuDevice {
  public:
-  explicit StagedDevice(bool staged) : CpuDevice({.threads = 1}), staged_(staged) {}
-  bool host_memory() const override { return !staged_; }
+  explicit DeviceOf(Way way) : CpuDevice({.threads = 1, .apart = way != Way::kHost}), way_(way) {}
+  Result<Buffer> allocate_host(std::string_view name, size_t bytes) override {
+    if (way_ == Way::kDirect) {
+      for (const char* staging : {"under way", "from shards", "shared blocks"})
+        EXPECT_EQ(name.find(staging), std::string_view::npos) << name;
+    }
+    return CpuDevice::allocate_host(name, bytes);
+  }
 
  private:
-  const bool staged_;
+  const Way way_;
+};
+
+// As NCCL's: what it is given lies in the device's memory.
+class DeviceComm final : public ExchangeComm {
+ public:
+  DeviceComm(Comm& below, Way way) : ExchangeComm(below.rank(), below.size()), below_(below), way_(way) {}
+  bool device_memory() const override { return way_ == Way::kDirect; }
+  Status exchange(std::span<const Send> sends, std::span<const Receive> receives) override {
+    return below_.exchange(sends, receives);
+  }
+  void abort() override { below_.abort(); }
+
+ private:
+  Comm& below_;
+  const Way way_;
 };
 
 // The floats of a state tensor, wherever its halves are.
@@ -110,20 +137,22 @@ std::vector<float> values_of(const StateTensor& tensor) {
 
 // One rank's three steps with weights of BF16; what it holds in the end, by tensor.
 using State = std::vector<std::pair<uint64_t, std::vector<float>>>;  // first element, values
-State train_mixed(const PlanRequest& request, uint32_t rank, bool staged, MeshComms& comms) {
+State train_mixed(const PlanRequest& request, uint32_t rank, Way way, MeshComms& comms) {
   const Mesh mesh(request.grid, rank);
+  DeviceComm gather(comms[MeshTraffic::kGather], way), reduce(comms[MeshTraffic::kReduce], way),
+      replicas(comms[MeshTraffic::kReplica], way);
   const LanePlan lanes = *LanePlan::make(request.sequences, 1, request.grid.data_ranks(), request.grid.shards);
-  auto device = std::make_unique<StagedDevice>(staged);
+  auto device = std::make_unique<DeviceOf>(way);
   auto kernels = create_cpu_kernels<BF16>(*device);
   EngineSettings settings{request.model, request.tokens, lanes, mesh.data_rank(), {}};
-  settings.gather = &comms[MeshTraffic::kGather];
-  settings.reduce = &comms[MeshTraffic::kReduce];
+  settings.gather = &gather;
+  settings.reduce = &reduce;
   if (request.grid.tensor > 1) settings.tensor = &comms[MeshTraffic::kTensor];
   settings.masters = request.masters;
   auto engine = LaneEngine::create<BF16>(std::move(settings), std::move(device), std::move(kernels));
   if (!engine) return {};
   (*engine)->init(3);
-  GradientReducer reducer(comms[MeshTraffic::kReplica], lanes);
+  GradientReducer reducer(replicas, lanes, 1000, way == Way::kDirect ? (*engine)->create_pieces() : nullptr);
   const LaneShare own = lanes.of(mesh.data_rank());
   for (uint64_t step = 1; step <= 3; ++step) {
     std::vector<int32_t> tokens;
@@ -143,7 +172,7 @@ State train_mixed(const PlanRequest& request, uint32_t rank, bool staged, MeshCo
 }
 
 // What all ranks of the grid hold in the end.
-std::vector<State> train_world(const PlanRequest& request, bool staged) {
+std::vector<State> train_world(const PlanRequest& request, Way way) {
   const uint32_t ranks = request.grid.ranks();
   std::vector<std::unique_ptr<MemoryGroup>> channels;
   for (uint32_t i = 0; i < kMeshTraffics; ++i) channels.push_back(std::make_unique<MemoryGroup>(ranks));
@@ -159,22 +188,24 @@ std::vector<State> train_world(const PlanRequest& request, bool staged) {
       }
       auto comms = MeshComms::create(Mesh(request.grid, rank), groups_over(all));
       ASSERT_TRUE(comms) << comms.error().message;
-      states[rank] = train_mixed(request, rank, staged, *comms);
+      states[rank] = train_mixed(request, rank, way, *comms);
     });
   }
   for (std::thread& thread : threads) thread.join();
   return states;
 }
 
-TEST(ShardedEngine, with_bf16_weights_and_staging_gives_the_bits_of_one_rank) {
-  for (const auto& [staged, masters, grid] :
-       {std::tuple(false, Masters::kFloat, Grid{2, 2}), std::tuple(true, Masters::kRemainder, Grid{2, 2}),
-        std::tuple(false, Masters::kRemainder, Grid{1, 3, 2}), std::tuple(true, Masters::kFloat, Grid{2, 2, 2})}) {
-    PlanRequest request = request_of(grid, staged);
+TEST(ShardedEngine, with_bf16_weights_gives_the_bits_of_one_rank_whichever_way_bytes_go) {
+  for (const auto& [way, masters, grid] :
+       {std::tuple(Way::kHost, Masters::kFloat, Grid{2, 2}), std::tuple(Way::kStaged, Masters::kRemainder, Grid{2, 2}),
+        std::tuple(Way::kHost, Masters::kRemainder, Grid{1, 3, 2}),
+        std::tuple(Way::kStaged, Masters::kFloat, Grid{2, 2, 2}),
+        std::tuple(Way::kDirect, Masters::kRemainder, Grid{2, 2})}) {
+    PlanRequest request = request_of(grid, way != Way::kHost);
     request.masters = masters;
     PlanRequest alone = request;
     alone.grid = {1, 1, grid.tensor};
-    const std::vector<State> whole = train_world(alone, staged), parts = train_world(request, staged);
+    const std::vector<State> whole = train_world(alone, way), parts = train_world(request, way);
     for (uint32_t rank = 0; rank < parts.size(); ++rank) {
       const State &part = parts[rank], &expected = whole[rank % grid.tensor];
       ASSERT_EQ(part.size(), expected.size());

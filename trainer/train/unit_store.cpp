@@ -43,6 +43,7 @@ template <typename T>
 UnitStore<T>::UnitStore(Settings settings, Device& device, Kernels<T>& kernels)
     : settings_(std::move(settings)),
       device_(device),
+      staged_(!device.host_memory() && !settings_.gather->device_memory()),
       kernels_(kernels),
       gather_stream_(device.create_stream("gather")),
       reduce_stream_(device.create_stream("reduce")) {}
@@ -57,7 +58,7 @@ Status UnitStore<T>::allocate() {
   }
   const uint64_t under_way = layout.shards() * stretch_of(layout);
   PITCREW_ASSIGN(received_, device_.allocate("gradients from shards", under_way * sizeof(Wide<T>)));
-  if (device_.host_memory()) return {};
+  if (!staged_) return {};
   PITCREW_ASSIGN(host_weights_, device_.allocate_host("weights under way to shards", under_way * sizeof(T)));
   PITCREW_ASSIGN(host_sent_, device_.allocate_host("gradients under way to shards", under_way * sizeof(Wide<T>)));
   PITCREW_ASSIGN(host_got_, device_.allocate_host("gradients from shards", under_way * sizeof(Wide<T>)));
@@ -246,7 +247,7 @@ Status UnitStore<T>::gather(const GatherJob& job) {
   if (job.source) job.source->wait();
   const ShardLayout& layout = settings_.layout;
   const uint32_t shards = layout.shards(), me = settings_.shard;
-  const uint64_t piece = layout.piece(job.unit), step = device_.host_memory() ? piece : stretch_of(layout);
+  const uint64_t piece = layout.piece(job.unit), step = staged_ ? stretch_of(layout) : piece;
   const T* own = own_weights_ + layout.offset(job.unit);
   T* all = weights_[job.slot].buffer.template as<T>();
   Stream& stream = *gather_stream_;
@@ -254,11 +255,9 @@ Status UnitStore<T>::gather(const GatherJob& job) {
   for (uint64_t first = 0; first < piece; first += step) {
     const uint64_t count = std::min(step, piece - first);
     T* staging = host_weights_.template as<T>();
-    const auto place = [&](uint32_t shard) {
-      return device_.host_memory() ? all + shard * piece + first : staging + shard * step;
-    };
+    const auto place = [&](uint32_t shard) { return staged_ ? staging + shard * step : all + shard * piece + first; };
     const T* mine = own + first;
-    if (!device_.host_memory()) {
+    if (staged_) {
       stream.copy(place(me), mine, count * sizeof(T));
       stream.synchronize();
       mine = place(me);
@@ -271,7 +270,7 @@ Status UnitStore<T>::gather(const GatherJob& job) {
       receives.push_back({peer, std::as_writable_bytes(std::span(place(peer), count))});
     }
     PITCREW_TRY(settings_.gather->exchange(sends, receives));
-    for (uint32_t peer = 0; peer < shards && !device_.host_memory(); ++peer) {
+    for (uint32_t peer = 0; peer < shards && staged_; ++peer) {
       if (peer != me) stream.copy(all + peer * piece + first, place(peer), count * sizeof(T));
     }
   }
@@ -304,7 +303,7 @@ Status UnitStore<T>::reduce(const ReduceJob& job) {
       if (peer == me) continue;
       if (job.slot != kNobody) {
         const auto* theirs = gradients_[job.slot].buffer.template as<Wide<T>>() + peer * piece + first;
-        if (!device_.host_memory()) {
+        if (staged_) {
           auto* staging = host_sent_.template as<Wide<T>>() + peer * step;
           stream.copy(staging, theirs, bytes);
           theirs = staging;
@@ -312,12 +311,12 @@ Status UnitStore<T>::reduce(const ReduceJob& job) {
         sends.push_back({peer, std::as_bytes(std::span(theirs, count))});
       }
       if (peer >= settings_.sums.brought(job.lane)) continue;
-      auto* into = (device_.host_memory() ? received_ : host_got_).template as<Wide<T>>() + peer * step;
+      auto* into = (staged_ ? host_got_ : received_).template as<Wide<T>>() + peer * step;
       receives.push_back({peer, std::as_writable_bytes(std::span(into, count))});
     }
     stream.synchronize();
     PITCREW_TRY(settings_.reduce->exchange(sends, receives));
-    if (!device_.host_memory()) {
+    if (staged_) {
       for (const Comm::Receive& got : receives)
         stream.copy(received_.template as<Wide<T>>() + got.peer * step, got.data.data(), bytes);
     }

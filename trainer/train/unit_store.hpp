@@ -23,7 +23,8 @@ namespace pitcrew::trainer {
 // How a sharded rank's weights come and gradients go: a unit's weights are gathered from all shards into one of few
 // buffers before it is computed, the next unit's while this one computes, and a unit's gradient is dealt out to its
 // shards while the one before computes. Two threads, each with a communicator of its own, move the bytes; no thread
-// adds but the one that receives gradients, in the order of lanes.
+// adds but the one that receives gradients, in the order of lanes. Communicators that move the device's memory are
+// given it; for others bytes are staged in the host's.
 //
 // Owned by the engine; weights() … release_gradients() on the thread that calls the model. An error of a communicator
 // stays: from then on nothing waits, what is computed is worthless, and drain() says why. Ends with its destructor,
@@ -115,6 +116,7 @@ class UnitStore final : public ModelUnits<T> {
 
   const Settings settings_;
   Device& device_;
+  const bool staged_;  // bytes go through the host's memory
   Kernels<T>& kernels_;
   const std::unique_ptr<Stream> gather_stream_, reduce_stream_;
   const T* own_weights_ = nullptr;
@@ -122,7 +124,7 @@ class UnitStore final : public ModelUnits<T> {
   WeightSlot weights_[kUnitSlots];
   GradientSlot gradients_[kUnitSlots];
   Buffer received_;              // [shards][kStretch]
-  Buffer host_sent_, host_got_;  // [shards][kStretch] each, of gathers then of gradients, where staging is needed
+  Buffer host_sent_, host_got_;  // [shards][kStretch] each, of gradients; none where nothing is staged
   Buffer host_weights_;
 
   // Of the model's thread.

@@ -81,6 +81,7 @@ class NcclWorld final : public CommWorld {
   }
   NcclComm& nccl(uint32_t rank) { return static_cast<NcclComm&>(*comms_[rank]); }
   CpuDevice& device(uint32_t rank) { return *ranks_[rank].device; }
+  PeerWatch& watch(uint32_t rank) { return *ranks_[rank].watch; }
 
  private:
   std::vector<NcclRank> ranks_;

@@ -33,8 +33,8 @@ class GridContract : public GridTraining, public ::testing::WithParamInterface<B
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, GridContract, testing::Values(Backend::kMemory, Backend::kTcp),
-                         [](const auto& info) { return info.param == Backend::kMemory ? "Memory" : "Tcp"; });
+INSTANTIATE_TEST_SUITE_P(Backends, GridContract, testing::Values(Backend::kMemory, Backend::kTcp, Backend::kNccl),
+                         [](const auto& info) { return to_string(info.param); });
 
 constexpr uint32_t kGrids[][2] = {{1, 1}, {2, 1}, {2, 2}, {4, 1}, {4, 4}, {4, 2}, {8, 1},
                                   {8, 8}, {8, 4}, {8, 2}, {3, 3}, {6, 3}, {5, 5}};

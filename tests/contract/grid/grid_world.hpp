@@ -1,15 +1,13 @@
 #pragma once
 
-#include <fstream>
 #include <map>
 #include <thread>
 
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/contract/comm/comm_world.hpp"
-#include "trainer/train/testing/tiny_training.hpp"
-#include "trainer/train/trainer.hpp"
+#include "tests/contract/comm/nccl_world.hpp"
+#include "trainer/train/testing/training_ranks.hpp"
 
 namespace pitcrew::trainer {
 
@@ -20,19 +18,48 @@ inline constexpr uint32_t kMostRanks = 4;
 inline constexpr uint32_t kMostRanks = 8;
 #endif
 
-enum class Backend { kMemory, kTcp };
+enum class Backend { kMemory, kTcp, kNccl };
+inline std::string to_string(Backend backend) {
+  return backend == Backend::kMemory ? "Memory" : backend == Backend::kTcp ? "Tcp" : "Nccl";
+}
 
-// A rank's communicators: training, checkpoints, and one for each kind of the mesh's traffic.
-using Channels = std::vector<std::unique_ptr<Comm>>;
+// Training, checkpoints, and one for each kind of the mesh's traffic.
 inline constexpr uint32_t kChannels = 2 + kMeshTraffics;
 
+// The NCCL for tests. While its ranks meet they ask whether to go on: that is no step. The communicators of world rank
+// 3 are known to the rules of faults as net 3/1, 3/2, ..., in the order in which it makes them.
+class MeetingNccl {
+ public:
+  // For the rank of this thread.
+  static std::shared_ptr<const nccl::Api> api(uint32_t rank) {
+    static const auto real = *nccl::load(fake_nccl());
+    rank_ = rank;
+    made_ = 0;
+    auto api = std::make_shared<nccl::Api>(*real);
+    api->CommInitRankConfig = [](nccl::CommHandle* comm, int ranks, nccl::UniqueId id, int rank, nccl::Config* config) {
+      meeting_ = true;
+      const std::string net = std::to_string(rank_) + "/" + std::to_string(++made_);
+      config->net_name = net.c_str();
+      return real->CommInitRankConfig(comm, ranks, id, rank, config);
+    };
+    api->CommGetAsyncError = [](nccl::CommHandle comm, int* state) {
+      const int told = real->CommGetAsyncError(comm, state);
+      if (*state != nccl::kInProgress) meeting_ = false;
+      return told;
+    };
+    return api;
+  }
+  // On this thread.
+  static bool meeting() { return meeting_; }
+
+ private:
+  static inline thread_local bool meeting_ = false;
+  static inline thread_local uint32_t rank_ = 0, made_ = 0;
+};
+
 // Ranks as threads that train in a grid.
-class GridTraining : public TinyTraining {
+class GridTraining : public TrainingRanks {
  protected:
-  struct World {
-    std::vector<Outcome> outcomes;
-    std::string printed;  // by rank 0
-  };
   struct Options {
     uint32_t ranks = 1;
     GridSettings grid;
@@ -41,23 +68,27 @@ class GridTraining : public TinyTraining {
     std::string fault = "";  // PITCREW_TEST_FAULT
     // Called on the rank's thread in every step, with its channels.
     std::function<void(uint32_t rank, uint64_t step, Channels&)> each_step;
+    // Called before the rank trains.
+    std::function<void(RankEnvironment&, TrainerServices&)> given = {};
   };
 
   World run(TrainConfig config, const std::string& checkpoints, const Options& options) {
     config.checkpoint.path = folder_ + "/" + checkpoints;
     config.parallel = options.grid;
-    ++epoch_;
-    std::vector<Channels> all = connect(options);
-    World world;
-    world.outcomes.resize(options.ranks);
-    std::vector<std::thread> threads;
-    for (uint32_t rank = 0; rank < options.ranks; ++rank)
-      threads.emplace_back([&, rank] { world.outcomes[rank] = train_rank(config, options, rank, all[rank], world); });
-    for (std::thread& thread : threads) thread.join();
-    return world;
-  }
-  void expect_done(const World& world) {
-    for (const Outcome& outcome : world.outcomes) EXPECT_EQ(outcome.message, "") << world.printed;
+    std::vector<Channels> channels = connect(options);
+    // As processes that wait for their launcher's word: who gave up still answers those who ask why.
+    std::vector<std::unique_ptr<PeerWatch>> watches(options.ranks);
+    for (uint32_t rank = 0; options.backend == Backend::kNccl && rank < options.ranks; ++rank) {
+      auto* last = static_cast<TcpComm*>(channels[rank].back().release());
+      channels[rank].pop_back();
+      watches[rank] = std::make_unique<PeerWatch>(std::unique_ptr<TcpComm>(last), milliseconds(500));
+    }
+    Hooks hooks = hooks_of(options);
+    hooks.given = [&, given = hooks.given](RankEnvironment& environment, TrainerServices& services, Channels& own) {
+      given(environment, services, own);
+      services.watch = watches[environment.rank].get();
+    };
+    return train_ranks(config, std::move(channels), hooks);
   }
 
   // Ranks as processes over TCP; `dies` ends without a word in step `in_step`. Whom each of the others lost, by rank.
@@ -77,7 +108,7 @@ class GridTraining : public TinyTraining {
         if (rank == dies && step == in_step) _exit(1);
       };
       World world;
-      const Outcome outcome = train_rank(config, own, rank, channels, world);
+      const Outcome outcome = train_rank(config, rank, options.ranks, channels, hooks_of(own), world);
       const uint64_t word[] = {rank, outcome.lost_peer ? outcome.lost_peer->value : ~uint64_t{0}};
       // It stays until all have seen the first cause, as a rank under a launcher does.
       char byte = 0;
@@ -105,85 +136,51 @@ class GridTraining : public TinyTraining {
     for (const LoadedTensor& tensor : loaded->tensors) tensors[tensor.tensor.name] = tensor.bytes;
     return tensors;
   }
-  // The step log without epochs and times, which differ between runs.
-  std::string log(const std::string& checkpoints) const {
-    std::ifstream file(folder_ + "/" + checkpoints + "/steps.jsonl");
-    std::string all;
-    for (std::string line; std::getline(file, line);) {
-      const size_t from = line.find(",\"epoch\":"), to = line.find(",\"samples\"");
-      const size_t times = std::min(line.find(",\"seconds\":"), line.size() - 1);
-      all += line.substr(0, from) + line.substr(to, times - to) + "}\n";
-    }
-    return all;
-  }
 
  private:
-  static Channels connect(uint32_t rank, uint32_t ranks, uint16_t port) {
+  static Channels connect(uint32_t rank, uint32_t ranks, uint16_t port, uint32_t count = kChannels) {
     TcpSettings settings;
     settings.rank = rank;
     settings.size = ranks;
     settings.master_port = port;
-    auto made = TcpComm::connect(settings, kChannels);
+    auto made = TcpComm::connect(settings, count);
     PITCREW_INVARIANT(made.ok(), made.ok() ? "" : made.error().message);
     Channels channels;
     for (auto& comm : *made) channels.push_back(std::move(comm));
     return channels;
   }
   std::vector<Channels> connect(const Options& options) {
+    if (options.backend == Backend::kMemory) return memory_channels(options.ranks, kChannels);
     std::vector<Channels> all(options.ranks);
-    if (options.backend == Backend::kMemory) {
-      for (uint32_t channel = 0; channel < kChannels; ++channel) {
-        MemoryGroup group(options.ranks);
-        for (uint32_t rank = 0; rank < options.ranks; ++rank) all[rank].push_back(group.take(rank));
-      }
-      return all;
-    }
+    const uint32_t count = kChannels + (options.backend == Backend::kNccl ? 1 : 0);
     const uint16_t port = free_port();
     std::vector<std::thread> threads;
     for (uint32_t rank = 0; rank < options.ranks; ++rank)
-      threads.emplace_back([&, rank] { all[rank] = connect(rank, options.ranks, port); });
+      threads.emplace_back([&, rank] { all[rank] = connect(rank, options.ranks, port, count); });
     for (std::thread& thread : threads) thread.join();
     return all;
   }
 
-  Outcome train_rank(const TrainConfig& config, const Options& options, uint32_t rank, Channels& channels,
-                     World& world) {
-    RankEnvironment environment;
-    environment.rank = rank;
-    environment.size = options.ranks;
-    environment.slot = Slot(rank);
-    environment.managed = true;
-    environment.job = {"uid-1", "team", "job", Term(1)};
-    environment.epoch = EpochNumber(epoch_);
-    page::Writer page;
-    const RealClock clock;
-    uint64_t asked = 0;
-    TrainerServices services;
-    services.training = channels[0].get();
-    services.checkpoints = options.ranks > 1 ? channels[1].get() : nullptr;
-    services.mesh = groups_over({channels[2].get(), channels[3].get(), channels[4].get(), channels[5].get()});
-    services.page = &page;
-    services.clock = &clock;
-    services.files = &posix_file_system();
-    services.stop_asked = [&] {
-      ++asked;
-      if (options.each_step) options.each_step(rank, asked, channels);
-      return asked == options.stop_in;
+  // The grid's communicators are the channels behind the first two.
+  static Hooks hooks_of(const Options& options) {
+    Hooks hooks;
+    hooks.fault = options.fault;
+    hooks.given = [&options](RankEnvironment& environment, TrainerServices& services, Channels& channels) {
+      services.mesh = groups_over({channels[2].get(), channels[3].get(), channels[4].get(), channels[5].get()});
+      services.stop_asked = [&options, &channels, rank = environment.rank, asked = uint64_t{0}]() mutable {
+        if (MeetingNccl::meeting()) return false;
+        ++asked;
+        if (options.each_step) options.each_step(rank, asked, channels);
+        return asked == options.stop_in;
+      };
+      if (options.backend == Backend::kNccl) {
+        services.host_nccl = MeetingNccl::api(environment.rank);
+        services.device.apart = true;
+      }
+      if (options.given) options.given(environment, services);
     };
-    services.print = [&](const std::string& line) { world.printed += line + "\n"; };
-    const auto planted = PlantedFault::read(
-        [&](const char* variable) {
-          return std::string_view(variable) == "PITCREW_TEST_FAULT" && !options.fault.empty() ? options.fault.c_str()
-                                                                                              : nullptr;
-        },
-        rank);
-    EXPECT_TRUE(planted.ok());
-    std::optional<PlantedFault> fault = *planted;
-    services.fault = fault ? &*fault : nullptr;
-    return train(config, environment, services);
+    return hooks;
   }
-
-  uint64_t epoch_ = 0;
 };
 
 }  // namespace pitcrew::trainer

@@ -53,7 +53,19 @@ NcclComm::NcclComm(std::shared_ptr<const nccl::Api> api, Comm& meeting, Device& 
       stream_(device.create_stream("nccl " + settings_.group)) {}
 
 NcclComm::~NcclComm() {
+  watcher_.request_stop();
+  if (watcher_.joinable()) watcher_.join();
   if (comm_ != nullptr) end(!failure_ && !aborted_);
+}
+
+void NcclComm::abort() {
+  aborted_ = true;
+  if (watch_ != nullptr) watch_->abort();
+}
+
+std::optional<uint32_t> NcclComm::lost_peer() const {
+  const int64_t lost = lost_;
+  return lost < 0 ? std::nullopt : std::optional(static_cast<uint32_t>(lost));
 }
 
 Status NcclComm::meet(Comm& meeting) {
@@ -77,20 +89,102 @@ Status NcclComm::meet(Comm& meeting) {
   return wait(what, settings_.connect_timeout, [](int state) { return state == nccl::kSuccess; });
 }
 
+// NCCL has taken it when this returns; `stream` has its work.
 template <typename Enqueue>
-Status NcclComm::collective(const char* what, Enqueue&& enqueue) {
+Status NcclComm::begin(Stream& stream, const std::string& name, Enqueue&& enqueue) {
   if (failure_) return *failure_;
-  const std::string name = std::string(what) + " in the " + settings_.group;
   if (aborted_) return give_up(Code::kCancelled, "the communicator was aborted", false);
   ++sequence_;
   left_since_.reset();
-  if (after_) stream_->wait(std::exchange(after_, nullptr));
-  const int begun = enqueue(stream_->native());
+  const int begun = enqueue(stream.native());
   if (begun != nccl::kSuccess && begun != nccl::kInProgress) return refused(name, begun);
   // Only when all is enqueued does an event after it mean that it is done.
-  PITCREW_TRY(wait(name, settings_.collective_timeout, [](int state) { return state == nccl::kSuccess; }));
+  return wait(name, settings_.collective_timeout, [](int state) { return state == nccl::kSuccess; });
+}
+
+template <typename Enqueue>
+Status NcclComm::collective(const char* what, Enqueue&& enqueue) {
+  const std::lock_guard lock(mutex_);
+  const std::string name = named(what);
+  waits_in_ = sequence_ + 1;
+  if (after_) stream_->wait(std::exchange(after_, nullptr));
+  PITCREW_TRY(begin(*stream_, name, std::forward<Enqueue>(enqueue)));
   const auto passed = stream_->record();
   return wait(name, settings_.collective_timeout, [&](int) { return passed->reached(); });
+}
+
+template <typename Enqueue>
+Status NcclComm::enqueued(Stream& stream, const char* what, uint64_t bytes, Enqueue&& enqueue) {
+  const std::lock_guard lock(mutex_);
+  const auto ready = stream.record();
+  PITCREW_TRY(begin(stream, named(what), std::forward<Enqueue>(enqueue)));
+  under_way_.push_back({what, bytes, sequence_, ready, stream.record()});
+  if (!watcher_.joinable()) watcher_ = std::jthread([this](const std::stop_token& stop) { watch_streams(stop); });
+  changed_.notify_one();
+  return {};
+}
+
+// Nobody waits for this thread but who looks for a failure: it may be late.
+void NcclComm::watch_streams(const std::stop_token& stop) {
+  constexpr auto kPause = std::chrono::microseconds(200);
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [this] { return !under_way_.empty(); })) {
+    if (look_at_first()) continue;
+    lock.unlock();
+    std::this_thread::sleep_for(kPause);
+    lock.lock();
+  }
+}
+
+// Whether anything has come of the first of those under way.
+bool NcclComm::look_at_first() {
+  if (failure_) {
+    first_ended(false);
+    return true;
+  }
+  UnderWay& first = under_way_.front();
+  const auto now = SteadyClock::now();
+  if (!first.begun && first.ready->reached()) {
+    first.begun = now;
+    look_at_ = now + kLookEvery;
+    left_since_.reset();
+    waits_in_ = first.sequence;
+    if (settings_.observer.enter) settings_.observer.enter(first.sequence);
+    if (settings_.recorder != nullptr) settings_.recorder->begin(first.sequence, first.kind, first.bytes);
+  }
+  if (first.begun && first.passed->reached()) {
+    first_ended(true);
+    return true;
+  }
+  const std::string name = named(first.kind);
+  int state = nccl::kSuccess;
+  if (aborted_) {
+    give_up(Code::kCancelled, "the communicator was aborted", false);
+  } else if (const int told = api_->CommGetAsyncError(comm_, &state); told != nccl::kSuccess) {
+    refused(name, told);
+  } else if (state != nccl::kSuccess && state != nccl::kInProgress) {
+    refused(name, state);
+  } else if (first.begun && now - *first.begun >= settings_.collective_timeout) {
+    limit_ = settings_.collective_timeout;
+    give_up(Code::kDeadlineExceeded, name + ": not done within " + to_string(limit_), false);
+  } else if (now >= look_at_) {
+    look_at_ = now + kLookEvery;
+    trouble(name);
+  }
+  return failure_.has_value();
+}
+
+void NcclComm::first_ended(bool done) {
+  const UnderWay first = std::move(under_way_.front());
+  under_way_.pop_front();
+  if (!first.begun) return;
+  if (settings_.recorder != nullptr) settings_.recorder->end(done);
+  if (done && settings_.observer.leave) settings_.observer.leave();
+}
+
+Status NcclComm::status() const {
+  const std::lock_guard lock(mutex_);
+  return failure_ ? Status(*failure_) : Status();
 }
 
 Status NcclComm::wait(const std::string& what, Duration timeout, const std::function<bool(int state)>& done) {
@@ -119,6 +213,7 @@ Status NcclComm::wait(const std::string& what, Duration timeout, const std::func
 std::optional<Error> NcclComm::trouble(const std::string& what) {
   if (watch_ == nullptr) return std::nullopt;
   const PeerWatch::Seen seen = watch_->look();
+  if (seen.aborted) return give_up(Code::kCancelled, "another communicator of the rank was aborted", false);
   if (seen.gone) return give_up(Code::kUnavailable, what + ": " + seen.gone->message, false);
   if (seen.gave_up)
     return give_up(Code::kUnavailable, what + ": rank " + std::to_string(*seen.gave_up) + " gave up", false);
@@ -151,10 +246,10 @@ Error NcclComm::refused(const std::string& what, int result) {
 // The communicator is dead from here on. Whoever is to blame goes first in the message.
 Error NcclComm::give_up(Code code, std::string why, bool own_fault) {
   if (failure_) return *failure_;
-  if (code != Code::kCancelled && watch_ != nullptr && !lost_) {
+  if (code != Code::kCancelled && watch_ != nullptr && !lost_peer()) {
     std::vector<uint32_t> members;
     for (uint32_t member = 0; member < size_; ++member) members.push_back(world_rank(member));
-    const PeerWatch::Note note{xxh3(settings_.group), sequence_, own_fault ? 1u : 0u};
+    const PeerWatch::Note note{xxh3(settings_.group), waits_in_, own_fault ? 1u : 0u};
     const auto blame = watch_->blame(note, members);
     if (blame && blame->rank != watch_->rank()) {
       lost_ = blame->rank;
@@ -209,18 +304,27 @@ Status NcclComm::broadcast(std::span<std::byte> data, uint32_t root) {
   });
 }
 
+Status NcclComm::check_gather(size_t mine, size_t all) const {
+  if (all == mine * size_) return {};
+  return Error(Code::kInvalidArgument, "all_gather of " + std::to_string(mine) + " bytes from " +
+                                           std::to_string(size_) + " ranks into " + std::to_string(all) + " bytes");
+}
+
 Status NcclComm::all_gather(std::span<const std::byte> mine, std::span<std::byte> all) {
-  if (all.size() != mine.size() * size_) {
-    return Error(Code::kInvalidArgument, "all_gather of " + std::to_string(mine.size()) + " bytes from " +
-                                             std::to_string(size_) + " ranks into " + std::to_string(all.size()) +
-                                             " bytes");
-  }
+  PITCREW_TRY(check_gather(mine.size(), all.size()));
   return collective("all_gather", [&](nccl::StreamHandle stream) {
     return api_->AllGather(mine.data(), all.data(), mine.size(), nccl::kUint8, comm_, stream);
   });
 }
 
-Status NcclComm::exchange(std::span<const Send> sends, std::span<const Receive> receives) {
+Status NcclComm::all_gather(Stream& stream, std::span<const std::byte> mine, std::span<std::byte> all) {
+  PITCREW_TRY(check_gather(mine.size(), all.size()));
+  return enqueued(stream, "all_gather", mine.size() + all.size(), [&](nccl::StreamHandle handle) {
+    return api_->AllGather(mine.data(), all.data(), mine.size(), nccl::kUint8, comm_, handle);
+  });
+}
+
+Status NcclComm::check_peers(std::span<const Send> sends, std::span<const Receive> receives) const {
   for (const Send& send : sends) {
     if (send.peer >= size_)
       return Error(Code::kInvalidArgument, "no rank " + std::to_string(send.peer) + " to send to");
@@ -229,27 +333,43 @@ Status NcclComm::exchange(std::span<const Send> sends, std::span<const Receive> 
     if (receive.peer >= size_)
       return Error(Code::kInvalidArgument, "no rank " + std::to_string(receive.peer) + " to receive from");
   }
+  return {};
+}
+
+// All messages as one operation of NCCL's.
+int NcclComm::post(nccl::StreamHandle stream, std::span<const Send> sends, std::span<const Receive> receives) {
   // A message of no bytes is one byte of no meaning.
   std::byte* const empty = scratch_.data() + size_;
-  return collective("exchange", [&](nccl::StreamHandle stream) {
-    int first = api_->GroupStart();
-    if (first != nccl::kSuccess) return first;
-    const auto note = [&](int result) {
-      if (first == nccl::kSuccess && result != nccl::kInProgress) first = result;
-    };
-    for (const Send& send : sends) {
-      const std::byte* data = send.data.empty() ? empty : send.data.data();
-      note(api_->Send(data, std::max<size_t>(1, send.data.size()), nccl::kUint8, static_cast<int>(send.peer), comm_,
-                      stream));
-    }
-    for (const Receive& receive : receives) {
-      std::byte* data = receive.data.empty() ? empty + 1 : receive.data.data();
-      note(api_->Recv(data, std::max<size_t>(1, receive.data.size()), nccl::kUint8, static_cast<int>(receive.peer),
-                      comm_, stream));
-    }
-    const int ended = api_->GroupEnd();
-    return first != nccl::kSuccess ? first : ended;
-  });
+  int first = api_->GroupStart();
+  if (first != nccl::kSuccess) return first;
+  const auto note = [&](int result) {
+    if (first == nccl::kSuccess && result != nccl::kInProgress) first = result;
+  };
+  for (const Send& send : sends) {
+    const std::byte* data = send.data.empty() ? empty : send.data.data();
+    note(api_->Send(data, std::max<size_t>(1, send.data.size()), nccl::kUint8, static_cast<int>(send.peer), comm_,
+                    stream));
+  }
+  for (const Receive& receive : receives) {
+    std::byte* data = receive.data.empty() ? empty + 1 : receive.data.data();
+    note(api_->Recv(data, std::max<size_t>(1, receive.data.size()), nccl::kUint8, static_cast<int>(receive.peer), comm_,
+                    stream));
+  }
+  const int ended = api_->GroupEnd();
+  return first != nccl::kSuccess ? first : ended;
+}
+
+Status NcclComm::exchange(std::span<const Send> sends, std::span<const Receive> receives) {
+  PITCREW_TRY(check_peers(sends, receives));
+  return collective("exchange", [&](nccl::StreamHandle stream) { return post(stream, sends, receives); });
+}
+
+Status NcclComm::exchange(Stream& stream, std::span<const Send> sends, std::span<const Receive> receives) {
+  PITCREW_TRY(check_peers(sends, receives));
+  uint64_t bytes = 0;
+  for (const Send& send : sends) bytes += send.data.size();
+  for (const Receive& receive : receives) bytes += receive.data.size();
+  return enqueued(stream, "exchange", bytes, [&](nccl::StreamHandle handle) { return post(handle, sends, receives); });
 }
 
 Status NcclComm::all_reduce_sum(std::span<float> values) {

@@ -11,6 +11,7 @@ PeerWatch::PeerWatch(std::unique_ptr<TcpComm> channel, Duration patience)
 PeerWatch::Seen PeerWatch::look() {
   std::lock_guard lock(mutex_);
   Seen seen;
+  seen.aborted = aborted_;
   if (asked_) {
     // A group of this rank gave up: the others have to.
     seen.gave_up = rank();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,6 +26,7 @@ class PeerWatch {
     std::optional<Error> gone;        // a peer is; kUnavailable, named
     std::optional<uint32_t> gave_up;  // the first rank that did
     std::vector<uint32_t> left;       // ended in good health
+    bool aborted = false;             // by this rank
   };
   // Without waiting.
   Seen look();
@@ -45,6 +47,9 @@ class PeerWatch {
   // first call in a process decides; later ones return the same.
   std::optional<Blame> blame(Note mine, const std::vector<uint32_t>& members);
 
+  // From now on look() says so: what one of a rank's communicators was told is meant for all. From any thread.
+  void abort() { aborted_ = true; }
+
   uint32_t rank() const { return channel_->rank(); }
 
  private:
@@ -56,6 +61,7 @@ class PeerWatch {
   const std::unique_ptr<TcpComm> channel_;
   const Duration patience_;
   bool asked_ = false;
+  std::atomic<bool> aborted_{false};
   std::optional<Blame> blame_;
 };
 

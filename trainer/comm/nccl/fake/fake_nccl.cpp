@@ -14,6 +14,7 @@
 //   rank 1 op 3 async 6      the communicator's asynchronous error becomes this, and the operation never completes
 //   rank 1 abort hang 500    ncclCommAbort takes 500 ms; finalize hang 500: ncclCommFinalize does
 //   rank * ...               every rank
+//   net 3/2 rank ...         only communicators that were made with this name of a network (ncclConfig_t::netName)
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -59,7 +60,7 @@ struct Board {
 size_t board_bytes(int ranks) { return sizeof(Board) + sizeof(Ring) * static_cast<size_t>(ranks * ranks); }
 
 struct Rule {
-  std::string rank, what, action;
+  std::string net, rank, what, action;
   uint64_t op = 0;
   int value = 0;
 };
@@ -73,6 +74,7 @@ std::vector<Rule> rules() {
     Rule rule;
     std::string first;
     words >> first;
+    if (first == "net") words >> rule.net >> first;
     if (first == "version") {
       rule.what = first;
       words >> rule.value;
@@ -105,6 +107,7 @@ struct Piece {
 struct pitcrew::trainer::nccl::Communicator {
   int rank = 0, ranks = 0;
   Board* board = nullptr;
+  std::string net;
   std::vector<Rule> rules;
   std::atomic<int> state{kInProgress};
   std::atomic<bool> aborted{false};
@@ -117,6 +120,7 @@ struct pitcrew::trainer::nccl::Communicator {
   }
   const Rule* rule(const std::string& what, uint64_t op = 0) const {
     for (const Rule& rule : rules) {
+      if (!rule.net.empty() && rule.net != net) continue;
       if (rule.what == what && rule.op == op && (rule.rank == "*" || rule.rank == std::to_string(rank))) return &rule;
     }
     return nullptr;
@@ -300,6 +304,7 @@ int ncclCommInitRankConfig(Communicator** made, int ranks, UniqueId id, int rank
   auto comm = std::make_shared<Communicator>();
   comm->rank = rank;
   comm->ranks = ranks;
+  comm->net = config->net_name != nullptr ? config->net_name : "";
   comm->rules = rules();
   const Rule* rule = comm->rule("init");
   if (rule != nullptr && rule->action == "error") {
