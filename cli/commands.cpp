@@ -148,9 +148,11 @@ void add_logs(CLI::App& app, int& code) {
   auto common = std::make_shared<Common>();
   auto options = std::make_shared<LogOptions>();
   CLI::App* logs = job_command(app, "logs", "What all ranks say, in the order of time, or one of them", common, false);
-  logs->add_option("--rank", options->rank, "Of this rank alone");
+  auto* rank = logs->add_option("--rank", options->rank, "Of this rank alone");
   logs->add_option("--pod", options->pod, "Of this pod alone");
-  logs->add_flag("--launcher", options->launcher, "What the launchers say, not the ranks");
+  auto* launcher =
+      logs->add_flag("--launcher", options->launcher, "What the launchers say, not the ranks")->excludes(rank);
+  logs->add_flag("--all", options->all, "What ranks and launchers say")->excludes(rank)->excludes(launcher);
   logs->add_flag("-f,--follow", options->follow, "Go on until Ctrl-C or the job's end");
   logs->add_flag("-p,--previous", options->previous, "Of the containers before these");
   logs->add_flag("--timestamps", options->timestamps, "With the time of each line");

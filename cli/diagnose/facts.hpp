@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/api/cordon_budget.hpp"
 #include "lib/api/node_health.hpp"
 #include "lib/api/training_job.hpp"
 #include "lib/kube/types/node.hpp"
@@ -98,7 +99,8 @@ struct Facts {
   std::vector<PodFact> pods;
   std::vector<kube::Node> nodes;
   std::vector<api::NodeHealth> health;
-  std::vector<EventFact> events;  // of the job, its pods and claims; oldest first
+  std::optional<api::CordonBudget> budget;  // the breaker of the agents' cordons
+  std::vector<EventFact> events;            // of the job, its pods and claims; oldest first
   std::vector<kube::ResourceQuota> quotas;
   std::vector<ClaimFact> claims;
   std::vector<OtherJob> other_jobs;  // of the namespaces that may be read
@@ -108,6 +110,7 @@ struct Facts {
   std::vector<RankFact> ranks;
   std::vector<std::string> last_lines;  // of the rank that failed last
   std::string last_lines_of;            // "pod x, rank 3"
+  bool container_before = false;        // they are of the container before the one that runs now
   std::string save_error;               // why the trainer's newest durable save failed, where one is overdue
   std::vector<std::string> unseen;      // what couldn't be read, and why
   std::string kubectl = "kubectl";      // with the flags that lead to this cluster and namespace

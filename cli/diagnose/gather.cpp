@@ -6,6 +6,7 @@
 
 #include "cli/connect/resource_types.hpp"
 #include "cli/diagnose/judge.hpp"
+#include "cli/logs/log_lines.hpp"
 #include "lib/kube/types/lease.hpp"
 #include "lib/kube/types/pod.hpp"
 
@@ -172,14 +173,15 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-// The launcher's own words stand among those of the ranks, which are what a person looks for.
-bool of_the_launcher(const std::string& line) {
-  return line.starts_with('{') && contains(line, "\"program\":\"pitcrew-launcher\"");
+// Neither the launcher's own words, which stand among those of the ranks, nor a kubelet's that has no log any more.
+bool of_a_rank(const std::string& line) {
+  return !said_by_launcher(line) && !line.starts_with("unable to retrieve container logs for ");
 }
 
 void ask_for_last_lines(Cluster& cluster, Facts& facts, int64_t lines) {
   bool previous = false;
   const PodFact* pod = failed_pod(facts, previous);
+  facts.container_before = previous;
   if (pod == nullptr || lines <= 0) return;
   std::vector<std::pair<std::string, std::string>> query{{"container", facts.job.spec.container},
                                                          {"tailLines", std::to_string(lines)}};
@@ -189,7 +191,7 @@ void ask_for_last_lines(Cluster& cluster, Facts& facts, int64_t lines) {
                        if (!text) return;  // gone, or never started: the pod's state says it better
                        facts.last_lines_of = name;
                        for (std::string& line : lines_of(*text)) {
-                         if (!of_the_launcher(line)) facts.last_lines.push_back(std::move(line));
+                         if (of_a_rank(line)) facts.last_lines.push_back(std::move(line));
                        }
                      });
 }
@@ -238,6 +240,11 @@ Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptio
       Problems problems;
       facts.health.push_back(api::decode_node_health(item, problems));
     }
+  });
+  cluster.get_later(api::CordonBudget::type(), {"", api::CordonBudget::kName}, [&](Result<Json> budget) {
+    if (!budget) return unseen(facts, "the agents' CordonBudget", budget.error());
+    Problems problems;
+    facts.budget = api::decode_cordon_budget(*budget, problems);
   });
   cluster.list_later(kube::ResourceQuota::type(), {.ns = cluster.ns()}, decoded(facts, facts.quotas, "quotas"));
   ask_for_events(cluster, facts, events);

@@ -145,7 +145,7 @@ void again_and_again(const Facts& facts, Findings& findings) {
   }
   for (const auto& [cause, count] : causes) {
     if (count < 3) continue;
-    findings.push_back({"FailsOften", 68,
+    findings.push_back({cause == api::Cause::kHang ? "HangsOften" : "FailsOften", 68,
                         "The job is recovered again and again: " + std::to_string(count) + " × " +
                             std::string(api::to_string(cause)) + " within the last hour.",
                         facts.job.status.recoveries.empty()

@@ -64,6 +64,29 @@ void leaving(const kube::Node& node, Findings& findings) {
   }
 }
 
+// A fault that is not certain takes a token of the CordonBudget; without one its node stays in use.
+void breaker_open(const Facts& facts, const api::NodeHealth& health, const api::HealthVerdict& verdict, int weight,
+                  Findings& findings) {
+  const std::string& name = health.spec.node_name;
+  if (verdict.certain || !facts.budget) return;
+  const auto node = std::find_if(facts.nodes.begin(), facts.nodes.end(),
+                                 [&](const kube::Node& one) { return one.metadata.name == name; });
+  if (node == facts.nodes.end() || node->unschedulable) return;
+  const auto refusal = api::cordon_refusal(*facts.budget, name, static_cast<uint32_t>(facts.health.size()), facts.now);
+  if (!refusal) return;
+  std::vector<std::string> others;
+  for (const auto& [other, cordon] : facts.budget->cordons) others.push_back(other + " (" + cordon.fault + ")");
+  findings.push_back({"BreakerOpen",
+                      weight + 1,
+                      "The breaker is open: " + name +
+                          " is unhealthy and stays in use, since too many nodes were "
+                          "cordoned lately.",
+                      {verdict.rule + ": " + verdict.message, *refusal, "cordoned lately: " + some_of(others)},
+                      "find what they have in common (a driver, an image, a rule of the HealthPolicy); if " + name +
+                          " is really bad, kubectl cordon " + name,
+                      "kubectl get cordonbudget " + std::string(api::CordonBudget::kName) + " -o yaml"});
+}
+
 void faults(const Facts& facts, const std::set<std::string>& ours, Findings& findings) {
   for (const api::NodeHealth& health : facts.health) {
     if (health.status.healthy && health.status.verdicts.empty()) continue;
@@ -74,6 +97,7 @@ void faults(const Facts& facts, const std::set<std::string>& ours, Findings& fin
       if (!mine && !fatal) continue;
       int weight = mine ? (fatal ? 89 : 42) : 15;
       if (facts.job.status.phase == api::Phase::kRunning) weight = std::min(weight, mine ? 55 : 10);
+      if (fatal) breaker_open(facts, health, verdict, weight, findings);
       findings.push_back(
           {"NodeFault",
            weight,

@@ -17,9 +17,14 @@ std::string filled(const Facts& facts, std::string_view text, const Words& more)
                  {"pitcrew", facts.pitcrew},
                  {"ns", facts.job.metadata.ns},
                  {"job", facts.job.metadata.name}};
-  // A job that is over has no pods, and no logs in this cluster: its status keeps what counts.
-  const std::string log = facts.pods.empty() ? " timeline " : " logs ";
-  words["log"] = facts.pitcrew + log + facts.job.metadata.name + (facts.pods.empty() ? "" : " --previous");
+  // Pods of a job that is over go, and their logs with them: its status keeps what counts.
+  const bool kept = std::any_of(facts.pods.begin(), facts.pods.end(), [](const PodFact& pod) { return !pod.deleted; });
+  const std::string& name = facts.job.metadata.name;
+  if (!kept || api::terminal(facts.job.status.phase)) {
+    words["log"] = facts.pitcrew + " timeline " + name;
+  } else {
+    words["log"] = facts.pitcrew + " logs " + name + (facts.container_before ? " --previous" : "");
+  }
   for (const auto& [name, value] : more) words[name] = value;
   std::string out;
   for (size_t at = 0; at < text.size();) {

@@ -73,6 +73,7 @@ class Situation : public ::testing::TestWithParam<std::string> {
   Situation() : late_(loop_), server_(late_) {
     server_.register_type(api::TrainingJob::type(), {});
     server_.register_type(api::NodeHealth::type(), {});
+    server_.register_type(api::CordonBudget::type(), {});
     server_.register_type(types::claims(), {});
   }
 
@@ -184,16 +185,18 @@ class Situation : public ::testing::TestWithParam<std::string> {
 
   void put_node(const Json& wanted) {
     const std::string ready = wanted.value("ready", "True");
-    put(kube::Node::type(), {{"metadata", {{"name", wanted["name"]}}},
-                             {"spec", {{"unschedulable", wanted.value("unschedulable", false)}}},
-                             {"status",
-                              {{"allocatable", wanted.value("allocatable", Json::object())},
-                               {"conditions",
-                                {{{"type", "Ready"},
-                                  {"status", ready},
-                                  {"reason", ready == "True" ? "KubeletReady" : "NodeStatusUnknown"},
-                                  {"message", wanted.value("message", "")},
-                                  {"lastTransitionTime", to_rfc3339(loop_.now() - minutes(5))}}}}}}});
+    put(kube::Node::type(),
+        {{"metadata", {{"name", wanted["name"]}}},
+         {"spec",
+          {{"unschedulable", wanted.value("unschedulable", false)}, {"taints", wanted.value("taints", Json::array())}}},
+         {"status",
+          {{"allocatable", wanted.value("allocatable", Json::object())},
+           {"conditions",
+            {{{"type", "Ready"},
+              {"status", ready},
+              {"reason", ready == "True" ? "KubeletReady" : "NodeStatusUnknown"},
+              {"message", wanted.value("message", "")},
+              {"lastTransitionTime", to_rfc3339(loop_.now() - minutes(5))}}}}}}});
   }
 
   void put_event(const Json& wanted, int number) {
@@ -221,7 +224,7 @@ class Situation : public ::testing::TestWithParam<std::string> {
               {"device", wanted["device"]},
               {"severity", wanted["severity"]},
               {"action", wanted["action"]},
-              {"certain", true},
+              {"certain", wanted.value("certain", true)},
               {"message", wanted["message"]},
               {"since", to_rfc3339(loop_.now() - minutes(1))},
               {"last", to_rfc3339(loop_.now())},
@@ -247,6 +250,8 @@ class Situation : public ::testing::TestWithParam<std::string> {
     }
     for (const Json& other : world.value("others", Json::array())) put_other_job(other);
     for (const Json& pod : world.value("pods", Json::array())) put_pod(pod);
+    if (world.contains("budget"))
+      put(api::CordonBudget::type(), {{"metadata", {{"name", "default"}}}, {"status", {{"cordons", world["budget"]}}}});
     int number = 0;
     for (const Json& event : world.value("events", Json::array())) put_event(event, number++);
     for (const Json& health : world.value("health", Json::array())) put_health(health);

@@ -48,6 +48,10 @@ LogLine read_log_line(std::string_view line, const std::string& pod, const std::
   return read;
 }
 
+bool said_by_launcher(std::string_view line) {
+  return line.starts_with('{') && line.find("\"program\":\"pitcrew-launcher\"") != std::string_view::npos;
+}
+
 void LogMerger::add(const std::string& pod, std::string_view text) {
   Seen& seen = seen_[pod];
   const Seen before = seen;

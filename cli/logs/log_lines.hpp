@@ -13,12 +13,15 @@ namespace pitcrew::cli {
 struct LogLine {
   std::string time;  // RFC 3339 with nanoseconds, as the kubelet wrote it: compares like the time
   std::string pod;
-  std::optional<uint32_t> rank;  // of "[rank 3] …"; unset: the launcher's own
+  std::optional<uint32_t> rank;  // of "[rank 3] …"; unset: the launcher's own words, or stacks that it prints
   std::string text;              // without time and without the rank's mark
 };
 
 // "2026-03-01T02:14:07.123456789Z [rank 3] loss 2.31". A line without a time belongs to the one before it.
 LogLine read_log_line(std::string_view line, const std::string& pod, const std::string& time_before);
+
+// Whether a line, without its time, is one of the launcher's own log: they stand among those of its ranks.
+bool said_by_launcher(std::string_view line);
 
 // Puts what several pods say into the order of time, and gives each line once, however often it is read. Pure.
 class LogMerger {

@@ -73,21 +73,32 @@ void read_all(Cluster& cluster, const std::string& container, const std::vector<
   }
 }
 
+// Stacks that a launcher prints are about its ranks.
 bool wanted(const LogLine& line, const LogOptions& options) {
   if (options.launcher) return !line.rank;
-  return !options.rank || line.rank == options.rank;
+  if (options.rank) return line.rank == options.rank;
+  return options.all || line.rank || !said_by_launcher(line.text);
 }
 
-void print(const LogLine& line, const LogOptions& options, const Terminal& terminal, size_t rank_width,
+// Returns whether the line was wanted.
+bool print(const LogLine& line, const LogOptions& options, const Terminal& terminal, size_t rank_width,
            std::ostream& out) {
   static constexpr Tone kTones[] = {Tone::kPlain, Tone::kGood, Tone::kWarning, Tone::kBold};
-  if (!wanted(line, options)) return;
+  if (!wanted(line, options)) return false;
   if (options.timestamps) out << terminal.paint(Tone::kDim, line.time.substr(0, 23) + "Z") << " ";
   if (!options.rank) {
     const std::string mark = line.rank ? "rank " + std::to_string(*line.rank) : line.pod;
     out << terminal.paint(line.rank ? kTones[*line.rank % 4] : Tone::kDim, padded(mark, rank_width)) << " ";
   }
   out << line.text << "\n";
+  return true;
+}
+
+std::string nothing_wanted(const LogOptions& options) {
+  const std::string of = options.tail >= 0 ? "of the last " + std::to_string(options.tail) + " lines of each pod " : "";
+  if (options.launcher) return of + "none is a launcher's; --tail reads more";
+  if (options.rank) return of + "none is of rank " + std::to_string(*options.rank) + "; --tail reads more";
+  return of + "none is a rank's; --launcher shows what the launchers say, --tail reads more";
 }
 
 // "2026-03-01T02:14:07.1Z" → "2026-03-01T02:14:07Z": all that sinceTime takes.
@@ -127,8 +138,15 @@ int show_logs(Cluster& cluster, const std::string& name, const LogOptions& optio
   };
   read_all(cluster, job->spec.container, *sources, query, take);
   if (answered == 0) return exit_code_of(Error(Code::kNotFound, ""));
-  for (const LogLine& line : merger.take()) print(line, options, terminal, rank_width, out);
-  if (!options.follow) return kExitDone;
+  size_t read = 0, told = 0;
+  for (const LogLine& line : merger.take()) {
+    ++read;
+    told += print(line, options, terminal, rank_width, out) ? 1 : 0;
+  }
+  if (!options.follow) {
+    if (told == 0 && read > 0) err << "logs " << name << ": " << nothing_wanted(options) << "\n";
+    return kExitDone;
+  }
 
   // Many pods are asked less often: at most a hundred requests a second.
   const Duration every = std::max(kFollowEvery, kFollowEvery * static_cast<int>(sources->size()) / 100);

@@ -12,13 +12,15 @@ struct LogOptions {
   std::optional<uint32_t> rank;  // of one rank alone
   std::string pod;               // of one pod alone
   bool launcher = false;         // of the launchers alone
+  bool all = false;              // of ranks and launchers
   bool follow = false;
   bool previous = false;  // of the containers before these
   bool timestamps = false;
   int64_t tail = 200;  // lines of each pod; -1: all
 };
 
-// `pitcrew logs JOB`: all ranks merged in the order of time, or one.
+// `pitcrew logs JOB`: all ranks merged in the order of time, or one; launchers where the options ask for them. Where
+// only launchers have said something, `err` says so.
 int show_logs(Cluster& cluster, const std::string& job, const LogOptions& options, const Terminal& terminal,
               std::ostream& out, std::ostream& err);
 

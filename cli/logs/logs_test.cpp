@@ -22,6 +22,14 @@ TEST(LogLines, a_line_has_a_time_and_perhaps_a_rank) {
   EXPECT_EQ(read_log_line("no time", "p", "2026-03-01T02:14:07Z").time, "2026-03-01T02:14:07Z");
 }
 
+TEST(LogLines, a_launchers_own_words_are_known_from_a_program_that_writes_json) {
+  EXPECT_TRUE(said_by_launcher(
+      R"({"time":"2026-03-01T02:14:07.123Z","level":"info","message":"a new epoch","program":"pitcrew-launcher","pod":"p"})"));
+  EXPECT_FALSE(said_by_launcher(R"({"message":"step 3","program":"train.py"})"));
+  EXPECT_FALSE(said_by_launcher(R"(said: {"program":"pitcrew-launcher"})"));
+  EXPECT_FALSE(said_by_launcher("==== pitcrew stacks begin: request cli-7 ===="));
+}
+
 TEST(LogLines, several_pods_are_merged_in_the_order_of_time) {
   LogMerger merger;
   merger.add("a", "2026-03-01T00:00:01Z one\n2026-03-01T00:00:03Z three\n");

@@ -35,8 +35,9 @@ std::string value(const RankFact& rank, const std::string& name) {
 std::string print_ranks(const Facts& facts, const Terminal& terminal, size_t most) {
   if (facts.ranks.empty()) {
     return facts.pods.empty() ? ""
-                              : "No launcher tells its ranks' numbers: the training container needs a port named "
-                                "pitcrew-metrics.\n";
+                              : "No launcher tells its ranks' numbers: it is not connected yet, or the pod is in its "
+                                "host's network and "
+                                "its template names no port pitcrew-metrics.\n";
   }
   std::map<std::string, std::string> node_of;
   for (const PodFact& pod : facts.pods) node_of[pod.name] = pod.node;

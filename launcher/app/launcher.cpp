@@ -56,14 +56,17 @@ struct Launcher::State {
       : loop(l),
         contract(std::move(c)),
         settings(s),
-        log(std::move(lg)),
-        run_state(RunState::load(contract.run_folder)) {}
+        run_state(RunState::load(contract.run_folder)),
+        log_plain(std::move(lg)) {
+    log_epoch();
+  }
 
   net::AsioLoop& loop;
   const Contract contract;
   const LauncherSettings settings;
-  Logger log;
   RunState run_state;
+  const Logger log_plain;  // for what outlives epochs
+  Logger log;              // says the newest epoch seen in every line
   std::string boot;
   Outbox outbox;
 
@@ -133,7 +136,7 @@ struct Launcher::State {
     if (id >= run_state.seen) return false;
     ++refused_messages;
     log.warning("a message of an older epoch is refused",
-                {{"message", what}, {"epoch", name_of(id)}, {"seen", name_of(run_state.seen)}});
+                {{"what", what}, {"of", name_of(id)}, {"seen", name_of(run_state.seen)}});
     return true;
   }
 
@@ -147,14 +150,11 @@ struct Launcher::State {
     if (next.id == run_state.seen) {
       const bool known = (epoch && epoch->id == next.id) || (next_epoch && next_epoch->id == next.id);
       // Its ranks may have run before this launcher's restart: they must not start twice in one epoch.
-      if (!known)
-        log.warning("the epoch was begun before this launcher started; it needs a newer one",
-                    {{"epoch", name_of(next.id)}});
+      if (!known) log.warning("the epoch was begun before this launcher started; it needs a newer one");
       return;
     }
-    log.info("a new epoch", {{"epoch", name_of(next.id)}, {"world", next.world_size}, {"resume", next.resume_hint}});
-    run_state.seen = next.id;
-    save_state();
+    saw(next.id);
+    log.info("a new epoch", {{"term", next.id.term.value}, {"world", next.world_size}, {"resume", next.resume_hint}});
     next_epoch = std::move(next);
     outbox.clear();
     stopping = false;
@@ -163,10 +163,7 @@ struct Launcher::State {
 
   void handle(channel::Stop& stop) {
     if (refuse(stop.epoch, "stop")) return;
-    if (stop.epoch > run_state.seen) {
-      run_state.seen = stop.epoch;
-      save_state();
-    }
+    if (stop.epoch > run_state.seen) saw(stop.epoch);
     next_epoch.reset();
     log.info("told to stop", {{"save", stop.save}, {"grace", to_string(stop.grace)}, {"reason", stop.reason}});
     if (!stop.save) {
@@ -207,6 +204,17 @@ struct Launcher::State {
       log.error("the launcher's state can't be kept; a restart would not know the epoch",
                 {{"error", saved.error().message}});
     }
+  }
+
+  void log_epoch() {
+    const uint64_t number = run_state.seen.number.value;
+    log = number > 0 ? log_plain.with({{"epoch", number}}) : log_plain;
+  }
+
+  void saw(EpochId id) {
+    run_state.seen = id;
+    log_epoch();
+    save_state();
   }
 
   // Kills what runs, tells the operator of it, and goes on once nothing is left.
@@ -288,7 +296,7 @@ struct Launcher::State {
 
   // The epoch can't be begun here: told as a rank that could not start, so that the operator acts.
   void fail_start(const std::string& why) {
-    log.error("the epoch can't be begun", {{"epoch", name_of(epoch->id)}, {"error", why}});
+    log.error("the epoch can't be begun", {{"error", why}});
     channel::Exited exited;
     exited.epoch = epoch->id;
     exited.rank = first_rank;
@@ -517,8 +525,9 @@ struct Launcher::State {
 
 Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract contract, LauncherSettings settings,
                                                    uint64_t seed, Logger log) {
-  auto owned = std::make_unique<State>(loop, std::move(contract), settings, log);
+  auto owned = std::make_unique<State>(loop, std::move(contract), settings, std::move(log));
   State* state = owned.get();
+  const Logger& said = state->log_plain;
   state->boot = net::hex(net::random_bytes(8));
 
   Supervisor::Settings supervising;
@@ -528,7 +537,7 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
       state->supervisor,
       Supervisor::create(loop, std::move(supervising),
                          {.on_exit = [state](size_t local, const ExitCause& cause) { state->on_exit(local, cause); }},
-                         log));
+                         said));
 
   MemoryService::Settings memory;
   memory.folder = state->contract.memory_folder;
@@ -540,7 +549,7 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
   from_ranks.on_evidence = [state](const launcher_socket::Evidence& evidence) { state->on_evidence(evidence); };
   from_ranks.on_counted = [state](const std::string& checkpoint, Step step) { state->on_counted(checkpoint, step); };
   from_ranks.on_silence = [state](const Silence::Report& report) { state->on_silence(report); };
-  PITCREW_ASSIGN(state->memory, MemoryService::create(loop, std::move(memory), std::move(from_ranks), log));
+  PITCREW_ASSIGN(state->memory, MemoryService::create(loop, std::move(memory), std::move(from_ranks), said));
 
   if (state->contract.metrics_port != 0) {
     net::HttpServerSettings http;
@@ -554,12 +563,12 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
           responder->respond(request.path() == "/metrics" ? net::text_response(200, state->metrics_page())
                                                           : net::text_response(404, "not found\n"));
         },
-        log);
+        said);
     // Two pods of one node may share its network: training matters more than the page.
     if (server) {
       state->metrics = *std::move(server);
     } else {
-      log.warning("no /metrics", {{"error", server.error().message}});
+      said.warning("no /metrics", {{"error", server.error().message}});
     }
   }
   PITCREW_ASSIGN(state->signals,
@@ -571,7 +580,7 @@ Result<std::unique_ptr<Launcher>> Launcher::create(net::AsioLoop& loop, Contract
   handler.on_close = [state](const std::string&) { state->told_at.reset(); };
   state->link = std::make_unique<ChannelLink>(
       loop, ChannelLink::Settings{state->contract.channel_file, state->contract.token_file}, std::move(handler), seed,
-      log);
+      said);
   state->look();
   return std::unique_ptr<Launcher>(new Launcher(std::move(owned)));
 }

@@ -1,9 +1,11 @@
 // The whole program, as a process of its own, against an operator made for the test.
 #include "launcher/app/launcher.hpp"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <sstream>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -12,6 +14,7 @@
 
 #include "launcher/supervise/proc.hpp"
 #include "launcher/testing/fake_operator.hpp"
+#include "lib/base/json.hpp"
 #include "lib/net/http_client.hpp"
 #include "lib/net/http_server.hpp"
 
@@ -91,6 +94,32 @@ TEST_F(LauncherTest, runs_an_epoch_reports_the_exit_and_runs_the_next) {
   EXPECT_EQ(progress->resumed_source, "none");
   EXPECT_EQ(progress->total_steps, 100000u);
   EXPECT_TRUE(progress->loss);
+}
+
+TEST_F(LauncherTest, its_log_lines_say_the_epoch_once_there_is_one) {
+  Pod pod(loop_, operator_, root_, "a");
+  const Hello said = start_alone(pod, {kRank, "train", "1", "30"}, 1, 6);
+  ASSERT_TRUE(operator_.expect<Exited>("a"));
+  operator_.send("a", epoch_of({said}, 1, 7).for_slot(0));
+  ASSERT_TRUE(operator_.expect<Exited>("a", [](const Exited& e) { return e.epoch.number == EpochNumber(7); }));
+  operator_.send("a", Finish{id(7), true});
+  ASSERT_EQ(pod.exit_code(), 0);
+  std::vector<std::pair<std::string, uint64_t>> lines;
+  std::istringstream text(pod.output());
+  for (std::string line; std::getline(text, line);) {
+    if (!line.starts_with('{')) continue;
+    const auto json = parse_json(line);
+    ASSERT_TRUE(json.ok()) << line;
+    lines.emplace_back((*json)["message"], json->value("epoch", uint64_t{0}));
+  }
+  const auto has = [&](const char* message, uint64_t epoch) {
+    return std::find(lines.begin(), lines.end(), std::pair<std::string, uint64_t>(message, epoch)) != lines.end();
+  };
+  EXPECT_TRUE(has("started", 0)) << pod.output();
+  EXPECT_TRUE(has("a new epoch", 6)) << pod.output();
+  EXPECT_TRUE(has("a rank has ended", 6)) << pod.output();
+  EXPECT_TRUE(has("a rank has ended", 7)) << pod.output();
+  EXPECT_TRUE(has("the job is over", 7)) << pod.output();
 }
 
 TEST_F(LauncherTest, a_job_that_reaches_its_end_says_done_and_finishes) {

@@ -13,6 +13,7 @@ namespace contract = api::launcher;
 constexpr char kKarpenterDoNotDisrupt[] = "karpenter.sh/do-not-disrupt";
 constexpr char kAutoscalerSafeToEvict[] = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 constexpr char kMetricsPortName[] = "pitcrew-metrics";
+constexpr int kMetricsPort = 9401;  // where the template names none
 constexpr char kVolumeBinary[] = "pitcrew-bin";
 constexpr char kVolumeChannel[] = "pitcrew-channel";
 constexpr char kVolumeToken[] = "pitcrew-token";
@@ -142,7 +143,31 @@ void add_memory(uint64_t size, Json& container) {
   }
 }
 
-void wrap_container(const api::TrainingJob& job, Json& container) {
+bool port_taken(const Json& spec, int number) {
+  for (const char* kind : {"initContainers", "containers"}) {
+    for (const Json& container : spec.value(kind, Json::array())) {
+      for (const Json& port : container.value("ports", Json::array())) {
+        if (port.value("containerPort", 0) == number) return true;
+      }
+    }
+  }
+  return false;
+}
+
+// The port of the launcher's /metrics, by which PodMonitors find it: the template's own of that name, else one is
+// added. 0: none; a pod in its host's network would hold the host's port, and keep a second one off the node.
+int metrics_port(const Json& spec, Json& container) {
+  for (const Json& port : container.value("ports", Json::array())) {
+    if (port.value("name", "") == kMetricsPortName) return port.value("containerPort", 0);
+  }
+  if (spec.value("hostNetwork", false)) return 0;
+  int number = kMetricsPort;
+  while (port_taken(spec, number)) ++number;
+  container["ports"].push_back({{"name", kMetricsPortName}, {"containerPort", number}, {"protocol", "TCP"}});
+  return number;
+}
+
+void wrap_container(const api::TrainingJob& job, const Json& spec, Json& container) {
   Json command = Json::array({contract::kBinary, "run", "--"});
   for (const char* part : {"command", "args"}) {
     if (!container.contains(part)) continue;
@@ -159,12 +184,8 @@ void wrap_container(const api::TrainingJob& job, Json& container) {
   env.push_back(field_variable(contract::kNodeName, "spec.nodeName"));
   env.push_back({{"name", contract::kJobUid}, {"value", job.metadata.uid}});
   env.push_back({{"name", contract::kProcesses}, {"value", std::to_string(processes_of(job))}});
-  if (container.contains("ports")) {
-    for (const Json& port : container["ports"]) {
-      if (port.value("name", "") != kMetricsPortName) continue;
-      env.push_back({{"name", contract::kMetricsPort}, {"value", std::to_string(port.value("containerPort", 0))}});
-    }
-  }
+  if (const int port = metrics_port(spec, container); port != 0)
+    env.push_back({{"name", contract::kMetricsPort}, {"value", std::to_string(port)}});
 
   Json& mounts = container["volumeMounts"];
   mounts.push_back({{"name", kVolumeBinary}, {"mountPath", contract::kBinaryFolder}, {"readOnly", true}});
@@ -229,7 +250,7 @@ Json build_pod(const api::TrainingJob& job, Serial serial, const std::string& no
     for (Json& init : spec["initContainers"]) inits.push_back(std::move(init));
   }
   spec["initContainers"] = std::move(inits);
-  if (Json* container = training_container(pod, job.spec.container)) wrap_container(job, *container);
+  if (Json* container = training_container(pod, job.spec.container)) wrap_container(job, spec, *container);
   add_volumes(job, spec);
   return pod;
 }

@@ -44,6 +44,35 @@ api::TrainingJob job_of(const std::string& pod_template) {
   return job;
 }
 
+// The training container's port by which /metrics is found, and what the launcher is told of it; 0: none.
+std::pair<int, int> metrics_ports(const Json& pod, size_t container = 1) {
+  std::pair<int, int> found{0, 0};
+  const Json& train = pod["spec"]["containers"][container];
+  for (const Json& port : train.value("ports", Json::array())) {
+    if (port.value("name", "") == "pitcrew-metrics") found.first += port["containerPort"].get<int>();
+  }
+  for (const Json& variable : train["env"]) {
+    if (variable["name"] == "PITCREW_METRICS_PORT") found.second += std::stoi(variable["value"].get<std::string>());
+  }
+  return found;
+}
+
+TEST(PodBuilder, a_monitor_finds_the_launchers_metrics_without_a_word_in_the_template) {
+  const auto built = [](const char* path, Json value) {
+    api::TrainingJob job = job_of(kTemplate);
+    if (*path != '\0') job.spec.pod_template[Json::json_pointer(path)] = std::move(value);
+    return metrics_ports(build_pod(job, Serial(0), "", "{}", {"launcher:1"}));
+  };
+  const Json ours = Json::array({{{"name", "pitcrew-metrics"}, {"containerPort", 7000}}});
+  const Json theirs = Json::array({{{"name", "debug"}, {"containerPort", 9401}}});
+  using Ports = std::pair<int, int>;
+  EXPECT_EQ(built("", {}), Ports(9401, 9401));
+  EXPECT_EQ(built("/spec/containers/1/ports", ours), Ports(7000, 7000)) << "the template's own stands";
+  EXPECT_EQ(built("/spec/containers/1/ports", theirs), Ports(9402, 9402)) << "beside another of the container";
+  EXPECT_EQ(built("/spec/containers/0/ports", theirs), Ports(9402, 9402)) << "beside another container's";
+  EXPECT_EQ(built("/spec/hostNetwork", true), Ports(0, 0)) << "it would be the node's port";
+}
+
 TEST(PodBuilder, leaves_everything_of_the_template_that_is_not_a_documented_change) {
   const api::TrainingJob job = job_of(kTemplate);
   Json pod = build_pod(job, Serial(3), "", "{}", {"launcher:1"});
@@ -108,6 +137,8 @@ spec:
         - {name: PITCREW_NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
         - {name: PITCREW_JOB_UID, value: abcdef12-0000-0000-0000-000000000000}
         - {name: PITCREW_PROCESSES, value: "1"}
+        - {name: PITCREW_METRICS_PORT, value: "9401"}
+      ports: [{name: pitcrew-metrics, containerPort: 9401, protocol: TCP}]
       volumeMounts:
         - {name: pitcrew-bin, mountPath: /pitcrew/bin, readOnly: true}
         - {name: pitcrew-channel, mountPath: /pitcrew/channel, readOnly: true}

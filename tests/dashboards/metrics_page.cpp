@@ -90,9 +90,10 @@ int main() {
          "alone, from the jobs' status: at most\n30 s behind while a job trains, and gone with the job.\n\n";
   table();
   operators();
-  std::cout << "\n## Launchers\n\nOn the training container's port `pitcrew-metrics`, if the template has one of that "
-               "name. Live, and per "
-               "rank.\n\n";
+  std::cout
+      << "\n## Launchers\n\nOn the training container's port `pitcrew-metrics`: the template's of that name, else the "
+         "operator adds one,\n9401 or the next that the pod's containers don't name. With `hostNetwork` none is "
+         "added: there the port would be the node's.\nLive, and per rank.\n\n";
   table();
   launchers();
 }

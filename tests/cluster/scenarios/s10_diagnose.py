@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+from datetime import datetime, timezone
 
 from harness import foreign
 from harness.config import ROOT
@@ -151,7 +152,6 @@ def debian(world):
 # Programs that fail: what they leave behind is real, exit codes, last lines, the kernel's and the file system's answers.
 
 failing = Group()
-METRICS = {"ports": [{"name": "pitcrew-metrics", "containerPort": 9401}]}  # so that diagnose sees the ranks' own numbers
 
 
 def script(world, name, text, python=False, **options):
@@ -255,7 +255,7 @@ def not_a_number(world, name):
 
 @failing.situation("a rank hangs", "Hanging", "wait for rank 1", seconds=150)
 def hangs(world, name):
-    job = training(world, name, replicas=2, container=METRICS, spec={"monitoring": {"progress": {"stallAfter": "10m"}}}).apply()
+    job = training(world, name, replicas=2, spec={"monitoring": {"progress": {"stallAfter": "10m"}}}).apply()
     job.wait_step(30)
     world.kill(world.ranks(job.pod_of_slot(1))[0], signal.SIGSTOP)
     return job
@@ -263,7 +263,7 @@ def hangs(world, name):
 
 @failing.situation("a rank is slower than the others", "Straggler", "rank 1", seconds=150)
 def straggler(world, name):
-    job = training(world, name, replicas=2, container=METRICS).apply()
+    job = training(world, name, replicas=2).apply()
     job.wait_step(30)
     rank = world.ranks(job.pod_of_slot(1))[0]
     # Half of the time it does not run, as on a machine that is shared or throttled.
@@ -276,14 +276,38 @@ def straggler(world, name):
         world.kill(rank, signal.SIGCONT)
 
 
-@failing.situation("its time to start is over", "StartDeadlineExceeded", "train waits: ErrImagePull")
+@failing.situation("its time to start is over", "StartDeadlineExceeded", "ImagePull", seconds=90)
 def start_deadline(world, name):
-    return bare(world, name, image=f"{world.cluster.registry}/team/none:v9", spec={"lifecycle": {"startDeadline": "10s"}}).apply()
+    # Long enough for the launcher's own image, which nodes pull first.
+    return bare(world, name, image=f"{world.cluster.registry}/team/none:v9", spec={"lifecycle": {"startDeadline": "30s"}}).apply()
 
 
 @failing.situation("its time is over", "DeadlineExceeded", seconds=150)
 def deadline(world, name):
     return training(world, name, spec={"lifecycle": {"activeDeadline": "1m", "warnBefore": "50s"}}).apply()
+
+
+@failing.situation("the program hangs again and again, and the operator restarts it", "HangsOften", "3 × Hang", seconds=240)
+def hangs_again(world, name):
+    program = """
+import sys, time
+sys.path.insert(0, '/shared')
+import pitcrew_progress
+progress = pitcrew_progress.Progress()
+progress.totals(100000)
+progress.phase(pitcrew_progress.TRAINING)
+for step in range(20):
+    time.sleep(0.1)
+    progress.step_done(step + 1, loss=1.0)
+time.sleep(3600)
+"""
+    return on_the_page(world, name, program, spec={"monitoring": {"progress": {"stallAfter": "10s"}}, "recovery": {"inPlace": {"limit": 10, "window": "1h"}}})
+
+
+def on_the_page(world, name, program, **options):
+    """A Python program that uses the progress page."""
+    shutil.copy(ROOT / "examples/pitcrew_progress.py", world.shared)
+    return training(world, name, image=with_python(world), command=["python3", "-c", program], **options).apply()
 
 
 @failing.situation("ranks wait for data", "DataWait", seconds=120)
@@ -302,10 +326,7 @@ for step in range(100000):
     time.sleep(0.1)
     progress.step_done(step + 1, loss=1.0)
 """
-    shutil.copy(ROOT / "examples/pitcrew_progress.py", world.shared)
-    mounts = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}], **METRICS}
-    job = training(world, name, image=with_python(world), command=["python3", "-c", program], container=mounts)
-    return job.apply()
+    return on_the_page(world, name, program)
 
 
 @scenario(seconds=900)
@@ -383,6 +404,32 @@ def waits_for_another_job(world, name):
     first.delete()
 
 
+@around.situation("the gang is not complete in time", "GangTimeout", "train waits: CreateContainerConfigError", seconds=120)
+def gang_timeout(world, name):
+    key = {"secretKeyRef": {"name": "comet", "key": "token"}}
+    return bare(world, name, container={"env": [{"name": "TOKEN", "valueFrom": key}]}, spec={"placement": {"gangTimeout": "20s"}}).apply()
+
+
+def leaving(world, name, taint):
+    """The job has no other place to go to, so it trains on where it is until lifecycle.warnBefore is over."""
+    job = world.job(name, steps=100000, replicas=3, spares=0).apply()
+    job.wait_step(5)
+    node = job.node_of_slot(1).name
+    world.cluster.kubectl("taint", "node", node, f"{taint}:NoSchedule")
+    yield job
+    world.cluster.kubectl("taint", "node", node, f"{taint}:NoSchedule-")
+
+
+@around.situation("Karpenter takes a node of the job away", "NodeLeaving", "taint karpenter.sh/disrupted")
+def karpenter_drains(world, name):
+    yield from leaving(world, name, "karpenter.sh/disrupted")
+
+
+@around.situation("a spot node of the job got its notice", "NodeLeaving", "taint aws-node-termination-handler/spot-itn")
+def spot_notice(world, name):
+    yield from leaving(world, name, "aws-node-termination-handler/spot-itn")
+
+
 @around.situation("a node loses power, and no other has room", "NodeNotReady", "its kubelet has gone silent", seconds=180)
 def node_not_ready(world, name):
     job = world.job(name, steps=100000, replicas=3, spares=0).apply()
@@ -435,6 +482,20 @@ def gpu_off_the_bus(world, name):
     job.wait_step(10)
     world.with_agents.gpus[job.node_of_slot(1).name].xid(79, words="GPU has fallen off the bus.")
     yield job
+
+
+@hardware.situation("nodes were cordoned lately, and the breaker keeps one more in use", "BreakerOpen", "CordonBudget", seconds=150)
+def breaker_open(world, name):
+    # Three that were cordoned elsewhere, as their agents would have written them.
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cordons = {f"gone-{number}": {"nodeUID": f"uid-{number}", "time": now, "fault": "gpu-missing", "certain": False} for number in range(3)}
+    world.cluster.kubectl("patch", "cordonbudget", "default", "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"cordons": cordons}}))
+    job = world.job(name, steps=100000, replicas=3, spares=0).apply()
+    job.wait_step(10)
+    gpus = world.with_agents.gpus[job.node_of_slot(1).name]
+    gpus.faults({"missing": [7]})
+    yield job
+    gpus.faults({})
 
 
 @scenario(seconds=900)
