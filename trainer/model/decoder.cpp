@@ -52,6 +52,9 @@ Decoder<T>::Decoder(const ModelConfig& config, const ModelConfig& part, LaneShap
       recompute_(recompute),
       kernels_(kernels),
       acts_(std::move(activations)),
+      products_(config_.width, tensor, kernels, acts_),
+      small_(tensor, kernels, acts_, last_unit() + 1),
+      norms_(config_, part_, place_.size, kernels, acts_, small_),
       blocks_(config.layers) {
   const ParameterLayout layout = parameter_layout<T>(config, place_);
   const auto offset = [&](const std::string& name) { return layout.template element<T>(*layout.arena.find(name)); };
@@ -79,32 +82,21 @@ Decoder<T>::Decoder(const ModelConfig& config, const ModelConfig& part, LaneShap
   }
   final_norm_ = weights("norm");
   head_ = {.weight = config.tie_embeddings ? embedding_ : offset("head.weight")};
-  if (tensor_ != nullptr) number_small_gradients();
+  number_small_gradients();
 }
 
 template <typename T>
 void Decoder<T>::number_small_gradients() {
-  size_t next = 0;
-  small_.resize(last_unit() + 1);
-  const auto add = [&](uint32_t unit, size_t parameter, size_t elements) {
-    small_[unit].push_back({parameter, elements, next});
-    next += small_stride(elements);
-  };
-  const auto number = [&](uint32_t unit, Weights& weights, size_t elements) {
-    weights.small = next;
-    add(unit, weights.weight, elements);
-    if (weights.has_bias) add(unit, weights.bias, elements);
-  };
   for (uint32_t layer = 0; layer < config_.layers; ++layer) {
     Block& block = blocks_[layer];
-    number(layer + 1, block.norm1, config_.width);
-    number(layer + 1, block.norm2, config_.width);
+    small_.number(layer + 1, block.norm1, config_.width);
+    small_.number(layer + 1, block.norm2, config_.width);
     if (!config_.qk_norm) continue;
-    number(layer + 1, block.q_norm, config_.head_width());
-    number(layer + 1, block.k_norm, config_.head_width());
+    small_.number(layer + 1, block.q_norm, config_.head_width());
+    small_.number(layer + 1, block.k_norm, config_.head_width());
   }
-  number(last_unit(), final_norm_, config_.width);
-  PITCREW_INVARIANT(next == small_elements(config_), "there is room for each");
+  small_.number(last_unit(), final_norm_, config_.width);
+  PITCREW_INVARIANT(small_.elements() == small_elements(config_), "there is room for each");
 }
 
 template <typename T>
@@ -140,7 +132,7 @@ void Decoder<T>::backward(const Pass& pass, double* loss) {
   head_loss(head, loss);
   leave(pass, head_unit());
   const Pass last = enter(pass, last_unit(), true);
-  norm_backward(last, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
+  norms_.backward(last, final_norm_, acts_.out, acts_.mean, acts_.rstd, acts_.d_norm, false);
   leave(pass, last_unit());
   leave_backward(last, last_unit());
   for (uint32_t layer = config_.layers; layer-- > 0;) {
@@ -153,7 +145,7 @@ void Decoder<T>::backward(const Pass& pass, double* loss) {
   if (pass.units != nullptr) embedding.gradients = pass.units->gradients(pass.stream, 0);
   embed_backward(embedding);
   leave_backward(embedding, 0);
-  if (tensor_ != nullptr && pass.units == nullptr) add_small_gradients(pass, 1, last_unit() + 1);
+  if (pass.units == nullptr) small_.add_up(pass, 0, last_unit() + 1);
 }
 
 template <typename T>
@@ -174,7 +166,7 @@ template <typename T>
 void Decoder<T>::leave_backward(const Pass& entered, uint32_t unit) {
   if (entered.units == nullptr) return;
   // Before the unit's gradient is dealt out; without units once for all.
-  if (tensor_ != nullptr && !small_[unit].empty()) add_small_gradients(entered, unit, unit + 1);
+  small_.add_up(entered, unit, unit + 1);
   entered.units->release_gradients(entered.stream, unit);
 }
 
@@ -202,7 +194,8 @@ void Decoder<T>::logits(Stream& stream, const T* params, const int32_t* tokens, 
   check(shape);
   const Pass pass{stream, params, tokens, count, shape};
   blocks_forward(pass);
-  linear(pass, head_, acts_.norm + (count - 1) * size_t{config_.width}, config_.width, logits, config_.vocab, 1);
+  products_.linear(pass, head_, acts_.norm + (count - 1) * size_t{config_.width}, config_.width, logits, config_.vocab,
+                   1);
 }
 
 template <typename T>
@@ -216,11 +209,11 @@ void Decoder<T>::embed(const Pass& pass) {
                                     .token_stride = pass.token_stride,
                                     .table = pass.params + embedding_,
                                     .positions = config_.kind == ModelKind::kGpt2 ? pass.params + positions_ : nullptr,
-                                    .out = partial_or(in),
+                                    .out = products_.partial_or(in),
                                     .held = held_rows(config_.vocab, place_),
                                     .held_positions = held_rows(config_.context, place_)});
   // Of each row one rank has the token and one the position; the others bring zeros.
-  if (tensor_ != nullptr) add_parts(pass, in, nullptr);
+  if (tensor_ != nullptr) products_.add_parts(pass, in, nullptr);
 }
 
 template <typename T>
@@ -238,51 +231,11 @@ void Decoder<T>::embed_backward(const Pass& pass) {
                                                      .width = config_.width,
                                                      .tokens = pass.tokens,
                                                      .token_stride = pass.token_stride,
-                                                     .d_out = gathered(pass, acts_.d_stream),
+                                                     .d_out = products_.gathered(pass, acts_.d_stream),
                                                      .d_table = pass.gradients + embedding_,
                                                      .d_positions = gpt2 ? pass.gradients + positions_ : nullptr,
                                                      .held = held,
                                                      .held_positions = held_positions});
-}
-
-template <typename T>
-const T* Decoder<T>::gathered(const Pass& pass, const T* own) {
-  if (tensor_ == nullptr) return own;
-  tensor_->all_gather(pass.stream, own, acts_.gathered, own_rows(pass) * config_.width * sizeof(T));
-  return acts_.gathered;
-}
-
-template <typename T>
-void Decoder<T>::add_parts(const Pass& pass, T* own, const T* bias) {
-  const size_t rows = own_rows(pass);
-  tensor_->all_to_all(pass.stream, acts_.partial, acts_.gathered, rows * config_.width * sizeof(T));
-  kernels_.enqueue(pass.stream, SumParts<T>{.rows = rows,
-                                            .width = config_.width,
-                                            .count = place_.size,
-                                            .parts = acts_.gathered,
-                                            .out = own,
-                                            .bias = bias});
-}
-
-template <typename T>
-void Decoder<T>::add_small_gradients(const Pass& pass, uint32_t first, uint32_t end) {
-  const SmallGradient &front = small_[first].front(), &back = small_[end - 1].back();
-  const size_t begin = front.small, elements = back.small + small_stride(back.elements) - begin;
-  tensor_->all_gather(pass.stream, acts_.small + begin, acts_.small_of_all, elements * sizeof(Wide<T>));
-  for (uint32_t rank = 1; rank < place_.size; ++rank) {
-    kernels_.enqueue(pass.stream, Add<Wide<T>>{elements, acts_.small_of_all, acts_.small_of_all + rank * elements});
-  }
-  for (uint32_t unit = first; unit < end; ++unit) {
-    for (const SmallGradient& of : small_[unit]) {
-      Wide<T>* to = pass.gradients + of.parameter;
-      const Wide<T>* sum = acts_.small_of_all + (of.small - begin);
-      if (pass.add) {
-        kernels_.enqueue(pass.stream, Add<Wide<T>>{of.elements, to, sum});
-      } else {
-        pass.stream.copy(to, sum, of.elements * sizeof(Wide<T>));
-      }
-    }
-  }
 }
 
 template <typename T>
@@ -293,8 +246,8 @@ void Decoder<T>::blocks_forward(const Pass& pass) {
     block_forward(enter(pass, layer + 1, false), layer);
     leave(pass, layer + 1);
   }
-  norm(enter(pass, last_unit(), false), final_norm_, acts_.branch, acts_.blocks.back().middle, acts_.out, acts_.norm,
-       acts_.mean, acts_.rstd);
+  norms_.forward(enter(pass, last_unit(), false), final_norm_, acts_.branch, acts_.blocks.back().middle, acts_.out,
+                 acts_.norm, acts_.mean, acts_.rstd);
   leave(pass, last_unit());
 }
 
@@ -303,9 +256,10 @@ void Decoder<T>::block_forward(const Pass& pass, uint32_t layer) {
   const Block& block = blocks_[layer];
   const BlockActivations<T>& act = acts_.blocks[layer];
   if (layer == 0) {
-    norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
+    norms_.forward(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
   } else {
-    norm(pass, block.norm1, acts_.branch, acts_.blocks[layer - 1].middle, act.in, act.norm1, act.mean1, act.rstd1);
+    norms_.forward(pass, block.norm1, acts_.branch, acts_.blocks[layer - 1].middle, act.in, act.norm1, act.mean1,
+                   act.rstd1);
   }
   block_body(pass, layer, false);
 }
@@ -314,20 +268,8 @@ template <typename T>
 void Decoder<T>::block_body(const Pass& pass, uint32_t layer, bool again) {
   const Block& block = blocks_[layer];
   const BlockActivations<T>& act = acts_.blocks[layer];
-  linear_by_rows(pass, block.qkv, act.norm1, act.qkv, part_.qkv_width());
-  if (config_.qk_norm) {
-    kernels_.enqueue(pass.stream, HeadNormForward<T>{.rows = pass.rows(),
-                                                     .heads = part_.heads,
-                                                     .kv_heads = part_.kv_heads,
-                                                     .head_width = config_.head_width(),
-                                                     .row_stride = part_.qkv_width(),
-                                                     .qkv = act.qkv,
-                                                     .kept = act.heads,
-                                                     .q_weight = pass.params + block.q_norm.weight,
-                                                     .k_weight = pass.params + block.k_norm.weight,
-                                                     .rstd = act.heads_rstd,
-                                                     .epsilon = config_.norm_eps});
-  }
+  products_.by_rows(pass, block.qkv, act.norm1, act.qkv, part_.qkv_width());
+  if (config_.qk_norm) norms_.heads_forward(pass, block.q_norm, block.k_norm, act);
   rope(pass, act.qkv, false);
   kernels_.enqueue(pass.stream, AttentionForward<T>{.sequences = pass.shape.sequences,
                                                     .length = pass.shape.tokens,
@@ -337,13 +279,13 @@ void Decoder<T>::block_body(const Pass& pass, uint32_t layer, bool again) {
                                                     .qkv = act.qkv,
                                                     .out = act.attention,
                                                     .log_sum = act.log_sum});
-  linear_by_columns(pass, block.out, act.attention, part_.attention_width(), acts_.branch);
+  products_.by_columns(pass, block.out, act.attention, part_.attention_width(), acts_.branch);
 
-  norm(pass, block.norm2, acts_.branch, act.in, act.middle, act.norm2, act.mean2, act.rstd2);
+  norms_.forward(pass, block.norm2, acts_.branch, act.in, act.middle, act.norm2, act.mean2, act.rstd2);
   const size_t up_width = (config_.kind == ModelKind::kGpt2 ? 1 : 2) * size_t{part_.mlp};
-  linear_by_rows(pass, block.up, act.norm2, act.up, up_width);
+  products_.by_rows(pass, block.up, act.norm2, act.up, up_width);
   activation_forward(pass, layer);
-  if (!again) linear_by_columns(pass, block.down, act.hidden, part_.mlp, acts_.branch);
+  if (!again) products_.by_columns(pass, block.down, act.hidden, part_.mlp, acts_.branch);
 }
 
 template <typename T>
@@ -365,12 +307,13 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
   const bool gpt2 = config_.kind == ModelKind::kGpt2;
 
   if (recompute_.block) {
-    norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
+    norms_.forward(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
     block_body(pass, layer, true);
   } else if (recompute_.activation) {
     activation_forward(pass, layer);
   }
-  linear_backward(pass, block.down, act.hidden, part_.mlp, gathered(pass, acts_.d_stream), width, acts_.d_hidden);
+  products_.linear_backward(pass, block.down, act.hidden, part_.mlp, products_.gathered(pass, acts_.d_stream), width,
+                            acts_.d_hidden);
   if (gpt2) {
     kernels_.enqueue(
         pass.stream,
@@ -382,13 +325,13 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
             .rows = rows, .width = part_.mlp, .gate_up = act.up, .d_out = acts_.d_hidden, .d_gate_up = act.up});
   }
   if (recompute_.norms && !recompute_.block) {
-    norm(pass, block.norm2, act.middle, nullptr, nullptr, act.norm2, act.mean2, act.rstd2);
+    norms_.forward(pass, block.norm2, act.middle, nullptr, nullptr, act.norm2, act.mean2, act.rstd2);
   }
-  linear_by_rows_backward(pass, block.up, act.norm2, act.up, (gpt2 ? 1 : 2) * size_t{part_.mlp}, acts_.d_norm);
-  norm_backward(pass, block.norm2, act.middle, act.mean2, act.rstd2, acts_.d_norm, true);
+  products_.by_rows_backward(pass, block.up, act.norm2, act.up, (gpt2 ? 1 : 2) * size_t{part_.mlp}, acts_.d_norm);
+  norms_.backward(pass, block.norm2, act.middle, act.mean2, act.rstd2, acts_.d_norm, true);
 
-  linear_backward(pass, block.out, act.attention, part_.attention_width(), gathered(pass, acts_.d_stream), width,
-                  acts_.d_attention);
+  products_.linear_backward(pass, block.out, act.attention, part_.attention_width(),
+                            products_.gathered(pass, acts_.d_stream), width, acts_.d_attention);
   kernels_.enqueue(pass.stream, AttentionBackward<T>{.sequences = pass.shape.sequences,
                                                      .length = pass.shape.tokens,
                                                      .heads = part_.heads,
@@ -400,32 +343,12 @@ void Decoder<T>::block_backward(const Pass& pass, uint32_t layer) {
                                                      .d_out = acts_.d_attention,
                                                      .d_qkv = acts_.d_qkv});
   rope(pass, acts_.d_qkv, true);
-  if (config_.qk_norm) head_norm_backward(pass, layer);
+  if (config_.qk_norm) norms_.heads_backward(pass, block.q_norm, block.k_norm, act);
   if (recompute_.norms && !recompute_.block) {
-    norm(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
+    norms_.forward(pass, block.norm1, act.in, nullptr, nullptr, act.norm1, act.mean1, act.rstd1);
   }
-  linear_by_rows_backward(pass, block.qkv, act.norm1, acts_.d_qkv, part_.qkv_width(), acts_.d_norm);
-  norm_backward(pass, block.norm1, act.in, act.mean1, act.rstd1, acts_.d_norm, true);
-}
-
-template <typename T>
-void Decoder<T>::head_norm_backward(const Pass& pass, uint32_t layer) {
-  const Block& block = blocks_[layer];
-  const BlockActivations<T>& act = acts_.blocks[layer];
-  kernels_.enqueue(pass.stream,
-                   HeadNormBackward<T>{.rows = pass.rows(),
-                                       .heads = part_.heads,
-                                       .kv_heads = part_.kv_heads,
-                                       .head_width = config_.head_width(),
-                                       .row_stride = part_.qkv_width(),
-                                       .d_qkv = acts_.d_qkv,
-                                       .kept = act.heads,
-                                       .q_weight = pass.params + block.q_norm.weight,
-                                       .k_weight = pass.params + block.k_norm.weight,
-                                       .rstd = act.heads_rstd,
-                                       .d_q_weight = small_gradient(pass, block.q_norm.weight, block.q_norm.small),
-                                       .d_k_weight = small_gradient(pass, block.k_norm.weight, block.k_norm.small),
-                                       .accumulate_weight = adds_small(pass)});
+  products_.by_rows_backward(pass, block.qkv, act.norm1, acts_.d_qkv, part_.qkv_width(), acts_.d_norm);
+  norms_.backward(pass, block.norm1, act.in, act.mean1, act.rstd1, acts_.d_norm, true);
 }
 
 // The head and its loss, a chunk of predictions at a time: logits turn into their gradients in place and are used up.
@@ -433,20 +356,20 @@ template <typename T>
 void Decoder<T>::head_loss(const Pass& pass, double* loss) {
   const bool backward = pass.gradients != nullptr;
   const size_t width = config_.width, vocab = part_.vocab;
-  const T* const all = gathered(pass, acts_.norm);
-  T* const d_all = partial_or(acts_.d_norm);
+  const T* const all = products_.gathered(pass, acts_.norm);
+  T* const d_all = products_.partial_or(acts_.d_norm);
   Pass chunk_pass = pass;
   for (size_t first = 0; first < pass.rows(); first += acts_.chunk) {
     const size_t rows = std::min<size_t>(acts_.chunk, pass.rows() - first);
     const T* x = all + first * width;
-    linear(pass, head_, x, width, acts_.logits, vocab, rows);
+    products_.linear(pass, head_, x, width, acts_.logits, vocab, rows);
     cross_entropy(pass, first, rows);
     if (!backward) continue;
     chunk_pass.shape = {1, static_cast<uint32_t>(rows)};
     chunk_pass.add = pass.add || first > 0;
-    linear_backward(chunk_pass, head_, x, width, acts_.logits, vocab, d_all + first * width);
+    products_.linear_backward(chunk_pass, head_, x, width, acts_.logits, vocab, d_all + first * width);
   }
-  if (backward && tensor_ != nullptr) add_parts(pass, acts_.d_norm, nullptr);
+  if (backward && tensor_ != nullptr) products_.add_parts(pass, acts_.d_norm, nullptr);
   kernels_.enqueue(pass.stream, Sum<Wide<T>>{.elements = pass.rows(), .x = acts_.losses, .sum = loss});
 }
 
@@ -482,129 +405,6 @@ void Decoder<T>::cross_entropy(const Pass& pass, size_t first, size_t rows) {
                                                 .parts = tensor_ != nullptr ? acts_.softmax_of_all : nullptr,
                                                 .ranks = place_.size,
                                                 .first = held.first});
-}
-
-template <typename T>
-void Decoder<T>::linear_by_rows(const Pass& pass, const Weights& weights, const T* x, T* out, size_t out_width) {
-  linear(pass, weights, gathered(pass, x), config_.width, out, out_width, pass.rows());
-}
-
-template <typename T>
-void Decoder<T>::linear_by_columns(const Pass& pass, const Weights& weights, const T* x, size_t in, T* out) {
-  if (tensor_ == nullptr) return linear(pass, weights, x, in, out, config_.width, pass.rows());
-  linear(pass, {.weight = weights.weight}, x, in, acts_.partial, config_.width, pass.rows());
-  add_parts(pass, out, weights.has_bias ? pass.params + weights.bias : nullptr);
-}
-
-template <typename T>
-void Decoder<T>::linear_by_rows_backward(const Pass& pass, const Weights& weights, const T* x, const T* d_out,
-                                         size_t out_width, T* d_x) {
-  linear_backward(pass, weights, gathered(pass, x), config_.width, d_out, out_width, partial_or(d_x));
-  if (tensor_ != nullptr) add_parts(pass, d_x, nullptr);
-}
-
-template <typename T>
-void Decoder<T>::linear(const Pass& pass, const Weights& weights, const T* x, size_t in, T* out, size_t out_width,
-                        size_t rows) {
-  kernels_.enqueue(pass.stream, Matmul<T>{.m = rows,
-                                          .n = out_width,
-                                          .k = in,
-                                          .a = x,
-                                          .a_stride = in,
-                                          .b = pass.params + weights.weight,
-                                          .b_stride = in,
-                                          .b_transposed = true,
-                                          .c = out,
-                                          .c_stride = out_width,
-                                          .bias = weights.has_bias ? pass.params + weights.bias : nullptr});
-}
-
-template <typename T>
-void Decoder<T>::linear_backward(const Pass& pass, const Weights& weights, const T* x, size_t in, const T* d_out,
-                                 size_t out_width, T* d_x) {
-  const size_t rows = pass.rows();
-  kernels_.enqueue(pass.stream, WeightGradient<T>{.rows = rows,
-                                                  .out = out_width,
-                                                  .in = in,
-                                                  .d_out = d_out,
-                                                  .x = x,
-                                                  .gradient = pass.gradients + weights.weight,
-                                                  .accumulate = pass.add});
-  if (weights.has_bias) {
-    kernels_.enqueue(
-        pass.stream,
-        ColumnSum<T>{
-            .rows = rows, .n = out_width, .x = d_out, .sums = pass.gradients + weights.bias, .accumulate = pass.add});
-  }
-  kernels_.enqueue(pass.stream, Matmul<T>{.m = rows,
-                                          .n = in,
-                                          .k = out_width,
-                                          .a = d_out,
-                                          .a_stride = out_width,
-                                          .b = pass.params + weights.weight,
-                                          .b_stride = in,
-                                          .c = d_x,
-                                          .c_stride = in});
-}
-
-template <typename T>
-void Decoder<T>::norm(const Pass& pass, const Weights& weights, const T* x, const T* residual, T* sum, T* out,
-                      Wide<T>* mean, Wide<T>* rstd) {
-  if (config_.kind == ModelKind::kGpt2) {
-    kernels_.enqueue(pass.stream, LayerNormForward<T>{.rows = own_rows(pass),
-                                                      .width = config_.width,
-                                                      .x = x,
-                                                      .residual = residual,
-                                                      .sum = sum,
-                                                      .weight = pass.params + weights.weight,
-                                                      .bias = pass.params + weights.bias,
-                                                      .out = out,
-                                                      .mean = mean,
-                                                      .rstd = rstd,
-                                                      .epsilon = config_.norm_eps});
-  } else {
-    kernels_.enqueue(pass.stream, RmsNormForward<T>{.rows = own_rows(pass),
-                                                    .width = config_.width,
-                                                    .x = x,
-                                                    .residual = residual,
-                                                    .sum = sum,
-                                                    .weight = pass.params + weights.weight,
-                                                    .out = out,
-                                                    .rstd = rstd,
-                                                    .epsilon = config_.norm_eps});
-  }
-}
-
-template <typename T>
-void Decoder<T>::norm_backward(const Pass& pass, const Weights& weights, const T* x, const Wide<T>* mean,
-                               const Wide<T>* rstd, const T* d_out, bool accumulate) {
-  if (config_.kind == ModelKind::kGpt2) {
-    kernels_.enqueue(
-        pass.stream,
-        LayerNormBackward<T>{.rows = own_rows(pass),
-                             .width = config_.width,
-                             .x = x,
-                             .weight = pass.params + weights.weight,
-                             .mean = mean,
-                             .rstd = rstd,
-                             .d_out = d_out,
-                             .d_x = acts_.d_stream,
-                             .accumulate_x = accumulate,
-                             .d_weight = small_gradient(pass, weights.weight, weights.small),
-                             .d_bias = small_gradient(pass, weights.bias, weights.small + small_stride(config_.width)),
-                             .accumulate_weight = adds_small(pass)});
-  } else {
-    kernels_.enqueue(pass.stream, RmsNormBackward<T>{.rows = own_rows(pass),
-                                                     .width = config_.width,
-                                                     .x = x,
-                                                     .weight = pass.params + weights.weight,
-                                                     .rstd = rstd,
-                                                     .d_out = d_out,
-                                                     .d_x = acts_.d_stream,
-                                                     .accumulate_x = accumulate,
-                                                     .d_weight = small_gradient(pass, weights.weight, weights.small),
-                                                     .accumulate_weight = adds_small(pass)});
-  }
 }
 
 template <typename T>
