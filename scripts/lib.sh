@@ -76,3 +76,18 @@ torch_environment() {
   fi
   echo "$environment"
 }
+
+# transformers_environment: the same with transformers, which sees the other's torch.
+transformers_environment() {
+  local torch environment=$CACHE/transformers-$TRANSFORMERS packages
+  torch=$(torch_environment)
+  if [ ! -e "$environment/made" ]; then
+    say "installing transformers $TRANSFORMERS from PyPI into $environment" >&2
+    quietly "$CACHE/transformers.log" python3 -m venv "$environment"
+    quietly "$CACHE/transformers.log" "$environment/bin/pip" install --quiet --require-hashes --no-deps -r "$ROOT/tests/examples/requirements.txt"
+    packages=$(echo "$torch"/lib/python3*/site-packages)
+    echo "$packages" >"$(echo "$environment"/lib/python3*/site-packages)/torch.pth"
+    touch "$environment/made"
+  fi
+  echo "$environment"
+}

@@ -7,15 +7,15 @@ without Pitcrew around it does nothing.
 """
 
 import argparse
-import os
+import json
 import signal
 import sys
+from pathlib import Path
 
 import pitcrew_progress as pitcrew
 import torch
 from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 
 class PitcrewCallback(TrainerCallback):
@@ -68,6 +68,21 @@ class PitcrewCallback(TrainerCallback):
         self.page.phase(pitcrew.TRAINING)
 
 
+def newest_complete(folder, ranks):
+    """The newest checkpoint that was written to its end: the Trainer writes into the folder itself, so that a rank killed
+    meanwhile leaves half of one behind, which transformers' get_last_checkpoint() would take."""
+    def complete(checkpoint):
+        random = ["rng_state.pth"] if ranks == 1 else [f"rng_state_{rank}.pth" for rank in range(ranks)]
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())  # what rank 0 writes last
+        except (OSError, ValueError):
+            return False
+        return all((checkpoint / name).exists() for name in random)
+
+    found = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit() and complete(path)]
+    return str(max(found, key=lambda path: int(path.name.split("-")[1]))) if found else None
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="a name of the hub, or a folder")
@@ -96,8 +111,7 @@ def main():
         callbacks=[callback],
     )
     callback.page.phase(pitcrew.RESTORING)
-    newest = get_last_checkpoint(given.folder) if os.path.isdir(given.folder) else None
-    trainer.train(resume_from_checkpoint=newest)
+    trainer.train(resume_from_checkpoint=newest_complete(given.folder, trainer.args.world_size))
     if callback.stopping:
         sys.exit(0)
     callback.page.phase(pitcrew.DONE)
