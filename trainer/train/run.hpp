@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <cstdio>
 #include <memory>
@@ -163,11 +164,15 @@ class Run {
   // Lanes differ in number from rank to rank, so what tensor ranks say for each is not counted: whoever waits says so
   // under the number of the collective before.
   ObservedComm::Observer uncounted() {
-    return {[this](uint64_t) { services_.page->enter_collective(*comm_.sequence()); },
+    return {[this](uint64_t) { services_.page->enter_collective(last_collective_); },
             [this] { services_.page->leave_collective(); }};
   }
-  ObservedComm::Observer observer() const {
-    return {[page = services_.page](uint64_t sequence) { page->enter_collective(sequence); },
+  void enter_collective(uint64_t sequence) {
+    last_collective_ = sequence;
+    services_.page->enter_collective(sequence);
+  }
+  ObservedComm::Observer observer() {
+    return {[this](uint64_t sequence) { enter_collective(sequence); },
             [page = services_.page] { page->leave_collective(); }};
   }
   const CheckpointSettings& checkpoint() const {
@@ -200,6 +205,7 @@ class Run {
   const Mesh mesh_;
   const LaneShare lanes_;
   const uint32_t rank_;
+  std::atomic<uint64_t> last_collective_{0};  // that is counted; read by the threads that watch streams
   ObservedComm comm_;
   std::shared_ptr<Device> device_;                         // the engine's; NCCL's communicators need it to their end
   std::string gpu_identity_;                               // empty: on a CPU

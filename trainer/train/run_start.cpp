@@ -34,7 +34,7 @@ EngineSettings Run::engine_settings() {
     settings.reduce = &*reduce_comm_;
     settings.waits = [this](bool begins) {
       if (begins) {
-        services_.page->enter_collective(++*comm_.sequence());
+        enter_collective(++*comm_.sequence());
       } else {
         services_.page->leave_collective();
       }
