@@ -27,6 +27,22 @@ add_library(pitcrew_cuda_toolkit INTERFACE)
 target_include_directories(pitcrew_cuda_toolkit SYSTEM INTERFACE ${PITCREW_CUDA_HOME}/include)
 target_link_libraries(pitcrew_cuda_toolkit INTERFACE ${PITCREW_CUDART} ${PITCREW_CUBLASLT} Threads::Threads ${CMAKE_DL_LIBS} rt)
 
+# cuDNN's attention needs its headers alone: the library is loaded at run time. Without them libpitcrew_cuda.so has its own
+# kernels for attention, and says so where cuDNN is asked for.
+file(STRINGS ${PROJECT_SOURCE_DIR}/scripts/versions cudnn_line REGEX "^CUDNN=")
+string(REPLACE "CUDNN=" "" cudnn_version "${cudnn_line}")
+string(REGEX REPLACE "/cuda/[^/]*$" "/cudnn/${cudnn_version}" cudnn_cache "${cuda_cache}")
+find_path(PITCREW_CUDNN_FRONTEND cudnn_frontend.h HINTS $ENV{CUDNN_FRONTEND_PATH} ${cudnn_cache}/include NO_DEFAULT_PATH)
+find_path(PITCREW_CUDNN_INCLUDE cudnn.h HINTS $ENV{CUDNN_HOME}/include ${cudnn_cache}/nvidia/cudnn/include)
+find_path(PITCREW_NVRTC_INCLUDE nvrtc.h HINTS ${PITCREW_CUDA_HOME}/include ${cudnn_cache}/nvidia/cu13/include NO_DEFAULT_PATH)
+if(PITCREW_CUDNN_FRONTEND AND PITCREW_CUDNN_INCLUDE AND PITCREW_NVRTC_INCLUDE)
+  set(PITCREW_CUDNN_HEADERS ${PITCREW_CUDNN_FRONTEND} ${PITCREW_CUDNN_INCLUDE} ${PITCREW_NVRTC_INCLUDE})
+  message(STATUS "cuDNN's headers: ${PITCREW_CUDNN_INCLUDE}")
+else()
+  set(PITCREW_CUDNN_HEADERS)
+  message(STATUS "cuDNN's headers are not here (scripts/setup --cuda installs them): attention by own kernels alone")
+endif()
+
 # pitcrew_cuda_objects(OUTPUT source.cu…): compiles each for every architecture; OUTPUT gets the objects. Beside each
 # object lies <name>.ptxas.txt.
 function(pitcrew_cuda_objects OUTPUT)

@@ -13,6 +13,9 @@ FOLDER = "/usr/lib/x86_64-linux-gnu"
 WANTED = {
     "nvidia-cublas": (r"libcublasLt\.so\.\d+$", ("trainer", "check")),
     "nvidia-nccl-cu13": (r"libnccl\.so\.2$", ("trainer", "check")),
+    # Attention: what its graphs load, and the compiler of their kernels. cuDNN's other libraries are of other operations.
+    "nvidia-cudnn-cu13": (r"libcudnn(_graph|_engines_precompiled|_engines_runtime_compiled|_heuristic)?\.so\.9$", ("trainer",)),
+    "nvidia-cuda-nvrtc": (r"libnvrtc(-builtins)?\.so\.[0-9.]+$", ("trainer",)),
 }
 # EFA's installer puts libfabric and aws-ofi-nccl there; an image made from ours copies them to these places, or a pod mounts
 # the node's (docs/install-eks.md). Folders that are not there cost nothing. The rest asks the container toolkit for GPUs.

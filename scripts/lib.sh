@@ -66,6 +66,37 @@ build() {
 # setup_once: what scripts/setup installs, unless it is all there.
 setup_once() { "$ROOT/scripts/setup" --quiet; }
 
+# setup_wheels WHAT FOLDER REQUIREMENTS [PIP OPTION…]: Python wheels unpacked in a folder, which is made anew where the
+# requirements changed.
+setup_wheels() {
+  local what=$1 folder=$2 requirements=$3
+  shift 3
+  if cmp -s "$folder/requirements.txt" "$requirements"; then
+    ${quiet:-false} || say "$what: in $folder"
+    return
+  fi
+  say "installing $what from Python wheels into $folder"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  quietly "$CACHE/cuda.log" python3 -m venv "$folder/venv"
+  quietly "$CACHE/cuda.log" "$folder/venv/bin/pip" install --quiet --no-cache-dir --require-hashes --no-deps --only-binary :all: \
+    "$@" --target "$folder" -r "$requirements"
+  rm -rf "$folder/venv"
+  cp "$requirements" "$folder/requirements.txt"
+}
+
+# cuda_home: prints the toolkit's folder; see cmake/Cuda.cmake.
+cuda_home() {
+  local folder
+  for folder in "${CUDA_HOME:-}" /usr/local/cuda "$CACHE/cuda/$CUDA/nvidia/cu13"; do
+    if [ -n "$folder" ] && [ -x "$folder/bin/nvcc" ]; then
+      echo "$folder"
+      return
+    fi
+  done
+  die "there is no nvcc in CUDA_HOME, /usr/local/cuda or the cache; scripts/setup --cuda installs a toolkit"
+}
+
 # torch_environment: prints the folder of a Python environment with torch, made once.
 torch_environment() {
   local environment=$CACHE/torch-$TORCH

@@ -88,6 +88,8 @@ def check_wheels():
         library.write_bytes(b"elf")
         (info / "RECORD").write_text("nvidia/nccl/lib/libnccl.so.2,sha256=x,3\nnvidia/nccl/include/nccl.h,sha256=y,4\n")
         wheel = gpu_libraries._wheel(info, gpu_libraries.WANTED["nvidia-nccl-cu13"][0])
+        assert gpu_libraries.is_one("/x/libcudnn_graph.so.9") and not gpu_libraries.is_one("/x/libcudnn_adv.so.9")
+        assert gpu_libraries.is_one("/x/libnvrtc-builtins.so.13.0") and not gpu_libraries.is_one("/x/libnvrtc.alt.so.13")
         assert (wheel.version, [file.name for file in wheel.files]) == ("2.28.9", ["libnccl.so.2"]), wheel
         layer = gpu_libraries.layer(wheel)
         assert "/usr/lib/x86_64-linux-gnu/libnccl.so.2" in layer and "/usr/share/doc/nvidia-nccl-cu13/License.txt" in layer

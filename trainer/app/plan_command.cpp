@@ -29,7 +29,8 @@ void print_traffic(const PlanRequest& request) {
 Status print_plan(const PlanOptions& options) {
   PITCREW_ASSIGN(const TrainConfig config, load_config(options.config, options.sets));
   PITCREW_ASSIGN(const Grid grid, parse_grid(options.grid));
-  PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(config.sequences, config.micro, grid.data_ranks(), grid.shards));
+  PITCREW_ASSIGN(const LanePlan lanes,
+                 LanePlan::make(config.sequences, config.micro, grid.data_ranks(), grid.shards, config.passes));
   PlanRequest request{config.model,
                       config.sequences,
                       config.micro,
@@ -37,9 +38,11 @@ Status print_plan(const PlanOptions& options) {
                       grid,
                       options.gpu ? Numbers::kMixed : Numbers::kFloat,
                       config.recompute};
+  request.passes = config.passes;
   if (!config.checkpoint.path.empty()) request.bounce = config.bounce;
   request.device_pieces = config.device_pieces();
   const uint64_t available = options.memory_gb > 0 ? static_cast<uint64_t>(options.memory_gb * 1e9) : UINT64_MAX;
+  PITCREW_ASSIGN(request, choose_attention(request, config.attention, config.master, available));
   PITCREW_ASSIGN(request, choose_masters(request, config.master, available));
   PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));
   const uint64_t parameters = config.model.parameters();

@@ -16,6 +16,7 @@ TwinBackend& twin_backend() {
       made.why_not = kernels.error().message;
       return made;
     }
+    made.attention = &(*kernels)->attention();
     made.device = std::move(*device);
     made.kernels = std::move(*kernels);
     return made;

@@ -13,12 +13,13 @@ Result<std::unique_ptr<CudaKernels>> CudaKernels::create(CudaDevice& device, siz
   PITCREW_INVARIANT(workspace_bytes > kProductBytes, "a workspace holds cuBLASLt's and our own");
   PITCREW_ASSIGN(Buffer workspace, device.allocate("the kernels' workspace", workspace_bytes));
   PITCREW_ASSIGN(auto products, Products::create(device.name(), workspace.data(), kProductBytes));
-  return std::unique_ptr<CudaKernels>(new CudaKernels(std::move(workspace), std::move(products)));
+  return std::unique_ptr<CudaKernels>(new CudaKernels(device, std::move(workspace), std::move(products)));
 }
 
-CudaKernels::CudaKernels(Buffer workspace, std::unique_ptr<Products> products)
+CudaKernels::CudaKernels(CudaDevice& device, Buffer workspace, std::unique_ptr<Products> products)
     : workspace_(std::move(workspace)),
       own_{workspace_.data() + kProductBytes, workspace_.bytes() - kProductBytes},
-      products_(std::move(products)) {}
+      products_(std::move(products)),
+      attention_(device) {}
 
 }  // namespace pitcrew::trainer::cuda

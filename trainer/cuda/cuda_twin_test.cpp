@@ -346,6 +346,49 @@ TEST_F(CudaTwin, attention_agrees_forward_and_backward) {
   }
 }
 
+// cuDNN's attention beside the own kernels and the CPU's, and with itself: the deterministic backward gives the same
+// bits.
+TEST_F(CudaTwin, attention_by_cudnn_agrees) {
+  if (backend.attention == nullptr) GTEST_SKIP() << "these kernels are emulated: cuDNN needs a GPU";
+  const AttentionShape shapes[] = {{2, 512, 4, 4, 64}, {1, 384, 6, 2, 128}, {3, 300, 8, 2, 64}};
+  for (const AttentionShape& shape : shapes) {
+    const auto [sequences, length, heads, kv, width] = shape;
+    const size_t rows = sequences * length;
+    auto qkv = bf16(rows * (heads + 2 * kv) * width, 2), out = bf16(rows * heads * width);
+    auto d_out = bf16(rows * heads * width), d_qkv = bf16(rows * (heads + 2 * kv) * width);
+    auto log_sum = floats(rows * heads);
+    const std::string where = std::to_string(sequences) + "x" + std::to_string(length) + ", " + std::to_string(heads) +
+                              "/" + std::to_string(kv) + " heads of " + std::to_string(width) + ", seed " +
+                              std::to_string(seed);
+    const auto forward = [&](bool device) {
+      const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
+      return AttentionForward<BF16>{sequences, length, heads, kv, width, of(qkv), of(out), of(log_sum)};
+    };
+    const auto backward = [&](bool device) {
+      const auto of = [&](auto& twin) { return device ? twin.device() : twin.cpu(); };
+      return AttentionBackward<BF16>{sequences, length,  heads,       kv,        width,
+                                     of(qkv),   of(out), of(log_sum), of(d_out), of(d_qkv)};
+    };
+    run(forward(false), forward(true));
+    run(backward(false), backward(true));
+    const auto own = d_qkv.found();
+    const auto ready = backend.attention->use_cudnn(shape, cudnn_workspace_bytes(shape));
+    if (!ready) GTEST_SKIP() << ready.error().message;
+    run(forward(false), forward(true));
+    EXPECT_LT(out.distance(), kAttention) << where;
+    EXPECT_LT(log_sum.distance(), kFloatSums) << where;
+    run(backward(false), backward(true));
+    EXPECT_LT(d_qkv.distance(), 2 * kAttention) << where;
+    const auto first = d_qkv.found();
+    EXPECT_NE(first, own) << "cuDNN was not used: " << where;
+    run(backward(false), backward(true));
+    EXPECT_EQ(d_qkv.found(), first) << "another run gives other bits: " << where;
+    backend.attention->use_own();
+    run(backward(false), backward(true));
+    EXPECT_EQ(d_qkv.found(), own) << "the own kernels are not back: " << where;
+  }
+}
+
 TEST_F(CudaTwin, activations_agree) {
   for (int round = 0; round < rounds(); ++round) {
     const size_t rows = size(300, 30), width = size(900, 90), elements = rows * width;

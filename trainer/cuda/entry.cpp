@@ -14,6 +14,7 @@ Result<Compute> open_here(const Settings& settings) {
   compute.total_bytes = device->memory().total;
   PITCREW_ASSIGN(auto kernels, CudaKernels::create(*device, settings.workspace_bytes));
   compute.plans = &kernels->plans();
+  compute.attention = &kernels->attention();
   compute.device = std::move(device);
   compute.kernels = std::move(kernels);
   return compute;

@@ -7,6 +7,7 @@
 
 #include "lib/base/result.hpp"
 #include "trainer/device/device.hpp"
+#include "trainer/kernels/attention_engine.hpp"
 #include "trainer/kernels/kernels.hpp"
 #include "trainer/kernels/product_plans.hpp"
 #include "trainer/model/config.hpp"
@@ -23,9 +24,10 @@ struct Settings {
 struct Compute {
   std::unique_ptr<Device> device;
   std::unique_ptr<Kernels<BF16>> kernels;
-  ProductPlans* plans = nullptr;  // the kernels'
-  std::string name;               // "NVIDIA H200"
-  std::string identity;           // of this one GPU: its UUID in hexadecimal
+  ProductPlans* plans = nullptr;          // the kernels'
+  AttentionEngines* attention = nullptr;  // the kernels'
+  std::string name;                       // "NVIDIA H200"
+  std::string identity;                   // of this one GPU: its UUID in hexadecimal
   uint64_t total_bytes = 0, free_bytes = 0;
 };
 

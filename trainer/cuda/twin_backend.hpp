@@ -4,6 +4,7 @@
 #include <string>
 
 #include "trainer/device/device.hpp"
+#include "trainer/kernels/attention_engine.hpp"
 #include "trainer/kernels/kernels.hpp"
 
 namespace pitcrew::trainer {
@@ -12,8 +13,9 @@ namespace pitcrew::trainer {
 struct TwinBackend {
   std::unique_ptr<Device> device;
   std::unique_ptr<Kernels<BF16>> kernels;
-  bool slow = false;    // emulated: shapes must be small
-  std::string why_not;  // where there is none: the tests are skipped, and say this
+  AttentionEngines* attention = nullptr;  // the kernels'; null: they have their own only
+  bool slow = false;                      // emulated: shapes must be small
+  std::string why_not;                    // where there is none: the tests are skipped, and say this
 };
 TwinBackend& twin_backend();
 

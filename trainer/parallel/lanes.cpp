@@ -4,16 +4,22 @@
 
 namespace pitcrew::trainer {
 
-Result<LanePlan> LanePlan::make(uint32_t sequences, uint32_t micro, uint32_t ranks, uint32_t shards) {
-  if (sequences == 0 || micro == 0 || ranks == 0) {
-    return Error(Code::kInvalidArgument, "batch.sequences, batch.micro and the number of ranks must be at least 1");
+Result<LanePlan> LanePlan::make(uint32_t sequences, uint32_t micro, uint32_t ranks, uint32_t shards, uint32_t passes) {
+  if (sequences == 0 || micro == 0 || ranks == 0 || passes == 0) {
+    return Error(Code::kInvalidArgument,
+                 "batch.sequences, batch.micro, batch.passes and the number of ranks must be at least 1");
   }
   if (sequences % micro != 0) {
     return Error(Code::kInvalidArgument, "batch.micro " + std::to_string(micro) + " does not divide batch.sequences " +
                                              std::to_string(sequences) + "; choose a divisor");
   }
+  if (sequences / micro % passes != 0) {
+    return Error(Code::kInvalidArgument, "batch.passes " + std::to_string(passes) + " times batch.micro " +
+                                             std::to_string(micro) + " does not divide batch.sequences " +
+                                             std::to_string(sequences) + "; choose divisors");
+  }
   PITCREW_INVARIANT(shards > 0 && ranks % shards == 0, "every replica has all shards");
-  return LanePlan(sequences / micro, micro, ranks, shards);
+  return LanePlan(sequences / micro / passes, micro, passes, ranks, shards);
 }
 
 LaneRange LanePlan::range(uint32_t replica) const {

@@ -26,18 +26,22 @@ struct LaneShare {
   bool operator==(const LaneShare&) const = default;
 };
 
-// How a batch of `sequences` is cut into lanes of `micro` sequences each, and which rank computes which. Replicas get
+// How a batch of `sequences` is cut into lanes, and which rank computes which. A lane is `passes` times `micro`
+// sequences, which are computed one after another and added in that order. Replicas get
 // contiguous ranges, as even as they go; within one, lanes are dealt to the shards in turn, so that a micro-step's
 // lanes lie side by side in the tree. What a lane contains never depends on the number of ranks. Every rank runs
 // micro_steps() micro-steps; where it has fewer lanes, the missing ones weigh zero.
 class LanePlan {
  public:
   // `ranks`: those that see different lanes, a multiple of `shards`; rank = replica × shards + shard. kInvalidArgument
-  // where micro does not divide sequences.
-  static Result<LanePlan> make(uint32_t sequences, uint32_t micro, uint32_t ranks, uint32_t shards = 1);
+  // where lanes do not divide sequences.
+  static Result<LanePlan> make(uint32_t sequences, uint32_t micro, uint32_t ranks, uint32_t shards = 1,
+                               uint32_t passes = 1);
 
-  uint32_t sequences() const { return lanes_ * micro_; }
-  uint32_t micro() const { return micro_; }
+  uint32_t sequences() const { return lanes_ * lane_sequences(); }
+  uint32_t micro() const { return micro_; }  // sequences that are computed at once
+  uint32_t passes() const { return passes_; }
+  uint32_t lane_sequences() const { return micro_ * passes_; }
   uint32_t lanes() const { return lanes_; }
   uint32_t ranks() const { return ranks_; }
   uint32_t micro_steps() const { return (lanes_ + ranks_ - 1) / ranks_; }
@@ -48,11 +52,12 @@ class LanePlan {
   LaneShare of(uint32_t rank) const;
 
  private:
-  LanePlan(uint32_t lanes, uint32_t micro, uint32_t ranks, uint32_t shards)
-      : lanes_(lanes), micro_(micro), ranks_(ranks), shards_(shards) {}
+  LanePlan(uint32_t lanes, uint32_t micro, uint32_t passes, uint32_t ranks, uint32_t shards)
+      : lanes_(lanes), micro_(micro), passes_(passes), ranks_(ranks), shards_(shards) {}
 
   uint32_t lanes_;
   uint32_t micro_;
+  uint32_t passes_;
   uint32_t ranks_;
   uint32_t shards_;
 };

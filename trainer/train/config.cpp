@@ -46,12 +46,19 @@ void read_batch(ObjectReader& root, TrainConfig& config) {
   if (!batch) return root.problem("batch", "is missing; it says sequences (per step) and micro (sequences per lane)");
   batch->read("sequences", config.sequences);
   batch->read("micro", config.micro);
+  batch->read("passes", config.passes);
   batch->read("tokens", config.tokens);
   require_positive(*batch, "sequences", config.sequences);
   require_positive(*batch, "micro", config.micro);
+  require_positive(*batch, "passes", config.passes);
   if (config.micro > 0 && config.sequences % config.micro != 0) {
     batch->problem("micro", std::to_string(config.micro) + " does not divide sequences " +
                                 std::to_string(config.sequences) + "; choose a divisor");
+  }
+  if (config.passes > 1 && config.micro > 0 && config.sequences / config.micro % config.passes != 0) {
+    batch->problem("passes", std::to_string(config.passes) + " times micro " + std::to_string(config.micro) +
+                                 " does not divide sequences " + std::to_string(config.sequences) +
+                                 "; choose a divisor");
   }
   if (config.model.context > 0 && config.tokens > config.model.context) {
     batch->problem("tokens", std::to_string(config.tokens) + " is more than model.context " +
@@ -221,6 +228,8 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
   read_data(root, folder, config);
   read_checkpoint(root, folder, config);
   read_parallel(root, config);
+  if (config.passes > 1 && config.parallel.shards > 1)
+    root.problem("batch.passes", "is not for parallel.shards: a shard adds what arrives by lanes; set it to 1");
   if (auto evaluation = root.object("evaluation")) {
     evaluation->read("every", config.evaluate_every);
     if (config.evaluate_every > 0 && config.held_out == 0) {
@@ -231,6 +240,11 @@ std::optional<TrainConfig> read_train_config(const Json& json, const std::string
   read_recompute(root, config);
   root.read_enum("device", config.device,
                  {{"auto", TrainDevice::kAuto}, {"cpu", TrainDevice::kCpu}, {"cuda", TrainDevice::kCuda}});
+  root.read_enum<std::optional<AttentionEngine>>(
+      "attention", config.attention,
+      {{"auto", std::nullopt}, {"cudnn", AttentionEngine::kCudnn}, {"own", AttentionEngine::kOwn}});
+  if (config.attention == AttentionEngine::kCudnn && config.device == TrainDevice::kCpu)
+    root.problem("attention", "cudnn needs a GPU, but device is cpu; set it to auto");
   root.read("peakTflops", config.peak_tflops);
   if (config.peak_tflops < 0) root.problem("peakTflops", "must be above 0, or 0 for the GPU's own");
   if (auto init = root.object("init")) {
@@ -277,6 +291,8 @@ Json canonical(const TrainConfig& config) {
                  {"clip", config.clip}}},
                {"schedule", {{"warmup", config.warmup}, {"decayTo", config.decay_to}}},
                {"data", {{"kind", config.text ? "text" : "bin"}, {"heldOut", config.held_out}}}};
+  // Another order of additions; absent where there is one, so that fingerprints of older runs stay.
+  if (config.passes > 1) json["batch"]["passes"] = config.passes;
   if (!config.init_from.empty()) json["init"] = "imported";
   return json;
 }

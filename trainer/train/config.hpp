@@ -8,6 +8,7 @@
 #include "lib/base/json.hpp"
 #include "lib/base/log.hpp"
 #include "trainer/data/token_source.hpp"
+#include "trainer/kernels/attention_engine.hpp"
 #include "trainer/model/config.hpp"
 #include "trainer/model/model.hpp"
 #include "trainer/model/parameters.hpp"
@@ -40,7 +41,8 @@ struct TrainConfig {
   ModelConfig model;
 
   uint32_t sequences = 0;  // batch: per step, over all ranks
-  uint32_t micro = 1;      // sequences per lane
+  uint32_t micro = 1;      // sequences computed at once
+  uint32_t passes = 1;     // of them that make a lane
   uint32_t tokens = 0;     // predictions per sequence; default the model's context
 
   uint64_t steps = 0;
@@ -67,7 +69,9 @@ struct TrainConfig {
   TrainDevice device = TrainDevice::kAuto;
   double peak_tflops = 0;  // of a rank's device, for MFU; 0: by the GPU's name
   Recompute recompute;     // changes memory and speed, no bits
-  std::string init_from;   // a folder of `transformers` whose weights are begun with; empty: random
+  // Of a GPU; absent: cuDNN where it can be used, else the own kernels.
+  std::optional<AttentionEngine> attention;
+  std::string init_from;  // a folder of `transformers` whose weights are begun with; empty: random
   SpikeSettings spike;
   uint64_t compare_every = 50;  // steps between comparisons of all replicas' states; 0: only before durable saves
   uint64_t log_every = 10;      // steps per line on stdout

@@ -24,8 +24,8 @@ Status EngineBase<T>::allocate_operands(uint32_t lanes) {
   PITCREW_ASSIGN(model_,
                  Model<T>::create(settings_.model, shape_, *device_, *kernels_, settings_.recompute, group_.get()));
   PITCREW_ASSIGN(tokens_, device_->allocate("tokens", lanes * lane_tokens() * sizeof(int32_t)));
-  PITCREW_ASSIGN(losses_, device_->allocate("losses", lanes * sizeof(double)));
-  PITCREW_ASSIGN(host_losses_, device_->allocate_host("losses", lanes * sizeof(double)));
+  PITCREW_ASSIGN(losses_, device_->allocate("losses", lanes * passes() * sizeof(double)));
+  PITCREW_ASSIGN(host_losses_, device_->allocate_host("losses", lanes * passes() * sizeof(double)));
   PITCREW_ASSIGN(square_sum_, device_->allocate("square sum", (1 + place_.size) * sizeof(double)));
   PITCREW_ASSIGN(summary_, device_->allocate("gradient summary", sizeof(GradientSummary)));
   PITCREW_ASSIGN(told_, device_->allocate_host("gradient summary", sizeof(Told)));
@@ -78,12 +78,14 @@ void EngineBase<T>::take_tokens(std::span<const int32_t> tokens) {
 
 template <typename T>
 void EngineBase<T>::fetch_losses(uint32_t lanes) {
-  stream_->copy(host_losses_.data(), losses_.data(), lanes * sizeof(double));
+  stream_->copy(host_losses_.data(), losses_.data(), lanes * passes() * sizeof(double));
 }
 
 template <typename T>
 std::vector<double> EngineBase<T>::fetched_losses(uint32_t lanes) const {
-  return std::vector<double>(host_losses_.as<double>(), host_losses_.as<double>() + lanes);
+  std::vector<double> losses(lanes);
+  for (size_t i = 0; i < losses.size() * passes(); ++i) losses[i / passes()] += host_losses_.as<double>()[i];
+  return losses;
 }
 
 template <typename T>

@@ -39,9 +39,12 @@ class EngineBase : public LaneEngine {
   // A piece of work was given to the stream.
   void mark();
   void take_tokens(std::span<const int32_t> tokens);
-  int32_t* tokens_of(uint32_t lane) const { return tokens_.as<int32_t>() + lane * lane_tokens(); }
-  size_t lane_tokens() const { return shape_.sequences * (shape_.tokens + size_t{1}); }
-  double* loss_of(uint32_t lane) const { return losses_.as<double>() + lane; }
+  int32_t* tokens_of(uint32_t lane, uint32_t pass = 0) const {
+    return tokens_.as<int32_t>() + lane * lane_tokens() + pass * pass_tokens();
+  }
+  size_t pass_tokens() const { return shape_.sequences * (shape_.tokens + size_t{1}); }
+  size_t lane_tokens() const { return passes() * pass_tokens(); }
+  double* loss_of(uint32_t lane, uint32_t pass = 0) const { return losses_.as<double>() + lane * passes() + pass; }
   void fetch_losses(uint32_t lanes);
   std::vector<double> fetched_losses(uint32_t lanes) const;
   // A double on the device; waits for the stream.
@@ -73,9 +76,11 @@ class EngineBase : public LaneEngine {
     GradientSummary summary;
     double value;
   };
+  uint32_t passes() const { return settings_.plan.passes(); }
+
   ProductPlans* const plans_;
   Buffer tokens_;
-  Buffer losses_, host_losses_;    // a double per lane
+  Buffer losses_, host_losses_;    // a double per lane and pass
   Buffer square_sum_;              // a double; behind it those of all tensor ranks
   Buffer summary_, told_;          // a GradientSummary; a Told
   std::vector<Buffer> host_sums_;  // where the device's memory isn't the host's and there are peers

@@ -92,8 +92,11 @@ Status EngineOf<T>::allocate() {
 
 template <typename T>
 void EngineOf<T>::compute_lane(uint32_t lane, uint32_t buffer) {
-  model_->forward_backward(*stream_, state_.weights(), Base::tokens_of(lane), shape_, gradient(buffer),
-                           Gradients::kOverwrite, 1.0, Base::loss_of(lane));
+  for (uint32_t pass = 0; pass < settings_.plan.passes(); ++pass) {
+    if (pass > 0) Base::mark();
+    model_->forward_backward(*stream_, state_.weights(), Base::tokens_of(lane, pass), shape_, gradient(buffer),
+                             pass == 0 ? Gradients::kOverwrite : Gradients::kAdd, 1.0, Base::loss_of(lane, pass));
+  }
   if (settings_.after_lane && device_->host_memory()) {
     stream_->call([this, lane, values = gradient(buffer)] {
       settings_.after_lane(lane, {values, state_.flat_elements()});

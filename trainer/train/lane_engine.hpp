@@ -77,8 +77,8 @@ class LaneEngine {
   // Of matrix products; null where there is nothing to choose.
   virtual ProductPlans* plans() = 0;
 
-  // Forward and backward over `tokens`, [lanes of the rank × micro][tokens + 1]. Returns each lane's sum of token
-  // losses.
+  // Forward and backward over `tokens`, [lanes of the rank × sequences of a lane][tokens + 1]. Returns each lane's sum
+  // of token losses.
   virtual Result<std::vector<double>> compute(std::span<const int32_t> tokens) = 0;
   // For a reducer whose communicator moves the device's memory.
   virtual std::unique_ptr<PieceMemory> create_pieces() = 0;

@@ -110,11 +110,15 @@ uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane) {
   return kProductWorkspace + ceil_div(std::max({attention, partials, flat, tokens}), 1 << 20) * (1 << 20);
 }
 
+AttentionShape attention_shape(const ModelConfig& part, LaneShape lane) {
+  return {lane.sequences, lane.tokens, part.heads, part.kv_heads, part.head_width()};
+}
+
 Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   PITCREW_TRY(check_predictions(uint64_t{request.micro} * request.tokens, request.grid.tensor));
   PITCREW_ASSIGN(const ModelConfig part, tensor_part(request.model, request.grid.tensor));
-  PITCREW_ASSIGN(const LanePlan lanes,
-                 LanePlan::make(request.sequences, request.micro, request.grid.data_ranks(), request.grid.shards));
+  PITCREW_ASSIGN(const LanePlan lanes, LanePlan::make(request.sequences, request.micro, request.grid.data_ranks(),
+                                                      request.grid.shards, request.passes));
   const bool mixed = request.numbers == Numbers::kMixed;
   const ShardedSizes sizes = sizes_of(request, part, lanes);
   const uint64_t own = sizes.slice;
@@ -152,11 +156,16 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request) {
   line("other activations", layout.bytes() - blocks - logits);
   const uint64_t lane_count = std::max(1u, lanes.micro_steps());
   line("tokens and digests",
-       lane_count * (request.micro * (request.tokens + uint64_t{1}) * sizeof(int32_t) + sizeof(double)) +
+       lane_count * request.passes *
+               (request.micro * (request.tokens + uint64_t{1}) * sizeof(int32_t) + sizeof(double)) +
            (sizes.digests + state_chunks(request, part)) * sizeof(uint64_t) + 64);
   if (mixed && request.bounce) line("checkpoints' bounce buffer", bounce_bytes(request, part));
   if (mixed) {
     line("kernels' workspace", kernel_workspace_bytes(part, {request.micro, request.tokens}));
+    if (request.attention == AttentionEngine::kCudnn) {
+      line("attention's workspace, at most",
+           cudnn_workspace_bytes(attention_shape(part, {request.micro, request.tokens})));
+    }
     line("context and libraries (assumed)", kContext);
   }
   return plan;
@@ -170,6 +179,19 @@ Result<PlanRequest> choose_masters(PlanRequest request, std::optional<Masters> a
   return request;
 }
 
+Result<PlanRequest> choose_attention(PlanRequest request, std::optional<AttentionEngine> asked,
+                                     std::optional<Masters> masters, uint64_t available) {
+  request.attention = asked.value_or(AttentionEngine::kOwn);
+  if (asked || request.numbers != Numbers::kMixed) return request;
+  PITCREW_ASSIGN(const ModelConfig part, tensor_part(request.model, request.grid.tensor));
+  if (!check_cudnn_shape(attention_shape(part, {request.micro, request.tokens}))) return request;
+  PlanRequest with = request;
+  with.attention = AttentionEngine::kCudnn;
+  PITCREW_ASSIGN(const PlanRequest smallest, choose_masters(with, masters, available));
+  PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(smallest));
+  return plan.bytes() <= available ? with : request;
+}
+
 Status check_fits(const PlanRequest& request, uint64_t available) {
   PITCREW_ASSIGN(const MemoryPlan plan, memory_plan(request));
   if (plan.bytes() <= available) return {};
@@ -181,6 +203,7 @@ Status check_fits(const PlanRequest& request, uint64_t available) {
     PlanRequest changed = request;
     changed.masters = Masters::kRemainder;
     if (with.find("bounce") != std::string::npos) changed.bounce = 0;
+    if (with.find("attention") != std::string::npos) changed.attention = AttentionEngine::kOwn;
     change(changed);
     knobs.emplace_back(name, changed);
   };
@@ -193,6 +216,10 @@ Status check_fits(const PlanRequest& request, uint64_t available) {
     knob(with + "checkpoint.bounce: 0", [](PlanRequest& r) { r.bounce = 0; });
     with += "checkpoint.bounce: 0 and ";
   }
+  if (request.attention == AttentionEngine::kCudnn) {
+    knob(with + "attention: own", [](PlanRequest& r) { r.attention = AttentionEngine::kOwn; });
+    with += "attention: own and ";
+  }
   if (!request.recompute.block) {
     knob(with + "recompute: [norms, activation]",
          [](PlanRequest& r) { r.recompute = {.norms = true, .activation = true}; });
@@ -201,9 +228,15 @@ Status check_fits(const PlanRequest& request, uint64_t available) {
   }
   for (uint32_t micro = request.micro / 2; micro > 0; micro /= 2) {
     if (request.sequences % micro != 0) continue;
-    knob(with + "recompute: [block] and batch.micro: " + std::to_string(micro), [&](PlanRequest& r) {
+    // The same lanes in more passes: more lanes would take more gradients.
+    const uint32_t passes =
+        request.grid.shards == 1 && request.micro % micro == 0 ? request.passes * (request.micro / micro) : 1;
+    const std::string set = ", batch.micro: " + std::to_string(micro);
+    const std::string also = passes == request.passes ? "" : " and batch.passes: " + std::to_string(passes);
+    knob(with + "recompute: [block]" + set + also, [&](PlanRequest& r) {
       r.recompute = {.norms = true, .activation = true, .block = true};
       r.micro = micro;
+      r.passes = passes;
     });
   }
   for (uint32_t shards = 2 * request.grid.shards; shards <= request.grid.data_ranks(); shards *= 2) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/base/result.hpp"
+#include "trainer/kernels/attention_engine.hpp"
 #include "trainer/model/config.hpp"
 #include "trainer/model/model.hpp"
 #include "trainer/parallel/lanes.hpp"
@@ -29,6 +30,8 @@ struct PlanRequest {
   std::optional<double> bounce = {};
   // NCCL moves the replicas' sums and we add them: pieces of them lie on the device. On a CPU they don't.
   bool device_pieces = true;
+  AttentionEngine attention = AttentionEngine::kOwn;
+  uint32_t passes = 1;  // that make a lane
 };
 
 // Elements of a piece of every subtree, in the device's memory, where NCCL moves; NCCL is slow with messages much
@@ -52,6 +55,9 @@ struct MemoryPlan {
 // What kernels need beside tensors: partial sums of norms and biases, attention's row sums, matrix products' own.
 uint64_t kernel_workspace_bytes(const ModelConfig& model, LaneShape lane);
 
+// Of a lane of `part`, which is tensor_part() of the model.
+AttentionShape attention_shape(const ModelConfig& part, LaneShape lane);
+
 // Pure arithmetic on the layouts that are allocated later; where tensor is 1 it is these but for rounding.
 // kInvalidArgument where the grid does not divide the model or the batch.
 Result<MemoryPlan> memory_plan(const PlanRequest& request);
@@ -59,6 +65,11 @@ Result<MemoryPlan> memory_plan(const PlanRequest& request);
 // The request with masters as they were asked for; else whole where that fits into `available` bytes, and in two halves
 // where it does not.
 Result<PlanRequest> choose_masters(PlanRequest request, std::optional<Masters> asked, uint64_t available);
+
+// The request with the engine of attention that was asked for; else cuDNN where it is used for this shape and its
+// workspace fits too, with masters in whatever form.
+Result<PlanRequest> choose_attention(PlanRequest request, std::optional<AttentionEngine> asked,
+                                     std::optional<Masters> masters, uint64_t available);
 
 // Nothing where the plan fits into `available` bytes; else what to change first so that it does, and by how much it is
 // too large.

@@ -1,5 +1,7 @@
 #include "trainer/train/memory_plan.hpp"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "trainer/checkpoint/device_copier.hpp"
@@ -228,6 +230,63 @@ TEST(MemoryPlan, what_does_not_fit_says_by_how_much_and_what_helps) {
   const Status sharded = check_fits(request, 141'000'000'000);
   ASSERT_FALSE(sharded.ok());
   EXPECT_NE(sharded.error().message.find("shards"), std::string::npos) << sharded.error().message;
+}
+
+PlanRequest gpt2_1558m() {
+  ModelConfig model{.kind = ModelKind::kGpt2,
+                    .layers = 48,
+                    .width = 1600,
+                    .heads = 25,
+                    .kv_heads = 25,
+                    .mlp = 6400,
+                    .vocab = 50304,
+                    .context = 1024};
+  model.tie_embeddings = true;
+  PlanRequest request{model, 16, 16, 1024, {}, Numbers::kMixed, {}};
+  return request;
+}
+
+TEST(MemoryPlan, counts_what_cudnn_takes_for_attention) {
+  PlanRequest request = gpt2_1558m();
+  const uint64_t own = memory_plan(request)->bytes();
+  request.attention = AttentionEngine::kCudnn;
+  const MemoryPlan plan = *memory_plan(request);
+  EXPECT_EQ(plan.bytes() - own, cudnn_workspace_bytes({16, 1024, 25, 25, 64}));
+  // Tensor ranks have fewer heads each.
+  request.model.heads = request.model.kv_heads = 20;
+  request.model.width = 1280;
+  request.grid = {1, 1, 4};
+  const auto part = *memory_plan(request);
+  const auto line = std::find_if(part.lines.begin(), part.lines.end(),
+                                 [](const auto& each) { return each.what == "attention's workspace, at most"; });
+  ASSERT_NE(line, part.lines.end());
+  EXPECT_EQ(line->bytes, cudnn_workspace_bytes({16, 1024, 5, 5, 64}));
+}
+
+TEST(MemoryPlan, cudnn_is_chosen_where_its_workspace_fits) {
+  PlanRequest request = gpt2_1558m();
+  EXPECT_EQ(choose_attention(request, {}, {}, UINT64_MAX)->attention, AttentionEngine::kCudnn);
+  request.masters = Masters::kRemainder;
+  const uint64_t least = memory_plan(request)->bytes();
+  // Masters as remainders cost less than leaving cuDNN.
+  EXPECT_EQ(choose_attention(request, {}, {}, least + cudnn_workspace_bytes({16, 1024, 25, 25, 64}))->attention,
+            AttentionEngine::kCudnn);
+  EXPECT_EQ(choose_attention(request, {}, {}, least)->attention, AttentionEngine::kOwn);
+  EXPECT_EQ(choose_attention(request, AttentionEngine::kCudnn, {}, least)->attention, AttentionEngine::kCudnn);
+  EXPECT_EQ(choose_attention(request, AttentionEngine::kOwn, {}, UINT64_MAX)->attention, AttentionEngine::kOwn);
+  request.model.own_head_width = 80;
+  EXPECT_EQ(choose_attention(request, {}, {}, UINT64_MAX)->attention, AttentionEngine::kOwn);
+}
+
+TEST(MemoryPlan, what_does_not_fit_because_of_cudnn_says_so) {
+  PlanRequest request = gpt2_1558m();
+  request.masters = Masters::kRemainder;
+  const uint64_t own = memory_plan(request)->bytes();
+  request.attention = AttentionEngine::kCudnn;
+  const Status refused = check_fits(request, own);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("; attention: own brings it to"), std::string::npos)
+      << refused.error().message;
 }
 
 TEST(Grid, is_read_from_one_to_three_numbers) {

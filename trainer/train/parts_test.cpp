@@ -119,6 +119,23 @@ TEST(TrainConfig, every_problem_is_reported_with_its_path_and_remedy) {
   }
 }
 
+TEST(TrainConfig, attention_is_chosen_by_name_and_cudnn_needs_a_gpu) {
+  const auto read = [](const Json& change) {
+    Json json = minimal();
+    json.update(change);
+    Problems problems;
+    auto config = read_train_config(Json::parse(json.dump()), "", problems);
+    return std::pair(std::move(config), join(problems));
+  };
+  EXPECT_FALSE(read(Json::object()).first->attention);
+  EXPECT_FALSE(read({{"attention", "auto"}}).first->attention);
+  EXPECT_EQ(read({{"attention", "own"}, {"device", "cpu"}}).first->attention, AttentionEngine::kOwn);
+  EXPECT_EQ(read({{"attention", "cudnn"}}).first->attention, AttentionEngine::kCudnn);
+  EXPECT_NE(read({{"attention", "flash"}}).second.find("attention"), std::string::npos);
+  EXPECT_NE(read({{"attention", "cudnn"}, {"device", "cpu"}}).second.find("cudnn needs a GPU, but device is cpu"),
+            std::string::npos);
+}
+
 TEST(TrainConfig, the_fingerprint_knows_what_weights_depend_on_and_nothing_else) {
   const auto hash_with = [](const char* pointer, const Json& value) {
     Json json = minimal();

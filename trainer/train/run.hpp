@@ -14,6 +14,7 @@
 #include "trainer/cuda/library.hpp"
 #include "trainer/data/batch_loader.hpp"
 #include "trainer/parallel/nccl_groups.hpp"
+#include "trainer/train/memory_plan.hpp"
 #include "trainer/train/replica_check.hpp"
 #include "trainer/train/step_log.hpp"
 #include "trainer/train/step_meter.hpp"
@@ -90,6 +91,7 @@ class Run {
   End open_engine();
   // A GPU with its kernels, and the masters that fit there; null: this rank trains on the CPU.
   End open_gpu(std::optional<cuda::Compute>& gpu, Masters& masters);
+  End choose_attention_engine(cuda::Compute& gpu, PlanRequest& request);
   Result<Masters> agree_on_masters(Masters mine);
   EngineSettings engine_settings();
   End open_groups();
@@ -231,6 +233,7 @@ class Run {
   std::optional<StepMeter> meter_;
   double peak_flops_ = 0;  // of this rank's device; 0: unknown
   uint64_t memory_ = 0;    // of its memory plan; 0: on a CPU
+  uint64_t cudnn_ = 0;     // the version that computes attention; 0: own kernels
   std::optional<SaveSchedule> schedule_;
   Duration paused_{0};  // by the save that is under way
   Instant save_began_;

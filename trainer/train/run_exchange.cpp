@@ -135,6 +135,7 @@ End Run::open_exchange() {
 // What results depend on: the device, how many ranks share the width, and who adds gradients.
 Json Run::numerics() const {
   Json numerics = Json::parse(device_->numerics());
+  if (cudnn_ != 0) numerics["attention"] = "cudnn " + cudnn_version_text(cudnn_);
   if (mesh_.grid().tensor > 1) numerics["tensor"] = mesh_.grid().tensor;
   if (!reproducible()) numerics["reduce"] = "nccl, not reproducible";
   return numerics;

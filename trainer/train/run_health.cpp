@@ -10,7 +10,7 @@ void Run::open_replay() {
   StepReplay::Settings settings;
   settings.comm = &comm_;
   settings.engine = engine_.get();
-  settings.micro = plan_.micro();
+  settings.micro = plan_.lane_sequences();
   const LaneShare lanes = lanes_;
   settings.stride = lanes.stride;
   const std::string basis = run_hash(config_) + source_->fingerprint() + std::to_string(lanes.first) + "-" +

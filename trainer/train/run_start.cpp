@@ -20,7 +20,7 @@ End Run::start() {
         mesh_.replicas_only() ? std::to_string(plan_.ranks()) + " ranks" : to_string(mesh_.grid());
     print(formatted("%llu parameters, %s; %s, %u lanes of %u × %u tokens, %llu steps",
                     static_cast<unsigned long long>(config_.model.parameters()), source_->describe().c_str(),
-                    ranks.c_str(), plan_.lanes(), plan_.micro(), config_.tokens,
+                    ranks.c_str(), plan_.lanes(), plan_.lane_sequences(), config_.tokens,
                     static_cast<unsigned long long>(config_.steps)));
   }
   return {};
@@ -85,6 +85,11 @@ End Run::open_gpu(std::optional<cuda::Compute>& opened, Masters& masters) {
   auto gpu = cuda::open({static_cast<int>(environment_.local_rank), workspace});
   if (!gpu && config_.device == TrainDevice::kCuda) return Failure{gpu.error(), exit_code::kBadConfiguration};
   if (!gpu && gpu.error().code != Code::kNotFound) print("on the CPU: " + gpu.error().message);
+  if (!gpu && config_.attention == AttentionEngine::kCudnn) {
+    return Failure{
+        Error(Code::kUnsupported, "attention: cudnn needs a GPU, but this one trains on the CPU; set it to auto"),
+        exit_code::kBadConfiguration};
+  }
   if (!gpu) return {};
   PITCREW_END(cuda::problems(config_.model), exit_code::kBadConfiguration);
   // The kernels have their workspace, and the context is made: what is free is for the rest.
@@ -92,6 +97,8 @@ End Run::open_gpu(std::optional<cuda::Compute>& opened, Masters& masters) {
                       mesh_.grid(),  Numbers::kMixed,   config_.recompute};
   if (keeps_checkpoints()) request.bounce = config_.bounce;
   request.device_pieces = config_.device_pieces();
+  request.passes = config_.passes;
+  if (auto failed = choose_attention_engine(*gpu, request)) return failed;
   PITCREW_END_ASSIGN(request, choose_masters(request, config_.master, gpu->total_bytes), exit_code::kBadConfiguration);
   PITCREW_END_ASSIGN(request.masters, agree_on_masters(request.masters), exit_code::kTryAgain);
   masters = request.masters;
@@ -127,7 +134,7 @@ End Run::agree_on_plans(const Json* kept) {
   }
   if (is_first() || engine_->collective()) {
     plans->set_tuning(true);
-    const std::vector<int32_t> tokens(size_t{lanes_.count()} * plan_.micro() * (config_.tokens + size_t{1}));
+    const std::vector<int32_t> tokens(size_t{lanes_.count()} * plan_.lane_sequences() * (config_.tokens + size_t{1}));
     PITCREW_END(engine_->compute(tokens), exit_code::kTryAgain);
     plans->set_tuning(false);
   }

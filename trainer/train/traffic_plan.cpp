@@ -11,14 +11,14 @@ Result<TrafficPlan> traffic_plan(const PlanRequest& request, const Machines& mac
   const Grid& grid = request.grid;
   if (grid.tensor > 1) return Error(Code::kInvalidArgument, "plan: tensor ranks' traffic is not modelled");
   PITCREW_ASSIGN(const LanePlan lanes,
-                 LanePlan::make(request.sequences, request.micro, grid.data_ranks(), grid.shards));
+                 LanePlan::make(request.sequences, request.micro, grid.data_ranks(), grid.shards, request.passes));
   const ShardLayout layout(unit_bounds<BF16>(request.model), grid.shards);
   const bool tied = request.model.tie_embeddings;
   const double weight = request.numbers == Numbers::kMixed ? sizeof(BF16) : sizeof(float);
   const double others = grid.shards - 1, micro_steps = lanes.micro_steps();
 
   TrafficPlan plan;
-  const double lane_flops = request.model.flops_per_token(request.tokens) * request.micro * request.tokens;
+  const double lane_flops = request.model.flops_per_token(request.tokens) * lanes.lane_sequences() * request.tokens;
   plan.compute_seconds = micro_steps * lane_flops / machines.flops_per_second;
   if (grid.shards > 1) {
     double largest = 0;

@@ -12,9 +12,9 @@ End Run::steps() {
   meter_.emplace(StepMeter::Settings{static_cast<double>(config_.tokens_per_step()),
                                      config_.model.flops_per_token(config_.tokens), peak_flops_ * comm_.size(),
                                      memory_});
-  const uint64_t micro = plan_.micro();
+  const uint64_t lane = plan_.lane_sequences();
   BatchLoader loader(*source_, *order_, *services_.clock,
-                     {config_.sequences, lanes_.first * micro, lanes_.count() * micro, micro, lanes_.stride * micro},
+                     {config_.sequences, lanes_.first * lane, lanes_.count() * lane, lane, lanes_.stride * lane},
                      samples_);
   line_time_ = services_.clock->now();
   line_step_ = step_;
@@ -42,7 +42,7 @@ End Run::one_step(BatchLoader& loader) {
   meter_->add(StepPart::kData, now.waited - waited_before);
 
   if (services_.fault != nullptr)
-    services_.fault->begin(now.step, now.batch.first_sample, plan_.micro(), lanes_.stride);
+    services_.fault->begin(now.step, now.batch.first_sample, plan_.lane_sequences(), lanes_.stride);
   PITCREW_END_ASSIGN(now.own,
                      timed(StepPart::kCompute,
                            [&]() -> Result<OwnResult> {
@@ -223,6 +223,7 @@ void Run::report_saves() {
   }
 }
 
+// Lanes of one pass: losses are added, not gradients.
 End Run::evaluate() {
   services_.page->set_phase(page::Phase::kEvaluating);
   const auto sequences = static_cast<uint32_t>(config_.held_out);
@@ -269,7 +270,7 @@ End Run::finish(bool stopped) {
 Outcome train(const TrainConfig& config, const RankEnvironment& environment, TrainerServices services) {
   const auto grid = config.parallel.grid(services.training->size());
   if (!grid) return {exit_code::kBadConfiguration, grid.error().message, std::nullopt};
-  const auto plan = LanePlan::make(config.sequences, config.micro, grid->data_ranks(), grid->shards);
+  const auto plan = LanePlan::make(config.sequences, config.micro, grid->data_ranks(), grid->shards, config.passes);
   if (!plan) return {exit_code::kBadConfiguration, plan.error().message, std::nullopt};
   const Mesh mesh(*grid, services.training->rank());
   return Run(config, environment, std::move(services), *plan, mesh).run();
