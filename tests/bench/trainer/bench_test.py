@@ -27,26 +27,62 @@ class Cases(unittest.TestCase):
             total = c["layers"] * (p["qkv"] + p["out"] + p["up"] + p["down"]) + p["head"] + embeddings
             self.assertAlmostEqual(total / 1e6 / millions, 1, delta=0.01)
 
-    def test_eight_billion_keeps_one_gradient_and_remainders(self):
+    def test_eight_billion_keeps_one_gradient_and_remainders_and_accumulates_eight_times(self):
         config = ours_config("8b", 5, "t.bin")
         self.assertEqual(config["optimizer"]["master"], "remainder")
-        self.assertEqual(config["batch"]["sequences"], config["batch"]["micro"])
+        self.assertEqual(config["batch"]["sequences"], config["batch"]["micro"] * config["batch"]["passes"])
+        self.assertGreaterEqual(config["batch"]["passes"], 8)
         self.assertEqual(config["recompute"], ["block"])
 
     def test_every_case_has_its_peers(self):
         names = [name for name, _ in gpu_case.sides("1558m")]
-        self.assertEqual(names, ["ours", "llm.c -r 0 -ge 0", "llm.c -r 0 -ge 2", "llm.c -r 1 -ge 0", "llm.c -r 1 -ge 2", "PyTorch compile, autocast"])
-        self.assertEqual([name for name, _ in gpu_case.sides("8b")], ["ours", "PyTorch compile, fits"])
+        self.assertEqual(names, ["ours", "ours, own attention", "llm.c -r 0 -ge 0", "llm.c -r 0 -ge 2", "llm.c -r 1 -ge 0", "llm.c -r 1 -ge 2", "PyTorch compile, autocast"])
+        self.assertEqual([name for name, _ in gpu_case.sides("8b")], ["ours", "ours, own attention", "PyTorch compile, fits"])
         self.assertAlmostEqual(flops_per_token("124m"), 6 * 123.6e6 + 6 * 12 * 768 * 1024, delta=2e7)
 
 
 class Llmc(unittest.TestCase):
     def test_the_pinned_commit_is_built_with_cudnn_where_its_headers_are(self):
-        clone, checkout, make = llmc.build_commands("/x", "/fe/include")
+        clone, checkout, make = llmc.build_commands("/x", cudnn=True)
         self.assertIn(llmc.SOURCE, clone)
         self.assertEqual(checkout[-1], "f1e2ace")
         self.assertIn("USE_CUDNN=1", make)
+        # Else nvcc's default architecture would be translated when it starts.
+        self.assertIn("GPU_COMPUTE_CAPABILITY=90", make)
         self.assertNotIn("USE_CUDNN=1", llmc.build_commands("/x")[2])
+
+    def test_libraries_are_linked_by_the_names_that_the_linker_looks_for(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            cuda, wheels = folder / "cuda", folder / "wheels"
+            for file in (cuda / "lib/libcublas.so.13", cuda / "lib/libcublasLt.so.13", cuda / "lib64/libnvidia-ml.so.1",
+                         wheels / "nvidia/cudnn/lib/libcudnn.so.9", wheels / "include/cudnn_frontend.h"):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch()
+            toolkit = llmc.Toolkit(cuda, wheels)
+            toolkit.link(folder / "links")
+            self.assertEqual(sorted(path.name for path in (folder / "links").iterdir()), sorted(llmc.LINKED))
+            self.assertEqual((folder / "links/libcudnn.so").resolve(), (wheels / "nvidia/cudnn/lib/libcudnn.so.9").resolve())
+            self.assertIn(str(wheels / "nvidia/cudnn/lib"), toolkit.environment()["LD_LIBRARY_PATH"])
+            # Without the wheels there is no cuDNN, and nothing of it is linked.
+            without = llmc.Toolkit(cuda, folder / "nowhere")
+            self.assertIsNone(without.cudnn)
+            without.link(folder / "others")
+            self.assertFalse((folder / "others/libcudnn.so").exists())
+            (cuda / "lib/libcublas.so.13").unlink()
+            if not any(list(place.glob("libcublas.so.*")) for place in llmc.SYSTEM):
+                with self.assertRaisesRegex(OSError, "libcublas.so"):
+                    without.link(folder / "lost")
+
+    def test_its_options_are_those_of_its_source(self):
+        """Of train_gpt2.cu at the pinned commit, main()'s parser."""
+        known = {"-i", "-j", "-e", "-o", "-n", "-y", "-b", "-t", "-d", "-l", "-lg", "-u", "-q", "-c", "-x", "-v", "-m", "-s", "-ge",
+                 "-g", "-a", "-f", "-w", "-z", "-r", "-h", "-k", "-pi", "-pf", "-ps", "-pn", "-pr", "-pg", "-sl", "-sg", "-nk", "-nm"}
+        command = llmc.command("p", CASES["124m"], "t.bin", 30, llmc.VARIANTS[0], "/out")
+        self.assertEqual(set(command[1::2]) - known, set())
+        self.assertEqual(len(command) % 2, 1)
+        # It divides by this one.
+        self.assertGreater(int(dict(zip(command[1::2], command[2::2]))["-v"]), 30)
 
     def test_a_step_has_the_cases_tokens(self):
         command = llmc.command("p", CASES["1558m"], "t.bin", 30, dict(r=1, ge=2), "/out")

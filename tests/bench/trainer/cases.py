@@ -9,14 +9,13 @@ CASES = {
                   context=1024, batch=16, micro=16, recompute=["norms", "activation"], llmc="d48"),
     "1240m": dict(kind="llama", layers=16, width=2048, heads=32, kvHeads=8, mlp=8192, vocab=128256, vocabUsed=128256,
                   context=2048, batch=8, micro=8, recompute=["norms", "activation"], tieEmbeddings=True, ropeTheta=500000),
-    # Llama 3.1 8B's shape. 16 bytes a parameter: BF16 weights and 16-bit remainders are the masters. One lane of eight
-    # sequences with blocks recomputed, which is 138 GB by `pitcrew-train plan`: eight lanes of one sequence would keep
-    # four gradients of 32 GB for the tree they are added in.
+    # Llama 3.1 8B's shape. 16 bytes a parameter: BF16 weights and 16-bit remainders are the masters. One lane in eight passes of
+    # one sequence with blocks recomputed: eight lanes would keep four gradients of 32 GB for the tree they are added in.
     "8b": dict(kind="llama", layers=32, width=4096, heads=32, kvHeads=8, mlp=14336, vocab=128256, vocabUsed=128256,
-               context=2048, batch=8, micro=8, recompute=["block"], tieEmbeddings=False, ropeTheta=500000,
+               context=2048, batch=8, micro=1, passes=8, recompute=["block"], tieEmbeddings=False, ropeTheta=500000,
                masters="remainder"),
 }
-NOT_THE_MODELS = ("batch", "micro", "recompute", "llmc", "masters")
+NOT_THE_MODELS = ("batch", "micro", "passes", "recompute", "llmc", "masters")
 PEAK = 989.4e12  # dense BF16 of H100 and H200 SXM (NVIDIA H100 datasheet)
 GEMM = 785e12  # what cuBLASLt was seen to reach on one H200 (issue 6, earlier figures)
 MEMORY = 4.3e12  # bytes a second, read and written, of a device copy on one H200 (same)
@@ -49,6 +48,8 @@ def ours_config(case, steps, tokens, seed=1, every=1):
     config = dict(model=model_of(case), batch=dict(sequences=c["batch"], micro=c["micro"], tokens=c["context"]), steps=steps,
                   seed=seed, optimizer=dict(learningRate=1e-4), data=dict(bin=dict(paths=[str(tokens)])), device="cuda",
                   recompute=c["recompute"], log=dict(every=every))
+    if "passes" in c:
+        config["batch"]["passes"] = c["passes"]
     if "masters" in c:
         config["optimizer"]["master"] = c["masters"]
     return config

@@ -8,6 +8,7 @@ a small model on the CPU, ours beside PyTorch."""
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import struct
@@ -149,10 +150,11 @@ def pytorch(case, folder, seed, options, device):
 
 
 def llm_c(case, folder, seed, options):
-    program, _ = llmc.build(options.cache, options.cuda_home, options.cudnn_frontend, options.cudnn_home)
+    toolkit = llmc.Toolkit(options.cuda_home, options.cudnn, options.headers)
+    program, _ = llmc.build(options.cache, toolkit, options.llmc_source)
     command = llmc.command(program, case, folder / f"bytes-{seed}.bin", options.steps, dict(r=0, ge=0), folder / "llmc", folder / "model.bin",
                            options.learning_rate)
-    run = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=options.limit, check=True, env=toolkit.environment())
     return [loss for _, loss, _ in llmc.read_steps(run.stdout)]
 
 
@@ -170,9 +172,8 @@ def parse(arguments):
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path.home() / ".cache/pitcrew/bench")
-    parser.add_argument("--cuda-home", default="/usr/local/cuda")
-    parser.add_argument("--cudnn-frontend")
-    parser.add_argument("--cudnn-home")
+    parser.add_argument("--cuda-home", default=os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    llmc.add_arguments(parser)
     return parser.parse_args(arguments)
 
 

@@ -47,20 +47,25 @@ def median_rate(rates):
 RATE = re.compile(r"([0-9.]+) k tokens/s")
 
 
-def run_ours(program, case, steps, folder, limit):
-    config = ours_config(case, steps, folder / "tokens.bin")
+def run_ours(program, case, steps, folder, limit, attention="auto"):
+    config = dict(ours_config(case, steps, folder / "tokens.bin"), attention=attention)
     (folder / "run.yaml").write_text(json.dumps(config))
     run = subprocess.run([program, folder / "run.yaml"], capture_output=True, text=True, timeout=limit)
     if run.returncode != 0:
         return dict(why=run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit code {run.returncode}")
+    engine = re.search(r"^attention by (.*)$", run.stdout, re.M)
     return dict(rate=1000 * median_rate([float(x) for x in RATE.findall(run.stdout)]), recompute=CASES[case]["recompute"],
+                attention=engine.group(1) if engine else "own kernels",
                 masters=CASES[case].get("masters", "float"))
 
 
 def run_llmc(case, steps, variant, folder, limit, options):
-    program, cudnn = llmc.build(options.cache, options.cuda_home, options.cudnn_frontend, options.cudnn_home)
+    toolkit = llmc.Toolkit(options.cuda_home, options.cudnn, options.headers)
+    program, cudnn = llmc.build(options.cache, toolkit, options.llmc_source)
     command = llmc.command(program, CASES[case], folder / "tokens.bin", steps, variant, folder)
-    run = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=toolkit.environment())
+    if run.returncode != 0 or not llmc.read_steps(run.stdout):
+        return dict(why=" ".join((run.stderr.strip() or run.stdout.strip()).splitlines()[-2:]) or f"exit code {run.returncode}")
     return dict(rate=llmc.rate(run.stdout, CASES[case]["batch"] * CASES[case]["context"]), commit=llmc.COMMIT, cudnn=cudnn)
 
 
@@ -90,7 +95,7 @@ def profile(program, case, folder, limit):
 
 def sides(case):
     """What is measured, in this order: (name, how)."""
-    out = [("ours", ("ours", None))]
+    out = [("ours", ("ours", "auto")), ("ours, own attention", ("ours", "own"))]
     if "llmc" in CASES[case]:
         out += [(f"llm.c -r {v['r']} -ge {v['ge']}", ("llm.c", v)) for v in llmc.VARIANTS]
     recipe = "fits" if "masters" in CASES[case] else "autocast"
@@ -101,7 +106,8 @@ def report(results, case):
     for side, result in results.data["sides"].items():
         if "rate" in result:
             share = result["rate"] * flops_per_token(case) / PEAK
-            print(f"{side:28} {result['rate'] / 1000:9.1f} k tokens/s  {100 * share:5.1f} % of {PEAK / 1e12:.1f} TFLOP/s (causal)")
+            how = f"; attention by {result['attention']}" if "attention" in result else ""
+            print(f"{side:28} {result['rate'] / 1000:9.1f} k tokens/s  {100 * share:5.1f} % of {PEAK / 1e12:.1f} TFLOP/s (causal){how}")
         else:
             print(f"{side:28} not run: {result['why']}")
     for peer, found in results.ratios(REQUIRED).items():
@@ -118,8 +124,7 @@ def parse(arguments):
     parser.add_argument("--results", type=pathlib.Path, help="default: trainer-CASE.json in the cache")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "pitcrew/bench")
     parser.add_argument("--cuda-home", default=os.environ.get("CUDA_HOME", "/usr/local/cuda"))
-    parser.add_argument("--cudnn-frontend", default=os.environ.get("CUDNN_FRONTEND_PATH"), help="headers; without them llm.c has no cuDNN")
-    parser.add_argument("--cudnn-home", default=os.environ.get("CUDNN_HOME"))
+    llmc.add_arguments(parser)
     parser.add_argument("--python", default=sys.executable, help="one that has torch")
     parser.add_argument("--plan", action="store_true", help="print what would be run, and end")
     return parser.parse_args(arguments)
@@ -145,7 +150,7 @@ def main(arguments=None):
         write_tokens(folder / "tokens.bin", case)
         for side, (kind, how) in sides(case):
             left = until - time.monotonic()
-            work = {"ours": lambda: run_ours(options.program, case, options.steps, folder, left),
+            work = {"ours": lambda: run_ours(options.program, case, options.steps, folder, left, how),
                     "llm.c": lambda: run_llmc(case, options.steps, how, folder, left, options),
                     "PyTorch": lambda: run_pytorch(case, options.steps, how, left, options)}[kind]
             results.measure(side, work, left)

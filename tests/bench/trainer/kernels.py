@@ -29,7 +29,10 @@ def limits(case):
     layers, width, mlp = c["layers"], c["width"], c["mlp"]
     gated = c["kind"] == "llama"
     weights = layers * (p["qkv"] + p["out"] + p["up"] + p["down"]) + p["head"]
-    lanes = c["batch"] // c["micro"]
+    passes = c["batch"] // c["micro"]
+    lanes = passes // c.get("passes", 1)
+    # Weights are read forward and backward; a gradient is written, and read before where it is added to.
+    weight_bytes = passes * (2 + 2 + 4) + (passes - lanes) * 4
     head = width // c["heads"]
     qkv_width = (c["heads"] + 2 * c["kvHeads"]) * head
     up_width = mlp * (2 if gated else 1)
@@ -37,7 +40,7 @@ def limits(case):
     outputs = qkv_width + width + up_width + width
     state = 16 if c.get("masters") == "remainder" else 22  # masters, moments, weights, gradient: read; most written
     return {
-        "products": (6 * weights * rows, lanes * weights * (2 + 2 + 4) + 3 * 2 * rows * layers * (inputs + outputs)),
+        "products": (6 * weights * rows, weights * weight_bytes + 3 * 2 * rows * layers * (inputs + outputs)),
         "attention": (6 * layers * width * c["context"] * rows, 2 * rows * layers * (3 * qkv_width + 3 * width)),
         # Residual in and out, normalized out; backward reads it, the gradient twice, and writes one.
         "norms": (0, 2 * rows * width * (2 * layers) * (4 + 4)),
