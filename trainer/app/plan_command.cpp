@@ -15,15 +15,18 @@ void print_traffic(const PlanRequest& request) {
   const Machines machines;
   std::printf("sent per step      %.1f MB of weights and %.1f MB of gradients to shards, %.1f MB to replicas\n",
               plan->gathered / 1e6, plan->dealt / 1e6, plan->replicated / 1e6);
+  if (request.grid.tensor > 1)
+    std::printf("                   %.1f MB of activations to tensor ranks\n", plan->exchanged / 1e6);
   if (request.numbers != Numbers::kMixed) return;
-  std::printf("a model, not measured: %.0f TFLOP/s a GPU, %.0f GB/s to shards, %.0f GB/s to replicas\n",
-              machines.flops_per_second / 1e12, machines.node_bytes_per_second / 1e9,
-              machines.network_bytes_per_second / 1e9);
   std::printf(
-      "  computing %.1f ms, shards %.1f ms of which %.1f ms are not hidden, replicas %.1f ms: %.1f ms a step, "
-      "%.1f %% of it computing\n",
+      "a model, not measured: %.0f TFLOP/s a GPU, %.0f GB/s to shards and tensor ranks, %.0f GB/s to replicas\n",
+      machines.flops_per_second / 1e12, machines.node_bytes_per_second / 1e9, machines.network_bytes_per_second / 1e9);
+  std::printf(
+      "  computing %.1f ms, shards %.1f ms of which %.1f ms are not hidden, replicas %.1f ms of which %.1f ms are not, "
+      "tensor ranks %.1f ms: %.1f ms a step, %.1f %% of it computing\n",
       1e3 * plan->compute_seconds, 1e3 * plan->shard_seconds, 1e3 * plan->exposed_seconds, 1e3 * plan->replica_seconds,
-      1e3 * plan->step_seconds(), 100 * plan->efficiency());
+      1e3 * plan->exposed_replica_seconds, 1e3 * plan->tensor_seconds, 1e3 * plan->step_seconds(),
+      100 * plan->efficiency());
 }
 
 Status print_plan(const PlanOptions& options) {
@@ -62,7 +65,7 @@ Status print_plan(const PlanOptions& options) {
     std::printf("  %-32s %12.1f MB\n", line.what.c_str(), static_cast<double>(line.bytes) / 1e6);
   }
   std::printf("checkpoint         %.1f MB\n", static_cast<double>(parameters) * 4 * 3 / 1e6);
-  if (grid.data_ranks() > 1) print_traffic(request);
+  if (grid.ranks() > 1) print_traffic(request);
   if (options.memory_gb > 0) {
     PITCREW_TRY(check_fits(request, available));
     std::printf("fits               in %.1f GB\n", options.memory_gb);

@@ -29,6 +29,9 @@ class GradientReducer {
   // From now on `add_all` adds one sum of each rank up, in place, in an order of its own: other ranks, other bits.
   void let_add(std::function<Status(std::span<float>)> add_all) { add_all_ = std::move(add_all); }
 
+  // Ends a reduce() that is under way, from any thread.
+  void abort() { comm_.abort(); }
+
   // `mine`: the sums of subtrees(plan.range(rank), lanes), in their order, each of out.size() elements; `out` may be
   // the first of them, which are otherwise left alone. Collective. Errors as Comm::exchange.
   Status reduce(std::span<const float* const> mine, std::span<float> out);

@@ -11,7 +11,8 @@
 namespace pitcrew::trainer {
 
 // What a rank talks about with its groups. Each kind has a communicator of its own, used from one thread: none waits
-// for another, and bytes of two kinds may be under way at once.
+// for another, and bytes of two kinds may be under way at once. The replicas' is the engine's thread's while a step is
+// computed and reduced, and the training thread's between steps.
 enum class MeshTraffic : uint32_t {
   kGather = 0,  // shards: weights of the next block
   kReduce,      // shards: gradients of the last block

@@ -38,6 +38,8 @@ class EngineOf final : public EngineBase<T> {
     return std::make_unique<DevicePieces<T>>(*device_, *kernels_, *stream_);
   }
   Result<std::vector<double>> compute(std::span<const int32_t> tokens) override;
+  // A lane's gradient is all that it has until the last lane's is complete.
+  void reduce_early(GradientReducer*) override {}
   Status reduce(GradientReducer& reducer) override;
   void update(double tokens, double clip, double norm_limit, const AdamWSettings& optimizer, uint64_t step,
               const std::function<void()>& before_update) override;

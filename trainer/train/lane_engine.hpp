@@ -82,6 +82,10 @@ class LaneEngine {
   virtual Result<std::vector<double>> compute(std::span<const int32_t> tokens) = 0;
   // For a reducer whose communicator moves the device's memory.
   virtual std::unique_ptr<PieceMemory> create_pieces() = 0;
+  // From now on compute() gives `reducer` what is complete while it goes on, where the engine can, and reduce() waits
+  // for the rest: compute() is a collective of all replicas, and nothing else may use the reducer's communicator from
+  // its begin to the end of reduce(). Null: no more; what is under way is aborted.
+  virtual void reduce_early(GradientReducer* reducer) = 0;
   // Adds what compute() left to that of all ranks. Collective.
   virtual Status reduce(GradientReducer& reducer) = 0;
   // The optimizer's step number `step` with the reduced gradient; nothing changes where the norm isn't finite or is

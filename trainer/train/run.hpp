@@ -67,6 +67,11 @@ class Run {
         comm_(*services_.training, observer(), track("")),
         spikes_(config.spike, config.model.tokens()) {}
 
+  // What the engine reduces ends before the reducer does.
+  ~Run() {
+    if (engine_) engine_->reduce_early(nullptr);
+  }
+
   Outcome run() {
     services_.page->set_phase(page::Phase::kStarting);
     End end = start();
@@ -216,6 +221,7 @@ class Run {
   std::optional<MeshComms> groups_;                        // in the hosts' memory, and
   std::optional<MeshComms> nccl_groups_;                   // in the devices'
   std::optional<ObservedComm> replica_comm_;               // in the hosts' memory
+  std::optional<ObservedComm> early_comm_;                 // the same, used by the engine's thread
   std::optional<ObservedComm> gather_comm_, reduce_comm_;  // used by the engine's threads
   std::optional<ObservedComm> tensor_comm_;                // used on the device's stream; none where NCCL moves
 

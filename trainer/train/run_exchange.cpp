@@ -117,12 +117,21 @@ End Run::open_nccl() {
 End Run::open_exchange() {
   Comm* const below = nccl_ ? nccl_.get() : nccl_groups_ ? &(*nccl_groups_)[MeshTraffic::kReplica] : nullptr;
   auto* const nccl = dynamic_cast<NcclComm*>(below);
+  // Of shards a thread of the engine's reduces while the backward pass runs; the training thread says when it waits.
+  const bool early = plan_.shards() > 1 && plan_.replicas() > 1;
+  const auto exchanged_by = [&](Comm& comm) {
+    return early ? ObservedComm(comm, {}, track("replica"))
+                 : ObservedComm(comm, observer(), track(groups_ ? "replica" : ""), comm_.sequence());
+  };
   if (nccl == nullptr) {
-    reducer_.emplace(replicas(), plan_);
+    if (early) early_comm_.emplace(exchanged_by((*groups_)[MeshTraffic::kReplica]));
+    reducer_.emplace(early ? *early_comm_ : replicas(), plan_);
+    if (early) engine_->reduce_early(&*reducer_);
     return {};
   }
-  device_comm_.emplace(*nccl, observer(), track(groups_ ? "replica" : ""), comm_.sequence());
+  device_comm_.emplace(exchanged_by(*nccl));
   reducer_.emplace(*device_comm_, plan_, kDevicePiece, engine_->create_pieces());
+  if (early) engine_->reduce_early(&*reducer_);
   if (config_.reduce == CommReduce::kOrdered) return {};
   nccl_adds_ = true;
   reducer_->let_add([this, nccl](std::span<float> values) {

@@ -1,11 +1,13 @@
 #include "trainer/train/sharded_engine.hpp"
 
 #include <algorithm>
+#include <mutex>
 
 #include "lib/base/digest.hpp"
 #include "trainer/parallel/square_sum_plan.hpp"
 #include "trainer/train/device_pieces.hpp"
 #include "trainer/train/engine_base.hpp"
+#include "trainer/train/replica_sums.hpp"
 #include "trainer/train/sharded_norm.hpp"
 #include "trainer/train/sharded_state.hpp"
 #include "trainer/train/unit_store.hpp"
@@ -27,10 +29,12 @@ class ShardedEngine final : public EngineBase<T> {
         lanes_(settings_.plan.of(settings_.rank)),
         shard_(settings_.rank % settings_.plan.shards()),
         sums_(settings_.plan.range(settings_.rank / settings_.plan.shards()), settings_.plan.lanes(),
-              settings_.plan.shards()) {}
+              settings_.plan.shards()),
+        replica_stream_(device_->create_stream("replicas")) {}
   // Nothing may be under way on the buffers when they go.
   ~ShardedEngine() override {
     units_.reset();
+    early_.reset();
     stream_->synchronize();
   }
 
@@ -48,9 +52,10 @@ class ShardedEngine final : public EngineBase<T> {
   }
   bool collective() const override { return true; }
   std::unique_ptr<PieceMemory> create_pieces() override {
-    return std::make_unique<DevicePieces<T>>(*device_, *kernels_, *stream_);
+    return std::make_unique<DevicePieces<T>>(*device_, *kernels_, *replica_stream_);
   }
   Result<std::vector<double>> compute(std::span<const int32_t> tokens) override;
+  void reduce_early(GradientReducer* reducer) override;
   Status reduce(GradientReducer& reducer) override;
   void update(double tokens, double clip, double norm_limit, const AdamWSettings& optimizer, uint64_t step,
               const std::function<void()>& before_update) override;
@@ -75,6 +80,8 @@ class ShardedEngine final : public EngineBase<T> {
     units_->changed(nullptr);
   }
   Status allocate_units(const ShardLayout& layout);
+  void summed(uint32_t unit, std::shared_ptr<const Event> after);
+  std::vector<float*> own_sums() const;
   void computed(Stream& stream, uint32_t unit, float* gradient, uint64_t elements);
   void pass(Purpose purpose, uint32_t micro_step);
   // Nothing of the last passes is under way to other ranks.
@@ -88,6 +95,9 @@ class ShardedEngine final : public EngineBase<T> {
   ShardedState<T> state_;
   std::vector<Buffer> gradients_;  // slices, by LaneSums' slots
   std::unique_ptr<UnitStore<T>> units_;
+  const std::unique_ptr<Stream> replica_stream_;
+  std::mutex early_mutex_;  // of early_ as other threads see it; the engine's alone changes it
+  std::unique_ptr<ReplicaSums> early_;
   std::unique_ptr<ShardedNorm<T>> norm_;
   Buffer unit_sums_, host_unit_sums_;  // a double per unit
   Buffer digests_, host_digests_;      // of the lanes' own gradients, by lane, unit and chunk
@@ -132,6 +142,7 @@ Status ShardedEngine<T>::allocate_units(const ShardLayout& layout) {
   store.computed = [this](Stream& stream, uint32_t unit, float* gradient, uint64_t elements) {
     computed(stream, unit, gradient, elements);
   };
+  store.summed = [this](uint32_t unit) { summed(unit, nullptr); };
   PITCREW_ASSIGN(units_, UnitStore<T>::create(std::move(store), *device_, *kernels_));
   units_->bind(state_.weights(), std::move(slots));
   return {};
@@ -176,8 +187,12 @@ void ShardedEngine<T>::pass(Purpose purpose, uint32_t micro_step) {
 template <typename T>
 Result<std::vector<double>> ShardedEngine<T>::compute(std::span<const int32_t> tokens) {
   PITCREW_INVARIANT(tokens.size() == lanes_.count() * lane_tokens(), "tokens for every lane of the rank");
+  if (early_) PITCREW_TRY(early_->drain());  // of a step that is computed again
   Base::take_tokens(tokens);
   for (uint32_t micro_step = 0; micro_step < sums_.micro_steps(); ++micro_step) pass(Purpose::kTrain, micro_step);
+  // Without lanes of its own a replica has nothing but the others' sums to wait for, in their order.
+  for (uint32_t unit = state_.shards().units(); sums_.micro_steps() == 0 && unit-- > 0;)
+    summed(unit, Base::update_event());
   Base::fetch_losses(lanes_.count());
   const size_t digests = lanes_.count() * digest_at_.back() * sizeof(uint64_t);
   stream_->copy(host_digests_.data(), digests_.data(), digests);
@@ -188,11 +203,36 @@ Result<std::vector<double>> ShardedEngine<T>::compute(std::span<const int32_t> t
 }
 
 template <typename T>
+std::vector<float*> ShardedEngine<T>::own_sums() const {
+  std::vector<float*> sums;
+  for (const uint32_t slot : sums_.left()) sums.push_back(gradients_[slot].template as<float>());
+  return sums;
+}
+
+template <typename T>
+void ShardedEngine<T>::reduce_early(GradientReducer* reducer) {
+  std::unique_ptr<ReplicaSums> next, last;
+  if (reducer != nullptr && settings_.plan.replicas() > 1) {
+    next = std::make_unique<ReplicaSums>(state_.shards(), own_sums(), result(), *reducer, *device_, *replica_stream_);
+  }
+  const std::lock_guard lock(early_mutex_);
+  last = std::exchange(early_, std::move(next));
+}
+
+template <typename T>
+void ShardedEngine<T>::summed(uint32_t unit, std::shared_ptr<const Event> after) {
+  const std::lock_guard lock(early_mutex_);
+  if (early_) early_->give(unit, std::move(after));
+}
+
+template <typename T>
 Status ShardedEngine<T>::reduce(GradientReducer& reducer) {
-  if (settings_.plan.replicas() > 1) {
-    std::vector<float*> sums;
-    for (const uint32_t slot : sums_.left()) sums.push_back(gradients_[slot].template as<float>());
-    PITCREW_TRY(Base::reduce_sums(reducer, sums, result(), state_.elements()));
+  if (early_) {
+    if (settings_.waits) settings_.waits(true);
+    PITCREW_TRY(early_->drain());
+    if (settings_.waits) settings_.waits(false);
+  } else if (settings_.plan.replicas() > 1) {
+    PITCREW_TRY(Base::reduce_sums(reducer, own_sums(), result(), state_.elements()));
   }
   PITCREW_ASSIGN(gradient_square_sum_, norm_->square_sum(result()));
   return {};

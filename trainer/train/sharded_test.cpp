@@ -37,47 +37,52 @@ PlanRequest request_of(Grid grid, bool tied) {
   PlanRequest request;
   request.model = {.layers = 5, .width = 32, .heads = 4, .kv_heads = 2, .mlp = 80, .vocab = 300, .context = 16};
   request.model.tie_embeddings = tied;
-  request.sequences = 3 * grid.ranks();
+  request.sequences = 3 * grid.data_ranks();
   request.tokens = 16;
   request.grid = grid;
   return request;
 }
 
 TEST(TrafficPlan, says_how_many_bytes_a_step_sends) {
-  for (const Grid grid : {Grid{2, 2}, Grid{1, 4}, Grid{2, 3}}) {
+  for (const Grid grid : {Grid{2, 2}, Grid{1, 4}, Grid{2, 3}, Grid{1, 1, 2}, Grid{2, 2, 2}}) {
     for (const bool tied : {false, true}) {
-      const PlanRequest request = request_of(grid, tied);
+      PlanRequest request = request_of(grid, tied);
+      request.recompute.block = tied;
       const auto plan = traffic_plan(request);
       ASSERT_TRUE(plan) << plan.error().message;
-      const LanePlan lanes = *LanePlan::make(request.sequences, 1, grid.ranks(), grid.shards);
-      std::vector<std::unique_ptr<MemoryGroup>> gather, reduce, replicas;
-      for (uint32_t i = 0; i < grid.replicas; ++i) {
-        gather.push_back(std::make_unique<MemoryGroup>(grid.shards));
-        reduce.push_back(std::make_unique<MemoryGroup>(grid.shards));
-      }
-      for (uint32_t i = 0; i < grid.shards; ++i) replicas.push_back(std::make_unique<MemoryGroup>(grid.replicas));
+      const LanePlan lanes = *LanePlan::make(request.sequences, 1, grid.data_ranks(), grid.shards);
+      std::vector<std::unique_ptr<MemoryGroup>> channels;
+      for (uint32_t i = 0; i < kMeshTraffics; ++i) channels.push_back(std::make_unique<MemoryGroup>(grid.ranks()));
       std::vector<std::thread> threads;
       for (uint32_t rank = 0; rank < grid.ranks(); ++rank) {
         threads.emplace_back([&, rank] {
-          const uint32_t replica = rank / grid.shards, shard = rank % grid.shards;
-          CountingComm gathering(gather[replica]->take(shard)), reducing(reduce[replica]->take(shard)),
-              replicating(replicas[shard]->take(replica));
-          EngineSettings settings{request.model, request.tokens, lanes, rank, {}};
-          settings.gather = &gathering;
-          settings.reduce = &reducing;
+          const Mesh mesh(grid, rank);
+          std::vector<std::unique_ptr<CountingComm>> comms;
+          std::array<Comm*, kMeshTraffics> all;
+          for (uint32_t i = 0; i < kMeshTraffics; ++i) {
+            comms.push_back(std::make_unique<CountingComm>(channels[i]->take(rank)));
+            all[i] = comms.back().get();
+          }
+          auto groups = *MeshComms::create(mesh, groups_over(all));
+          const auto sent = [&](MeshTraffic traffic) { return comms[static_cast<uint32_t>(traffic)]->sent(); };
+          EngineSettings settings{request.model, request.tokens, lanes, mesh.data_rank(), request.recompute};
+          settings.gather = &groups[MeshTraffic::kGather];
+          settings.reduce = &groups[MeshTraffic::kReduce];
+          if (grid.tensor > 1) settings.tensor = &groups[MeshTraffic::kTensor];
           const auto engine = LaneEngine::create_on_cpu(std::move(settings), {.threads = 1});
           ASSERT_TRUE(engine) << engine.error().message;
           (*engine)->init(1);
-          const std::vector<int32_t> tokens(lanes.of(rank).count() * 17, 65);
+          const std::vector<int32_t> tokens(lanes.of(mesh.data_rank()).count() * 17, 65);
           ASSERT_TRUE((*engine)->compute(tokens).ok());
-          EXPECT_EQ(gathering.sent(), plan->gathered) << to_string(grid);
-          EXPECT_EQ(reducing.sent(), plan->dealt) << to_string(grid);
-          GradientReducer reducer(replicating, lanes);
+          EXPECT_EQ(sent(MeshTraffic::kGather), plan->gathered) << to_string(grid);
+          EXPECT_EQ(sent(MeshTraffic::kReduce), plan->dealt) << to_string(grid);
+          EXPECT_EQ(sent(MeshTraffic::kTensor), plan->exchanged) << to_string(grid);
+          GradientReducer reducer(groups[MeshTraffic::kReplica], lanes);
           ASSERT_TRUE((*engine)->reduce(reducer).ok());
           // Pieces of a stretch may differ by an element.
-          EXPECT_LE(replicating.sent(), plan->replicated + 1000) << to_string(grid);
+          EXPECT_LE(sent(MeshTraffic::kReplica), plan->replicated + 1000) << to_string(grid);
           const bool even = grid.shards != 3;  // of 18 lanes the second 9 are more subtrees than the first
-          EXPECT_GE(replicating.sent(), (even ? 1.0 : 0.5) * plan->replicated - 1000) << to_string(grid);
+          EXPECT_GE(sent(MeshTraffic::kReplica), (even ? 1.0 : 0.5) * plan->replicated - 1000) << to_string(grid);
         });
       }
       for (std::thread& thread : threads) thread.join();
@@ -137,7 +142,7 @@ std::vector<float> values_of(const StateTensor& tensor) {
 
 // One rank's three steps with weights of BF16; what it holds in the end, by tensor.
 using State = std::vector<std::pair<uint64_t, std::vector<float>>>;  // first element, values
-State train_mixed(const PlanRequest& request, uint32_t rank, Way way, MeshComms& comms) {
+State train_mixed(const PlanRequest& request, uint32_t rank, Way way, bool early, MeshComms& comms) {
   const Mesh mesh(request.grid, rank);
   DeviceComm gather(comms[MeshTraffic::kGather], way), reduce(comms[MeshTraffic::kReduce], way),
       replicas(comms[MeshTraffic::kReplica], way);
@@ -153,6 +158,7 @@ State train_mixed(const PlanRequest& request, uint32_t rank, Way way, MeshComms&
   if (!engine) return {};
   (*engine)->init(3);
   GradientReducer reducer(replicas, lanes, 1000, way == Way::kDirect ? (*engine)->create_pieces() : nullptr);
+  if (early) (*engine)->reduce_early(&reducer);
   const LaneShare own = lanes.of(mesh.data_rank());
   for (uint64_t step = 1; step <= 3; ++step) {
     std::vector<int32_t> tokens;
@@ -166,13 +172,14 @@ State train_mixed(const PlanRequest& request, uint32_t rank, Way way, MeshComms&
                       step, [] {});
     EXPECT_EQ((*engine)->updated().finite, 1u);
   }
+  (*engine)->reduce_early(nullptr);
   State state;
   for (const StateTensor& tensor : (*engine)->state_tensors()) state.emplace_back(tensor.first, values_of(tensor));
   return state;
 }
 
 // What all ranks of the grid hold in the end.
-std::vector<State> train_world(const PlanRequest& request, Way way) {
+std::vector<State> train_world(const PlanRequest& request, Way way, bool early = false) {
   const uint32_t ranks = request.grid.ranks();
   std::vector<std::unique_ptr<MemoryGroup>> channels;
   for (uint32_t i = 0; i < kMeshTraffics; ++i) channels.push_back(std::make_unique<MemoryGroup>(ranks));
@@ -188,7 +195,7 @@ std::vector<State> train_world(const PlanRequest& request, Way way) {
       }
       auto comms = MeshComms::create(Mesh(request.grid, rank), groups_over(all));
       ASSERT_TRUE(comms) << comms.error().message;
-      states[rank] = train_mixed(request, rank, way, *comms);
+      states[rank] = train_mixed(request, rank, way, early, *comms);
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -196,16 +203,23 @@ std::vector<State> train_world(const PlanRequest& request, Way way) {
 }
 
 TEST(ShardedEngine, with_bf16_weights_gives_the_bits_of_one_rank_whichever_way_bytes_go) {
-  for (const auto& [way, masters, grid] :
-       {std::tuple(Way::kHost, Masters::kFloat, Grid{2, 2}), std::tuple(Way::kStaged, Masters::kRemainder, Grid{2, 2}),
-        std::tuple(Way::kHost, Masters::kRemainder, Grid{1, 3, 2}),
-        std::tuple(Way::kStaged, Masters::kFloat, Grid{2, 2, 2}),
-        std::tuple(Way::kDirect, Masters::kRemainder, Grid{2, 2})}) {
+  struct Case {
+    Way way;
+    bool early;
+    Masters masters;
+    Grid grid;
+  };
+  for (const auto& [way, early, masters, grid] :
+       {Case{Way::kHost, false, Masters::kFloat, {2, 2}}, Case{Way::kStaged, true, Masters::kRemainder, {2, 2}},
+        Case{Way::kStaged, false, Masters::kRemainder, {3, 2}}, Case{Way::kHost, true, Masters::kRemainder, {3, 2}},
+        Case{Way::kHost, true, Masters::kRemainder, {1, 3, 2}}, Case{Way::kStaged, true, Masters::kFloat, {2, 2, 2}},
+        Case{Way::kDirect, false, Masters::kRemainder, {2, 2}},
+        Case{Way::kDirect, true, Masters::kRemainder, {2, 2}}}) {
     PlanRequest request = request_of(grid, way != Way::kHost);
     request.masters = masters;
     PlanRequest alone = request;
     alone.grid = {1, 1, grid.tensor};
-    const std::vector<State> whole = train_world(alone, way), parts = train_world(request, way);
+    const std::vector<State> whole = train_world(alone, way), parts = train_world(request, way, early);
     for (uint32_t rank = 0; rank < parts.size(); ++rank) {
       const State &part = parts[rank], &expected = whole[rank % grid.tensor];
       ASSERT_EQ(part.size(), expected.size());

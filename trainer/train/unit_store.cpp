@@ -234,6 +234,7 @@ void UnitStore<T>::reduce_all(std::stop_token stop) {
     lock.unlock();
     const Status done = reduce(job);
     if (!done) fail(done.error().with_context("deal out gradients"));
+    if (done && settings_.summed && job.lane + 1 == settings_.sums.micro_steps()) settings_.summed(job.unit);
     lock.lock();
     if (job.slot != kNobody) gradients_[job.slot].busy = false;
     --under_way_;

@@ -43,6 +43,8 @@ class UnitStore final : public ModelUnits<T> {
     std::function<void(bool begins)> waits;  // the model's thread, for the communicators
     // A unit's gradient is complete once the stream has come here: `elements` of it, without padding.
     std::function<void(Stream& stream, uint32_t unit, Wide<T>* gradient, uint64_t elements)> computed;
+    // The unit's pieces of the sums are those of all of this replica's lanes. On the thread that adds.
+    std::function<void(uint32_t unit)> summed = {};
   };
   // What it will allocate, by kind.
   struct Sizes {

@@ -85,6 +85,18 @@ TEST_F(GridTraining, recomputed_blocks_and_several_threads_change_no_bit_of_a_sh
   EXPECT_TRUE(state("parts") == state("whole"));
 }
 
+TEST_F(GridTraining, replicas_and_shards_without_a_lane_change_no_bit) {
+  TrainConfig config = tiny();
+  config.model.layers = 3;
+  config.steps = 4;
+  config.sequences = 3;
+  expect_done(run(config, "whole", {.ranks = 1}));
+  // Of four replicas the first has no lane, of the others' two shards the second.
+  expect_done(run(config, "parts", {.ranks = 8, .grid = {.shards = 2}}));
+  EXPECT_EQ(log("parts"), log("whole"));
+  EXPECT_TRUE(state("parts") == state("whole"));
+}
+
 TEST_F(GridTraining, a_killed_rank_of_a_sharded_run_is_named_by_everybody) {
   TrainConfig config = tiny();
   config.model.layers = 4;
