@@ -287,23 +287,6 @@ def deadline(world, name):
     return training(world, name, spec={"lifecycle": {"activeDeadline": "1m", "warnBefore": "50s"}}).apply()
 
 
-@failing.situation("the program hangs again and again, and the operator restarts it", "HangsOften", "3 × Hang", seconds=240)
-def hangs_again(world, name):
-    program = """
-import sys, time
-sys.path.insert(0, '/shared')
-import pitcrew_progress
-progress = pitcrew_progress.Progress()
-progress.totals(100000)
-progress.phase(pitcrew_progress.TRAINING)
-for step in range(20):
-    time.sleep(0.1)
-    progress.step_done(step + 1, loss=1.0)
-time.sleep(3600)
-"""
-    return on_the_page(world, name, program, spec={"monitoring": {"progress": {"stallAfter": "10s"}}, "recovery": {"inPlace": {"limit": 10, "window": "1h"}}})
-
-
 def on_the_page(world, name, program, **options):
     """A Python program that uses the progress page."""
     shutil.copy(ROOT / "examples/pitcrew_progress.py", world.shared)
@@ -486,7 +469,9 @@ def gpu_off_the_bus(world, name):
 
 @hardware.situation("nodes were cordoned lately, and the breaker keeps one more in use", "BreakerOpen", "CordonBudget", seconds=150)
 def breaker_open(world, name):
-    # Three that were cordoned elsewhere, as their agents would have written them.
+    # Three that were cordoned elsewhere, as their agents would have written them; the first agent that needs the budget makes it.
+    budget = {"apiVersion": "pitcrew.dev/v1alpha1", "kind": "CordonBudget", "metadata": {"name": "default"}}
+    world.apply({**budget, "spec": {"maxNodes": 3, "maxFraction": 0.2, "window": "5m"}})
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     cordons = {f"gone-{number}": {"nodeUID": f"uid-{number}", "time": now, "fault": "gpu-missing", "certain": False} for number in range(3)}
     world.cluster.kubectl("patch", "cordonbudget", "default", "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"cordons": cordons}}))
