@@ -40,7 +40,7 @@ struct LocalCluster::Node {
 };
 
 // Events kept for each type, whole objects: a job's status has tens of kilobytes. Watches here are never far behind.
-constexpr size_t kHistory = 256;
+constexpr size_t kHistory = 64;
 
 LocalCluster::LocalCluster(Loop& loop, const RunFolder& folder, LocalClusterSettings settings, Random random,
                            Logger log)

@@ -101,10 +101,12 @@ def follow(world, command):
 
 
 def read(world, job):
-    """What `diagnose` says of a job, as data; None while there is no job."""
+    """What `diagnose` says of a job, as data; None while there is no job or no answer from the cluster."""
     code, text = ask(world, "diagnose", job.name, "-o", "json")
-    if code not in (0, 1):
+    if code in (3, 4):
         return None
+    if code not in (0, 1):
+        raise Failed(f"pitcrew diagnose {job.name} ended with {code}: {text[-1000:]}")
     return json.loads(text)
 
 
