@@ -22,10 +22,10 @@ from watch import Month, Watched, tell  # noqa: E402
 SAVE_EVERY = 4  # steps
 KEEP = 3
 STEPS_BETWEEN = 150  # failures: `pitcrew run` looks twice a second whether one is due, and a step may take 10 ms
-# A step here is a hundredth of a second; a real one is a second or more. Limits are loose, since what a job's end and its last
-# minutes do to memory is in so few steps.
-RUN_MONTH = Month(work=1_000_000, megabytes=256)
-LAUNCHER_MONTH = Month(work=1_000_000, megabytes=64)
+# A step here is a hundredth of a second, and a failure comes every second or two: what is kept is of recoveries, not of steps.
+# A thousand of them, as many as in these steps, are more than any job's month.
+RUN_MONTH = Month(work=1000 * STEPS_BETWEEN, megabytes=128)
+LAUNCHER_MONTH = Month(work=1000 * STEPS_BETWEEN, megabytes=32)
 LAUNCHER_EVERY = 25  # of so many failures one is a launcher's, the others are ranks'
 TRAIN = """
 model: {{kind: llama, layers: 2, width: 64, heads: 2, mlp: 192, vocab: 256, context: 64}}

@@ -14,6 +14,7 @@
 #include "trainer/cuda/library.hpp"
 #include "trainer/data/batch_loader.hpp"
 #include "trainer/parallel/nccl_groups.hpp"
+#include "trainer/train/failure.hpp"
 #include "trainer/train/memory_plan.hpp"
 #include "trainer/train/replica_check.hpp"
 #include "trainer/train/step_log.hpp"
@@ -31,14 +32,6 @@ inline std::string formatted(const char* format, auto... values) {
 }
 
 inline std::string loss_bits(double loss) { return hex64(std::bit_cast<uint64_t>(loss)); }
-
-// An error with the exit code that it means for this process.
-struct Failure {
-  Error error;
-  int exit_code;
-};
-// Done, stopped, or why not.
-using End = std::optional<Failure>;
 
 #define PITCREW_END(expression, code)                                                 \
   do {                                                                                \
@@ -109,6 +102,11 @@ class Run {
   End open_exchange();
   bool keeps_checkpoints() const { return !checkpoint().path.empty() || !environment_.memory.empty(); }
   End open_copier();
+  End open_checkpointer();
+  // Reads what there is to go on from, while ranks meet.
+  End read_checkpoint(std::optional<Restored>& restored);
+  End meet();
+  End take_over(const Restored& from);
   // Until what a snapshot still needs is copied; counted as a stall.
   void hold(const std::function<void()>& until_copied);
   End agree_on_plans(const Json* kept);

@@ -52,6 +52,7 @@ End Run::agree_on_nccl() {
   const std::string why_not = obstacle(cards);
   if (why_not.empty()) {
     api_ = std::move(*api);
+    nccl_adds_ = config_.reduce == CommReduce::kNccl;
     return {};
   }
   if (nccl_required())
@@ -63,16 +64,17 @@ End Run::agree_on_nccl() {
   return {};
 }
 
-// The groups' communicators in the hosts' memory, and NCCL's where it is used.
+// The groups' communicators in the hosts' memory, and NCCL's where it is used. The engine stands on them; what is
+// between replicas alone is made later, by meet().
 End Run::open_groups() {
   if (!mesh_.replicas_only()) {
     PITCREW_INVARIANT(services_.mesh != nullptr, "a divided grid needs communicators of its groups");
     PITCREW_END_ASSIGN(groups_, MeshComms::create(mesh_, services_.mesh), exit_code::kTryAgain);
   }
+  if (!groups_) return {};
   if (api_ != nullptr) {
     if (auto failed = open_nccl()) return failed;
   }
-  if (!groups_) return {};
   gather_comm_.emplace(moves(MeshTraffic::kGather), ObservedComm::Observer{}, track("gather"));
   reduce_comm_.emplace(moves(MeshTraffic::kReduce), ObservedComm::Observer{}, track("reduce"));
   if (!moves(MeshTraffic::kTensor).device_memory())
@@ -113,6 +115,14 @@ End Run::open_nccl() {
   return {};
 }
 
+// What is between replicas; needs nothing of a checkpoint.
+End Run::meet() {
+  if (api_ != nullptr && !groups_) {
+    if (auto failed = open_nccl()) return failed;
+  }
+  return open_exchange();
+}
+
 // What carries the replicas' gradients, and who adds them.
 End Run::open_exchange() {
   Comm* const below = nccl_ ? nccl_.get() : nccl_groups_ ? &(*nccl_groups_)[MeshTraffic::kReplica] : nullptr;
@@ -132,8 +142,7 @@ End Run::open_exchange() {
   device_comm_.emplace(exchanged_by(*nccl));
   reducer_.emplace(*device_comm_, plan_, kDevicePiece, engine_->create_pieces());
   if (early) engine_->reduce_early(&*reducer_);
-  if (config_.reduce == CommReduce::kOrdered) return {};
-  nccl_adds_ = true;
+  if (!nccl_adds_) return {};
   reducer_->let_add([this, nccl](std::span<float> values) {
     return device_comm_->observed("all_reduce", values.size_bytes(), [&] { return nccl->all_reduce_sum(values); });
   });

@@ -6,6 +6,7 @@
 #include "trainer/train/hugging_face.hpp"
 #include "trainer/train/memory_plan.hpp"
 #include "trainer/train/run.hpp"
+#include "trainer/train/side_by_side.hpp"
 
 namespace pitcrew::trainer {
 
@@ -13,7 +14,6 @@ End Run::start() {
   if (auto failed = open_data()) return failed;
   if (auto failed = agree()) return failed;
   if (auto failed = open_engine()) return failed;
-  if (auto failed = open_exchange()) return failed;
   if (is_first()) {
     services_.page->set_totals(config_.steps, config_.tokens);
     const std::string ranks =
@@ -214,71 +214,91 @@ End Run::open_copier() {
   return {};
 }
 
+// Everything but the vote: claims the folder, and prepares the buffers.
+End Run::open_checkpointer() {
+  if (auto failed = open_copier()) return failed;
+  CheckpointerSettings settings;
+  settings.checkpoint = checkpoint();
+  settings.job = environment_.job;
+  settings.epoch = environment_.epoch;
+  settings.slot = environment_.slot;
+  settings.local_rank = environment_.local_rank;
+  settings.local_ranks = environment_.local_size;
+  if (!mesh_.replicas_only()) settings.holders = Holders{mesh_.at().replica, mesh_.grid().replicas};
+  settings.memory_folder = environment_.memory;
+  CheckpointerServices services;
+  services.files = services_.files;
+  services.clock = services_.clock;
+  services.comm = services_.checkpoints;
+  services.launcher = services_.launcher;
+  services.copier = copier_.get();
+  services.page = services_.page;
+  services.log = services_.log;
+  if (is_first()) services.before_commit = [this] { return log_ ? log_->settle() : Status(); };
+  const RunDescription description{run_hash(config_), source_->fingerprint(), numerics()};
+  auto opened = Checkpointer::open(std::move(settings), std::move(services), engine_->state_tensors(), description);
+  if (!opened) {
+    const Code code = opened.error().code;
+    const bool hopeless = code == Code::kInvalidArgument || code == Code::kUnsupported;
+    return Failure{opened.error(), hopeless ? exit_code::kBadConfiguration : exit_code::kTryAgain};
+  }
+  checkpointer_ = std::move(*opened);
+  if (const std::string why = checkpointer_->memory_off_reason(); !why.empty())
+    print("memory checkpoints are off: " + why);
+  return {};
+}
+
+End Run::read_checkpoint(std::optional<Restored>& restored) {
+  auto read = checkpointer_->restore(environment_.resume);
+  if (read) {
+    restored = std::move(*read);
+    return {};
+  }
+  const Code code = read.error().code;
+  return Failure{read.error(), code == Code::kDataLoss          ? exit_code::kBadData
+                               : code == Code::kInvalidArgument ? exit_code::kBadConfiguration
+                                                                : exit_code::kTryAgain};
+}
+
+// Where the sample order, the step and the judgement of spikes go on.
+End Run::take_over(const Restored& from) {
+  if (!from.state.contains("order")) {
+    return Failure{Error(Code::kDataLoss, "the checkpoint of step " + std::to_string(from.step.value) +
+                                              " has no sample order in its state; it was not written by pitcrew-train"),
+                   exit_code::kBadData};
+  }
+  PITCREW_END_ASSIGN(samples_, order_->sample_of(from.state["order"]), exit_code::kBadData);
+  step_ = from.step;
+  // A checkpoint of an older version knows no recent losses.
+  if (const Status read = spikes_.restore(from.state.value("recent", Json())); !read)
+    services_.log.info("spikes are judged from here on", {{"why", read.error().message}});
+  engine_->publish();
+  for (const std::string& damaged : from.damaged) print("damaged checkpoint: " + damaged);
+  print("resuming from step " + std::to_string(step_.value) + " (" + std::string(page::to_string(from.source)) + ")" +
+        (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
+  return {};
+}
+
 End Run::restore() {
   services_.page->set_phase(page::Phase::kRestoring);
   uint64_t claim = 0;
-  bool resumed = false;
-  Json plans, trained;
+  std::optional<Restored> restored;
   if (keeps_checkpoints()) {
-    if (auto failed = open_copier()) return failed;
-    CheckpointerSettings settings;
-    settings.checkpoint = checkpoint();
-    settings.job = environment_.job;
-    settings.epoch = environment_.epoch;
-    settings.slot = environment_.slot;
-    settings.local_rank = environment_.local_rank;
-    settings.local_ranks = environment_.local_size;
-    if (!mesh_.replicas_only()) settings.holders = Holders{mesh_.at().replica, mesh_.grid().replicas};
-    settings.memory_folder = environment_.memory;
-    CheckpointerServices services;
-    services.files = services_.files;
-    services.clock = services_.clock;
-    services.comm = services_.checkpoints;
-    services.launcher = services_.launcher;
-    services.copier = copier_.get();
-    services.page = services_.page;
-    services.log = services_.log;
-    if (is_first()) services.before_commit = [this] { return log_ ? log_->settle() : Status(); };
-    const RunDescription description{run_hash(config_), source_->fingerprint(), numerics()};
-    auto opened = Checkpointer::open(std::move(settings), std::move(services), engine_->state_tensors(), description);
-    if (!opened) {
-      const Code code = opened.error().code;
-      const bool hopeless = code == Code::kInvalidArgument || code == Code::kUnsupported;
-      return Failure{opened.error(), hopeless ? exit_code::kBadConfiguration : exit_code::kTryAgain};
-    }
-    checkpointer_ = std::move(*opened);
+    if (auto failed = open_checkpointer()) return failed;
     claim = checkpointer_->claim();
-    if (const std::string why = checkpointer_->memory_off_reason(); !why.empty())
-      print("memory checkpoints are off: " + why);
-
-    auto restored = checkpointer_->restore(environment_.resume);
-    if (!restored) {
-      const Code code = restored.error().code;
-      return Failure{restored.error(), code == Code::kDataLoss          ? exit_code::kBadData
-                                       : code == Code::kInvalidArgument ? exit_code::kBadConfiguration
-                                                                        : exit_code::kTryAgain};
-    }
-    if (*restored) {
-      const Restored& from = **restored;
-      if (!from.state.contains("order")) {
-        return Failure{
-            Error(Code::kDataLoss, "the checkpoint of step " + std::to_string(from.step.value) +
-                                       " has no sample order in its state; it was not written by pitcrew-train"),
-            exit_code::kBadData};
-      }
-      PITCREW_END_ASSIGN(samples_, order_->sample_of(from.state["order"]), exit_code::kBadData);
-      step_ = from.step;
-      // A checkpoint of an older version knows no recent losses.
-      if (const Status read = spikes_.restore(from.state.value("recent", Json())); !read)
-        services_.log.info("spikes are judged from here on", {{"why", read.error().message}});
-      engine_->publish();
-      resumed = true;
-      plans = from.state.value("plans", Json());
-      trained = from.state.value("trained", Json());
-      for (const std::string& damaged : from.damaged) print("damaged checkpoint: " + damaged);
-      print("resuming from step " + std::to_string(step_.value) + " (" + std::string(page::to_string(from.source)) +
-            ")" + (from.bit_for_bit ? "" : ", not bit for bit: " + from.why_not));
-    }
+    // Bytes come in by a stream and a communicator of their own.
+    if (auto failed = side_by_side([&] { return read_checkpoint(restored); }, [this] { return meet(); },
+                                   [this] { checkpointer_->abort(); }))
+      return failed;
+  } else if (auto failed = meet()) {
+    return failed;
+  }
+  const bool resumed = restored.has_value();
+  Json plans, trained;
+  if (resumed) {
+    if (auto failed = take_over(*restored)) return failed;
+    plans = restored->state.value("plans", Json());
+    trained = restored->state.value("trained", Json());
   }
   if (!resumed) engine_->init(config_.seed);
   if (!resumed && !config_.init_from.empty()) {
