@@ -314,11 +314,6 @@ class Restorer {
     std::string why;
     const auto differs = [&](const std::string& what) { why += (why.empty() ? "" : "; ") + what; };
     if (manifest.config_hash != in_.run->config_hash) differs("the configuration is another one");
-    const auto power_of_two = [](uint32_t n) { return n != 0 && (n & (n - 1)) == 0; };
-    const uint32_t now = in_.group.size(), then = manifest.world_size;
-    if (now != then && !(power_of_two(now) && power_of_two(then))) {
-      differs("the world size was " + std::to_string(then) + " and is " + std::to_string(now));
-    }
     const Json& bits = in_.run->bits_depend_on;
     std::set<std::string> keys;
     for (const Json* side : {&bits, &manifest.bits_depend_on}) {
