@@ -125,7 +125,7 @@ template <typename Until>
 void UnitStore<T>::wait(Until&& until) {
   if (settings_.waits) settings_.waits(true);
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return until() || failure_; });
+  changed_.wait(lock, [&] { return until() || (failure_ && moving_ == 0); });
   // As in a collective: whoever failed stays in it.
   if (settings_.waits && !failure_) settings_.waits(false);
 }
@@ -215,10 +215,15 @@ void UnitStore<T>::gather_all(std::stop_token stop) {
   while (changed_.wait(lock, stop, [&] { return !gathers_.empty() && !failure_; })) {
     const GatherJob job = std::move(gathers_.front());
     gathers_.pop_front();
+    ++moving_;
     lock.unlock();
     const Status done = gather(job);
-    if (!done) fail(done.error().with_context("gather weights"));
+    if (!done) {
+      fail(done.error().with_context("gather weights"));
+      gather_stream_->synchronize();  // of what was begun nothing writes any more when the model's thread goes on
+    }
     lock.lock();
+    --moving_;
     weights_[job.slot].ready = true;
     --under_way_;
     changed_.notify_all();
@@ -231,11 +236,16 @@ void UnitStore<T>::reduce_all(std::stop_token stop) {
   while (changed_.wait(lock, stop, [&] { return !reduces_.empty() && !failure_; })) {
     const ReduceJob job = std::move(reduces_.front());
     reduces_.pop_front();
+    ++moving_;
     lock.unlock();
     const Status done = reduce(job);
-    if (!done) fail(done.error().with_context("deal out gradients"));
+    if (!done) {
+      fail(done.error().with_context("deal out gradients"));
+      reduce_stream_->synchronize();  // of what was begun nothing writes any more when the model's thread goes on
+    }
     if (done && settings_.summed && job.lane + 1 == settings_.sums.micro_steps()) settings_.summed(job.unit);
     lock.lock();
+    --moving_;
     if (job.slot != kNobody) gradients_[job.slot].busy = false;
     --under_way_;
     changed_.notify_all();

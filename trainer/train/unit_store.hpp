@@ -27,8 +27,8 @@ namespace pitcrew::trainer {
 // given it; for others bytes are staged in the host's.
 //
 // Owned by the engine; weights() … release_gradients() on the thread that calls the model. An error of a communicator
-// stays: from then on nothing waits, what is computed is worthless, and drain() says why. Ends with its destructor,
-// before which the communicators must be idle or aborted.
+// stays: once neither thread moves anything, nothing waits any more, what is computed is worthless, and drain() says
+// why. Ends with its destructor, before which the communicators must be idle or aborted.
 template <typename T>
 class UnitStore final : public ModelUnits<T> {
  public:
@@ -141,6 +141,7 @@ class UnitStore final : public ModelUnits<T> {
   std::deque<GatherJob> gathers_;
   std::deque<ReduceJob> reduces_;
   uint32_t under_way_ = 0;
+  uint32_t moving_ = 0;  // threads in the middle of a job
   std::optional<Error> failure_;
   std::jthread gatherer_, reducer_;
 };
