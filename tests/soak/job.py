@@ -24,7 +24,7 @@ KEEP = 3
 STEPS_BETWEEN = 150  # failures: `pitcrew run` looks twice a second whether one is due, and a step may take 10 ms
 # A step here is a hundredth of a second, and a failure comes every second or two: what is kept is of recoveries, not of steps.
 # A thousand of them, as many as in these steps, are more than any job's month.
-RUN_MONTH = Month(work=1000 * STEPS_BETWEEN, megabytes=128)
+RUN_MONTH = Month(work=1000 * STEPS_BETWEEN, megabytes=256)  # twice what the first ten failures, when all is filled, make of it
 LAUNCHER_MONTH = Month(work=1000 * STEPS_BETWEEN, megabytes=32)
 LAUNCHER_EVERY = 25  # of so many failures one is a launcher's, the others are ranks'
 TRAIN = """
