@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include <cublasLt.h>
 #include <gtest/gtest.h>
 
 namespace pitcrew::trainer::cudnn {
@@ -48,6 +49,8 @@ TEST(CudnnGraphs, without_a_gpu_building_is_an_error_and_nothing_worse) {
   std::string why_not;
   const auto cudnn = library(why_not);
   if (!cudnn) GTEST_SKIP() << why_not;
+  // cuDNN ends the process where cuBLASLt isn't there already; the trainer's library is linked with it, as this is by:
+  ASSERT_GT(cublasLtGetVersion(), 0u);
   const auto handle = create_handle(*cudnn);
   if (handle) {
     destroy_handle(*handle);
