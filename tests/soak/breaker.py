@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from control import ROOT, SYSTEM, Agent, Lab
+from control import ROOT, SYSTEM, Agent, SoakLab
 from harness.config import Failed, NotRun
 from harness.process import until
 
@@ -39,7 +39,7 @@ def tainted(lab, agents):
 
 
 def trip(programs):
-    with Lab(12) as lab:
+    with SoakLab(12) as lab:
         lab.namespace(SYSTEM)
         chart = lab.tool("helm", "template", "pitcrew", ROOT / "charts" / "pitcrew", "--namespace", SYSTEM, "--set", "image.registry=r.invalid",
                          "--show-only", "templates/crds.yaml")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Operator and agents on the real API server under churn: thousands of job lifecycles, faults that come and go; tokens, the
-API server's and the agents' certificates, the channel's root and its certificates are rotated meanwhile. Fails where memory,
-descriptors, threads or logs grow, where something is kept of jobs that are gone, and where a rotation has not happened.
+API server's and the agents' certificates and their authority, the channel's root and its certificates are rotated meanwhile, and
+the API server is started again. Fails where memory, descriptors, threads or logs grow, where something is kept of jobs that are
+gone, and where a rotation has not happened.
 
     control.py BIN [--minutes 60] [--lifecycles 20000] [--report FILE]
 
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 import time
@@ -21,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/cluster"), str(ROOT / "tests/bench/operator"), str(Path(__file__).parent)]
 
 from harness.config import Failed, NotRun  # noqa: E402
+from harness.pki import Pki  # noqa: E402
 from harness.process import until  # noqa: E402
+from api import Api  # noqa: E402
 from lab import Lab  # noqa: E402
 from pitcrew_side import ACCOUNT, JOBS, NAMESPACE, SYSTEM, Pitcrew, manifest  # noqa: E402
 from swarm import Swarm  # noqa: E402
@@ -37,6 +41,9 @@ LOOK = 2  # seconds between samples
 TOKEN_EVERY = 60
 CERTIFICATES_EVERY = 60
 ROTATE_EVERY = 300
+AUTHORITY_EVERY = 60  # a step: the next one is believed beside the last; it signs; the last is no longer believed
+RESTART_EVERY = 600  # of the API server, as an upgrade does: nobody keeps a connection that was made under an earlier authority
+EVENTS_LIVE = "3m"  # for an hour, as by default, they would be most of what the API server keeps
 FAULT_EVERY = 5
 CLEARS = "1s"
 OTHER_LINES = 600  # XIDs that are no faults, at first: what an agent remembers of its log is full then
@@ -45,6 +52,7 @@ AGENT_MONTH = Month(work=3_000, megabytes=8)  # a hundred faults a day, on one n
 STUCK = 180  # seconds that a job may take to its next state, on a busy machine
 OPERATOR_LOG = 24_000  # bytes of log for a lifecycle, at most
 AGENT_LOG = 4_000  # for a fault
+OUTER_NAME = "api.soak.invalid"  # by which operators and agents call the API server
 # What is done to a job once it runs; each is one way through a life.
 LIVES = ["delete", "suspend", "crash", "fail"]
 
@@ -95,6 +103,74 @@ class Job:
         self.to("deleting")
 
 
+class SoakLab(Lab):
+    """Operators and agents know the API server by a name of its own, with certificates of an authority of its own, which also signs
+    the agents'. It is replaced on the way; the cluster's is not, since Kubernetes' controllers read theirs once."""
+
+    def prepare(self):
+        self.outer = Pki(Path(self.state) / "outer")
+        self.outer.create()
+        self.believed = Path(self.outer.path("believed.crt"))  # by operators and agents
+        self._clients = Path(self.outer.path("clients.crt"))  # by the API server
+        self._generations = [Path(self.outer.path("ca.crt")).read_text()]
+        self._next = None
+        self.authorities = 1  # so far
+        self._believe()
+        self.new_server_certificate()
+        self.control.apiserver_flags = [f"--tls-sni-cert-key={self.outer.path('server.crt')},{self.outer.path('server.key')}:{OUTER_NAME}",
+                                        f"--client-ca-file={self._clients}", f"--event-ttl={EVENTS_LIVE}"]
+
+    def new_server_certificate(self):
+        self.outer.issue("server", "/CN=kube-apiserver", "serverAuth", [f"DNS:{OUTER_NAME}"])
+
+    def step_authority(self, agents):
+        """One of the three steps in which a cluster's authority is replaced (Kubernetes' documentation, "Manual Rotation of CA
+        Certificates")."""
+        if len(self._generations) == 1:
+            self._next = Pki(Path(self.state) / f"outer-{self.authorities}")
+            self._next.create()
+            self._generations.append(Path(self._next.path("ca.crt")).read_text())
+            self._believe()
+        elif self._next:
+            for file in ("ca.crt", "ca.key"):
+                put(Path(self.outer.path(file)), Path(self._next.path(file)).read_text())
+            self._next = None
+            self.new_server_certificate()
+            for agent in agents:
+                agent.new_certificate()
+        else:
+            self._generations.pop(0)
+            self._believe()
+            self.authorities += 1
+
+    def cluster(self):
+        """Of a kubeconfig: where the API server is, and by what it is believed."""
+        return {"server": f"https://127.0.0.1:{self.control.ports.api}", "tls-server-name": OUTER_NAME,
+                "certificate-authority": str(self.believed)}
+
+    def server_certificate(self):
+        """What those who believe in the authority of now are shown; an error where it is of none of theirs."""
+        context = ssl.create_default_context(cafile=self.believed)
+        with socket.create_connection(("127.0.0.1", self.control.ports.api), timeout=10) as plain:
+            with context.wrap_socket(plain, server_hostname=OUTER_NAME) as connection:
+                return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+
+    def restart_apiserver(self):
+        self.control.stop_program("kube-apiserver")
+        self.control.start_apiserver()
+        self.api = Api(self.control)
+
+    def _believe(self):
+        put(self.believed, "".join(self._generations))
+        put(self._clients, "".join([Path(self.control.pki.path("ca.crt")).read_text(), *self._generations]))
+
+
+def put(file, text):
+    """Whole or not at all, as a kubelet does it."""
+    (new := file.with_name(file.name + ".new")).write_text(text)
+    new.rename(file)
+
+
 class Agent:
     """A real agent on a node that nobody runs: its machine is made of files, its kernel log is a pipe."""
 
@@ -120,7 +196,7 @@ class Agent:
         os.mkfifo(self.folder / "kernel.log")
         self.log = os.open(self.folder / "kernel.log", os.O_RDWR)
         self.daemon = f"agent-{self.node}"
-        self.pki = lab.control.pki
+        self.pki = lab.outer
         self.new_certificate()
         self.pid = lab.daemons.start(self.daemon, [programs / "pitcrew-agent", "--config", self.folder / "agent.yaml", "--kubeconfig",
                                                    self.kubeconfig(lab)],
@@ -134,6 +210,7 @@ class Agent:
 
     def kubeconfig(self, lab):
         config = json.loads(Path(lab.control.kubeconfig).read_text())
+        config["clusters"][0]["cluster"] = lab.cluster()
         config["users"] = [{"name": "admin", "user": {"client-certificate": self.pki.path(f"{self.daemon}.crt"),
                                                       "client-key": self.pki.path(f"{self.daemon}.key")}}]
         file = self.folder / "kubeconfig"
@@ -166,7 +243,7 @@ class World:
     def __init__(self, lab, side, programs):
         self.lab, self.side, self.programs = lab, side, programs
         self.jobs, self.made, self.lived, self.polled = [], 0, 0, 0.0
-        self.tokens = self.refused = self.asked = 0
+        self.tokens = self.refused = self.asked = self.restarts = 0
         self.old_tokens = []  # (when, the Secret that it is bound to)
         self.roots, self.channel, self.server = set(), set(), set()  # digests that were seen
 
@@ -179,9 +256,7 @@ class World:
         bound = {"kind": "Secret", "apiVersion": "v1", "name": name, "uid": made["metadata"]["uid"]}
         token = self.lab.api.create(f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{ACCOUNT}/token",
                                     {"spec": {"expirationSeconds": 600, "boundObjectRef": bound}})["status"]["token"]
-        file = Path(self.lab.state) / "token"
-        (new := file.with_suffix(".new")).write_text(token)
-        new.rename(file)
+        put(Path(self.lab.state) / "token", token)
         self.tokens += 1
         self.old_tokens.append((time.monotonic(), name))
 
@@ -191,10 +266,8 @@ class World:
             self.refused += 1
 
     def rotate_certificates(self, agents):
-        """The API server's own and the agents', of the same authority, in the same files."""
-        pki = self.lab.control.pki
-        names = ["DNS:localhost", "DNS:kubernetes.default.svc", "IP:127.0.0.1", "IP:10.96.0.1"]
-        pki.issue("apiserver", "/CN=kube-apiserver", "serverAuth", names)
+        """The API server's own and the agents', of the authority of now, in the same files."""
+        self.lab.new_server_certificate()
         for agent in agents:
             agent.new_certificate()
 
@@ -205,12 +278,13 @@ class World:
 
         secret = self.lab.api.get(f"/api/v1/namespaces/{SYSTEM}/secrets/pitcrew-channel")
         self.roots.add(digest(secret["data"]["ca.crt"]))
-        ports = [(self.lab.control.ports.api, self.server)]
+        shown = [(self.lab.server_certificate, self.server)]
         if leader := self.side.controller():
-            ports.append((self.side.channel_port(leader), self.channel))
-        for port, seen in ports:
+            port = self.side.channel_port(leader)
+            shown.append((lambda: ssl.get_server_certificate(("127.0.0.1", port), timeout=10), self.channel))
+        for certificate, seen in shown:
             try:
-                seen.add(digest(ssl.get_server_certificate(("127.0.0.1", port), timeout=10)))
+                seen.add(digest(certificate()))
             except OSError:
                 pass  # between two leaders, or of a busy machine: it is looked at again
 
@@ -218,6 +292,7 @@ class World:
         self.rotate_token()
         file = Path(self.side._kubeconfig)
         config = json.loads(file.read_text())
+        config["clusters"][0]["cluster"] = self.lab.cluster()
         config["users"] = [{"name": "admin", "user": {"tokenFile": str(Path(self.lab.state) / "token")}}]
         file.write_text(json.dumps(config))
 
@@ -225,6 +300,10 @@ class World:
         self.asked += 1
         self.lab.api.patch(f"/api/v1/namespaces/{SYSTEM}/secrets/pitcrew-channel",
                            {"metadata": {"annotations": {"pitcrew.dev/request-rotate": f"soak-{self.asked}"}}})
+
+    def restart(self):
+        self.lab.restart_apiserver()
+        self.restarts += 1
 
     def writes(self):
         """Of all that is in etcd, since its beginning: its revision."""
@@ -265,6 +344,7 @@ def live(world, operators, agents, swarm, minutes, lifecycles):
     timers = [Every(LOOK, lambda: [one.look(work()) for one, work in watched]),
               Every(TOKEN_EVERY, world.rotate_token), Every(ROTATE_EVERY, world.rotate_root), Every(5, world.refuse_old_tokens),
               Every(CERTIFICATES_EVERY, lambda: world.rotate_certificates([agent for _, agent in agents])),
+              Every(AUTHORITY_EVERY, lambda: world.lab.step_authority([agent for _, agent in agents])), Every(RESTART_EVERY, world.restart),
               Every(10, world.look_at_certificates), Every(FAULT_EVERY, lambda: [agent.fault() for _, agent in agents]),
               Every(60, lambda: print(f"{world.lived} lifecycles, {sum(agent.faults for _, agent in agents)} faults", flush=True))]
     world.rotate_root()
@@ -285,17 +365,19 @@ def live(world, operators, agents, swarm, minutes, lifecycles):
 
 def judge_rotations(world, minutes):
     """What has to have happened in so many minutes, and what was seen."""
-    print(f"rotated: {world.tokens} tokens, {world.refused} of them refused since; {len(world.server)} certificates of the API server; "
+    print(f"rotated: {world.tokens} tokens, {world.refused} of them refused since; {len(world.server)} certificates of the API server, "
+          f"{world.lab.authorities - 1} times its authority; the API server started again {world.restarts} times; "
           f"{len(world.roots)} roots of the channel, {world.asked} asked for; {len(world.channel)} certificates of the leader's channel", flush=True)
     # A root is asked for, believed for two minutes, and signs; three steps take five minutes or six. The API server looks
     # at its files once a minute.
     least = {"tokens": (world.refused, minutes / 2 - 2), "certificates of the API server": (len(world.server), minutes / 4 - 1),
+             "authorities of the API server": (world.lab.authorities, minutes / 4 - 1), "starts of the API server": (world.restarts + 1, minutes / 15),
              "roots": (len(world.roots), minutes / 8), "certificates of the channel": (len(world.channel), minutes / 8)}
     return [f"{seen} {what} in {minutes:.0f} minutes" for what, (seen, needed) in least.items() if seen < needed]
 
 
 def soak(programs, minutes, lifecycles, report):
-    with Lab(NODES, keep=report.with_suffix(".logs") if report else None) as lab:
+    with SoakLab(NODES, keep=report.with_suffix(".logs") if report else None) as lab:
         side = Pitcrew(lab, programs, PODS)
         side.install()
         world = World(lab, side, programs)

@@ -35,6 +35,7 @@ class Lab:
     def __enter__(self):
         try:
             self.control.create()
+            self.prepare()
             # kwok renews a node's lease too seldom for the default of 50 s, and no node fails here.
             self.control.start(manager=["--node-monitor-grace-period=1h"])
             self.api = Api(self.control)
@@ -50,6 +51,9 @@ class Lab:
         if self.keep:
             shutil.copytree(self.daemons.logs, self.keep, dirs_exist_ok=True)
         shutil.rmtree(self.state, ignore_errors=True)
+
+    def prepare(self):
+        """Before the API server starts, when its certificates are there: for labs that change something of it."""
 
     def _make_nodes(self):
         simulated.start_kwok(self.daemons, self.control.kubeconfig, STAGES)

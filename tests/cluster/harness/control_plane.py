@@ -40,6 +40,7 @@ class ControlPlane:
         self.machine = machine
         self.pki = Pki(self.state / "pki")
         self.kubeconfig = str(self.state / "admin.kubeconfig")
+        self.apiserver_flags = []  # more of them; of two the later one counts
 
     def create(self):
         self.state.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,7 @@ class ControlPlane:
             f"--service-cluster-ip-range={SERVICES}", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
             f"--kubelet-client-certificate={pki.path('admin.crt')}", f"--kubelet-client-key={pki.path('admin.key')}",
             "--kubelet-preferred-address-types=InternalIP", "--allow-privileged=true", "--profiling=false", *admission,
+            *self.apiserver_flags,
         ])
         if wait:
             self.daemons.ready(self.daemon("kube-apiserver"), "the API server", self.answers, 120)

@@ -46,7 +46,8 @@ class Pki:
 
     def issue(self, name, subject, usage, names=()):
         """A certificate <name>.crt and <name>.key. usage: serverAuth, clientAuth; names: DNS:… and IP:…"""
-        extensions = f"extendedKeyUsage={usage}\n"
+        # By its key's name, as Kubernetes' own are: authorities that follow one another have one subject.
+        extensions = f"authorityKeyIdentifier=keyid\nextendedKeyUsage={usage}\n"
         if names:
             extensions += f"subjectAltName={','.join(names)}\n"
         self._key(f"{name}.key")

@@ -135,6 +135,9 @@ class Daemons:
             except Failed:
                 if one == signal.SIGKILL:
                     raise
+        # Its first thread may be gone before the others, which still hold its ports.
+        if name in self._children:
+            self._children.pop(name).wait(10)
         (self.pids / name).unlink(missing_ok=True)
 
     def tail(self, name, lines=20):

@@ -1,6 +1,7 @@
 """etcd and kube-apiserver alone, for tests that need no node: no root, random ports, nothing left behind."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -9,19 +10,27 @@ import tempfile
 from pathlib import Path
 
 from . import gobuild
+from .config import Failed
 from .control_plane import ControlPlane, Ports
 from .process import Daemons, say
 
 
+# Below those that connections are given: a client that tries again while its server is away could be given the server's own.
+PORTS = range(20000, 32000)
+
+
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    found = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise Failed(f"there are no {count} free ports from {PORTS.start} to {PORTS.stop - 1}")
 
 
 def run(command):
