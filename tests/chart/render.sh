@@ -71,6 +71,10 @@ check "an unknown value of an optional part" refuses "additional properties 'cid
 check "an address that is none" refuses "at '/networkPolicies/apiServer/cidrs/0'" --set image.registry=r --set 'networkPolicies.apiServer.cidrs={everywhere}'
 check "a class that preempts" refuses "additional properties 'preemptionPolicy' not allowed" --set image.registry=r --set-json 'priorityClasses=[{"name":"a","value":1,"preemptionPolicy":"PreemptLowerPriority"}]'
 
+check "an unknown key of the agent's configuration" refuses "additional properties 'kernellog' not allowed" --set image.registry=r --set agent.config.kernellog=kmsg
+check "a runbook's place that nobody can open" refuses "at '/alerts/runbooks'" --set image.registry=r --set alerts.runbooks=docs/runbooks
+check "every object of the values" tests/chart/closed.py
+
 check "README" python3 charts/generate_readme.py --check
 check "the chart's version is VERSION" grep -qx "version: $(cat VERSION)" "$chart/Chart.yaml"
 check "the images' version is VERSION" grep -qx "appVersion: $(cat VERSION)" "$chart/Chart.yaml"

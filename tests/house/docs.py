@@ -4,6 +4,7 @@ metrics, scripts and their parts, files of the repository. Prints each that does
 
     tests/house/docs.py [--manifests FOLDER]     writes the TrainingJobs that pages show into the folder, and checks nothing
 """
+import json
 import os
 import re
 import subprocess
@@ -90,18 +91,23 @@ def check_commands(pages):
                     complain(page, f"{name} has no flag {flag[1]} ({line})")
 
 
+def is_value(schema, path):
+    """Whether the chart's schema has a place for it; below labels and the like a person names them."""
+    if not path or (schema.get("type") == "object" and "properties" not in schema):
+        return True
+    return path[0] in schema.get("properties", {}) and is_value(schema["properties"][path[0]], path[1:])
+
+
 def check_values(pages):
     """What is given to Helm, or has a value's first word and a point in it."""
-    table = re.findall(r"^\| `([\w.]+)` \|", Path("charts/pitcrew/README.md").read_text(), re.M)
-    known = {".".join(path.split(".")[:n]) for path in table for n in range(1, 9)}
-    tops = "|".join(sorted({path.split(".")[0] for path in table if "." in path}))
+    schema = json.loads(Path("charts/pitcrew/values.schema.json").read_text())
+    tops = "|".join(sorted(name for name, below in schema["properties"].items() if "properties" in below))
     for page, text in pages.items():
         named = [] if page in TRAINERS else re.findall(r"--set(?:-json|-string|-file)? '?([\w.]+)", text)
         if page.startswith("docs/"):
             named += re.findall(rf"`((?:{tops})\.[A-Za-z.]+)(?:=[^`]*|: [^`]*)?`", text)
         for value in named:
-            free = re.match(r"(operator|agent)\.config\.", value)
-            if value not in known and not free and value not in FIELDS and not os.path.exists(value):
+            if not is_value(schema, value.split(".")) and value not in FIELDS and not os.path.exists(value):
                 complain(page, f"the chart has no value {value}")
 
 

@@ -61,6 +61,14 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* Nodes that can run our images: (list . otherLabels) */}}
+{{- define "pitcrew.nodeSelector" -}}
+{{- $root := index . 0 }}{{ $nodes := dict "kubernetes.io/os" "linux" }}
+{{- with $root.Values.image.architecture }}{{ $_ := set $nodes "kubernetes.io/arch" . }}{{ end -}}
+nodeSelector:
+  {{- toYaml (merge (dict) (index . 1 | default dict) $nodes) | nindent 2 }}
+{{- end }}
+
 {{/* How a program of ours gets beyond the cluster: root certificates and proxies. */}}
 {{- define "pitcrew.outside" -}}
 {{- with .Values.caBundle }}
