@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 os.chdir(ROOT)
 GENERATED = ("docs/reference/", "docs/health-xids.md")
@@ -136,6 +138,29 @@ def check_metrics(pages):
                 complain(page, f"there is no metric {name}")
 
 
+def rights_of(component, file):
+    """{(API group, resource, verb)} of the roles that the chart gives a program."""
+    found = set()
+    for one in yaml.safe_load_all(Path(file).read_text()):
+        if one and one["kind"] in ("ClusterRole", "Role") and one["metadata"]["name"].startswith(f"pitcrew-{component}"):
+            found |= {(group, resource, verb) for rule in one["rules"] for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]}
+    return found
+
+
+def check_rights(pages):
+    """Each right of the operator stands in its page, and none that it doesn't have."""
+    told = set()
+    tables = pages["docs/operator.md"].partition("## What the operator does to the cluster")[2].partition("\n## ")[0]
+    for cells in re.findall(r"^\| ((?:`[\w./]+` ?)+)\| ([a-z, ]+) \|", tables, re.M):
+        *group, resource = re.findall(r"`([^`]+)`", cells[0])
+        told |= {(group[0] if group else "", resource, verb) for verb in cells[1].split(", ")}
+    held = rights_of("operator", "tests/chart/golden/default.yaml")
+    known = {("karpenter.sh", "nodeclaims", "list"), ("karpenter.sh", "nodeclaims", "delete"), ("", "services", "create")}  # with a mode, or without the chart
+    for what, ones in (("isn't said to be the operator's", held - told), ("isn't the operator's by the chart", told - held - known)):
+        for group, resource, verb in sorted(ones):
+            complain("docs/operator.md", f"{verb} {resource} ({group or 'core'}) {what}")
+
+
 def check_scripts(pages):
     parts = set(re.findall(r"^  ([a-z]+)  ", subprocess.run(["sed", "-n", "/^usage: scripts.test/,/^USAGE/p", "scripts/test"], capture_output=True, text=True).stdout, re.M))
     for page, text in pages.items():
@@ -162,7 +187,7 @@ def main():
         return write_manifests(pages, sys.argv[2])
     written = {page: text for page, text in pages.items() if not page.startswith(GENERATED)}
     check_anchors(pages)
-    for check in (check_commands, check_values, check_fields, check_metrics, check_scripts):
+    for check in (check_commands, check_values, check_fields, check_metrics, check_rights, check_scripts):
         check(written)
     print("\n".join(complaints) or f"{len(pages)} pages name nothing that isn't there")
     return 1 if complaints else 0
