@@ -349,11 +349,14 @@ def live(world, operators, agents, swarm, minutes, lifecycles):
               Every(60, lambda: print(f"{world.lived} lifecycles, {sum(agent.faults for _, agent in agents)} faults", flush=True))]
     world.rotate_root()
     world.look_at_certificates()
-    while time.monotonic() < end and world.lived < lifecycles or world.jobs:
-        world.churn(time.monotonic() < end and world.lived < lifecycles)
-        for timer in timers:
-            timer.look()
     wrong = []
+    try:
+        while time.monotonic() < end and world.lived < lifecycles or world.jobs:
+            world.churn(time.monotonic() < end and world.lived < lifecycles)
+            for timer in timers:
+                timer.look()
+    except Failed as why:
+        wrong.append(f"after {world.lived} lifecycles: {why}")
     for what, there in [("pods", lambda: world.lab.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]),
                         ("cordons", lambda: any(agent.cordoned(world.lab) for _, agent in agents))]:
         try:

@@ -74,7 +74,7 @@ class ControlPlane:
         client = f"http://127.0.0.1:{self.ports.etcd}"
         peer = f"http://127.0.0.1:{self.ports.etcd_peer}"
         self._start("etcd", [
-            program("etcd"), "--data-dir", self.state / "etcd", "--unsafe-no-fsync",
+            program("etcd"), "--data-dir", self.state / "etcd", "--unsafe-no-fsync", "--quota-backend-bytes", 8 << 30,
             "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
             "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}", "--log-level", "warn",
         ])
