@@ -166,10 +166,13 @@ void add_logs(CLI::App& app, int& code) {
 
   auto stacks_common = std::make_shared<Common>();
   CLI::App* stacks = job_command(app, "stacks", "The stacks of all ranks, as they are now", stacks_common, false);
-  stacks->add_option("--timeout", stacks_common->timeout, "How long to wait for them (default 1m)");
-  stacks->callback([common = stacks_common, &code] {
+  auto last_hang = std::make_shared<bool>(false);
+  auto* timeout = stacks->add_option("--timeout", stacks_common->timeout, "How long to wait for them (default 1m)");
+  stacks->add_flag("--last-hang", *last_hang, "Those that were written when it hung last")->excludes(timeout);
+  stacks->callback([common = stacks_common, last_hang, &code] {
     const auto limit = patience(common->timeout, minutes(1));
     code = !limit ? bad_time(limit.error()) : with_cluster(*common, [&](Cluster& cluster) {
+      if (*last_hang) return show_last_hang(cluster, common->name, common->terminal(), std::cout, std::cerr);
       return show_stacks(cluster, common->name, *limit, common->terminal(), std::cout, std::cerr);
     });
   });

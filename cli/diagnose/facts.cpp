@@ -29,7 +29,9 @@ ContainerFact read_container(const Json& json, bool init) {
   fields::read(json, "restartCount", fact.restarts);
   const Json* state = fields::find(json, "state");
   if (state != nullptr) {
-    fact.running = fields::find(*state, "running") != nullptr;
+    const Json* running = fields::find(*state, "running");
+    fact.running = running != nullptr;
+    if (running != nullptr) fields::read(*running, "startedAt", fact.started);
     if (const Json* waiting = fields::find(*state, "waiting")) {
       fields::read(*waiting, "reason", fact.waiting_reason);
       fields::read(*waiting, "message", fact.waiting_message);
@@ -37,7 +39,30 @@ ContainerFact read_container(const Json& json, bool init) {
   }
   fact.ended = read_ended(state);
   fact.last_ended = read_ended(fields::find(json, "lastState"));
+  fact.through = init && fact.ended && fact.ended->exit_code == 0;
   return fact;
+}
+
+// Init containers with restartPolicy Always run on beside the others, which wait only until they have started.
+void mark_sidecars(const Json& pod, PodFact& fact) {
+  const Json* spec = fields::find(pod, "spec");
+  const Json* status = fields::find(pod, "status");
+  if (spec == nullptr || status == nullptr) return;
+  fields::each(fields::find(*spec, "initContainers"), [&](const Json& container) {
+    std::string name, restart_policy;
+    fields::read(container, "name", name);
+    fields::read(container, "restartPolicy", restart_policy);
+    if (restart_policy != "Always") return;
+    fields::each(fields::find(*status, "initContainerStatuses"), [&](const Json& json) {
+      std::string of;
+      bool started = false;
+      fields::read(json, "name", of);
+      fields::read(json, "started", started);
+      for (ContainerFact& one : fact.containers) {
+        if (one.init && one.name == name && of == name) one.through = started;
+      }
+    });
+  });
 }
 
 void read_spec(const Json& spec, PodFact& fact) {
@@ -99,7 +124,15 @@ PodFact read_pod(const Json& pod) {
   }
   if (const Json* spec = fields::find(pod, "spec")) read_spec(*spec, fact);
   if (const Json* status = fields::find(pod, "status")) read_status(*status, fact);
+  mark_sidecars(pod, fact);
   return fact;
+}
+
+const ContainerFact* initializing(const PodFact& pod) {
+  if (pod.deleted || pod.phase == "Succeeded" || pod.phase == "Failed") return nullptr;
+  const auto found = std::find_if(pod.containers.begin(), pod.containers.end(),
+                                  [](const ContainerFact& container) { return container.init && !container.through; });
+  return found == pod.containers.end() ? nullptr : &*found;
 }
 
 std::optional<EventFact> read_event(const Json& event) {

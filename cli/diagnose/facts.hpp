@@ -24,12 +24,16 @@ struct ContainerFact {
   std::string name;
   std::string image;
   bool init = false;
+  bool through =
+      false;  // an init container that nothing waits for any more: it ended well, or is a sidecar that started
   bool running = false;
+  std::optional<Instant> started;  // while it runs
   int restarts = 0;
   std::string waiting_reason;
   std::string waiting_message;
   std::optional<Ended> ended;
   std::optional<Ended> last_ended;
+  std::optional<std::vector<std::string>> last_lines;  // of an init container that others wait for; unset: not read
 };
 
 struct PodFact {
@@ -118,6 +122,8 @@ struct Facts {
 };
 
 PodFact read_pod(const Json& pod);
+// The init container that all other containers of the pod wait for. Null: none, or the pod is over.
+const ContainerFact* initializing(const PodFact& pod);
 std::optional<EventFact> read_event(const Json& event);
 // What a launcher's /metrics page says of its ranks.
 std::vector<RankFact> read_ranks(const std::string& page, const std::string& pod);

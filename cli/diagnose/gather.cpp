@@ -140,6 +140,7 @@ const PodFact* failed_pod(const Facts& facts, bool& previous) {
   std::optional<Instant> latest;
   for (const PodFact& pod : facts.pods) {
     for (const ContainerFact& container : pod.containers) {
+      if (container.name != facts.job.spec.container) continue;
       for (const bool last : {false, true}) {
         const auto& ended = last ? container.last_ended : container.ended;
         if (!ended || ended->exit_code == 0) continue;
@@ -190,10 +191,29 @@ void ask_for_last_lines(Cluster& cluster, Facts& facts, int64_t lines) {
                      [&facts, name = pod->name](Result<std::string> text) {
                        if (!text) return;  // gone, or never started: the pod's state says it better
                        facts.last_lines_of = name;
-                       for (std::string& line : lines_of(*text)) {
+                       for (std::string& line : without_stacks(lines_of(*text))) {
                          if (of_a_rank(line)) facts.last_lines.push_back(std::move(line));
                        }
                      });
+}
+
+// What init containers that others wait for said last: of those that fail, and of those that run.
+void ask_for_init_lines(Cluster& cluster, Facts& facts, const GatherOptions& options) {
+  size_t asked = 0;
+  for (PodFact& pod : facts.pods) {
+    const ContainerFact* found = initializing(pod);
+    if (found == nullptr || options.log_lines <= 0) continue;
+    const bool ended = found->ended || found->last_ended;
+    if ((!ended && !found->running) || asked++ >= options.max_init_logs) continue;
+    std::vector<std::pair<std::string, std::string>> query{{"container", found->name},
+                                                           {"tailLines", std::to_string(options.log_lines)}};
+    if (found->running && found->last_ended) query.emplace_back("previous", "true");
+    ContainerFact& container = pod.containers[static_cast<size_t>(found - pod.containers.data())];
+    cluster.text_later(kube::Pod::type(), {cluster.ns(), pod.name}, "log", std::move(query),
+                       [&container](Result<std::string> text) {
+                         if (text) container.last_lines = lines_of(*text);
+                       });
+  }
 }
 
 // What the trainer says of durable saves that fail (trainer/train/trainer.cpp), where one is overdue.
@@ -255,6 +275,7 @@ Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptio
   ask_for_claims(cluster, facts);
   if (options.live) ask_launchers(cluster, facts, options.max_live);
   ask_for_last_lines(cluster, facts, options.log_lines);
+  ask_for_init_lines(cluster, facts, options);
   ask_for_save_error(cluster, facts, options.log_lines);
   cluster.wait();
   facts.events = of_the_job(facts, std::move(events));

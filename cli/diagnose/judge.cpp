@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <set>
 
 #include "cli/show/words.hpp"
@@ -36,7 +37,10 @@ Check check_admission(const Facts& facts) {
 Check check_pods(const Facts& facts) {
   const auto& spec = facts.job.spec;
   size_t running = 0, gone = 0;
+  std::map<std::string, size_t> initializing_in;
   for (const PodFact& pod : facts.pods) {
+    if (const ContainerFact* init = initializing(pod); init != nullptr && pod.phase == "Pending" && !pod.node.empty())
+      ++initializing_in[init->name];
     if (pod.deleted) {
       ++gone;
     } else if (pod.phase == "Running") {
@@ -46,6 +50,7 @@ Check check_pods(const Facts& facts) {
   const uint32_t wanted = spec.replicas + spec.spares;
   std::string text = std::to_string(running) + " of " + std::to_string(wanted) + " running";
   if (gone > 0) text += ", " + std::to_string(gone) + " going";
+  for (const auto& [name, count] : initializing_in) text += ", " + std::to_string(count) + " in init container " + name;
   if (api::terminal(facts.job.status.phase)) return {"pods", CheckState::kUnknown, text + " (the job is over)"};
   text +=
       ", " + std::to_string(facts.job.status.ready) + " of " + std::to_string(spec.replicas) + " replicas connected";

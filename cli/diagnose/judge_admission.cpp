@@ -109,7 +109,8 @@ constexpr Rule kGangTimeout = {
     "GangTimeout",
     70,
     "The gang was released whole because some of it did not come up in time; it is tried again.",
-    "what kept the missing pods is in their events",
+    "mend what kept each missing pod, as the line above says; where pods take long by nature, raise "
+    "placement.gangTimeout",
     "{kubectl} get events --sort-by=.lastTimestamp | grep {job}"};
 constexpr Rule kQuota = {
     "",

@@ -122,6 +122,27 @@ Finding ended(const Facts& facts, const Condition& failed) {
   return finding;
 }
 
+// The newest recoveries of a cause, a line each.
+std::vector<std::string> newest_of(const Facts& facts, api::Cause cause, size_t at_most) {
+  std::vector<std::string> lines;
+  for (const api::Recovery& recovery : facts.job.status.recoveries) {
+    if (recovery.cause == cause && lines.size() < at_most) lines.push_back(of_recovery(facts, recovery));
+  }
+  return lines;
+}
+
+// The same place each time, or the same rank, is told by the newest ones side by side.
+Finding hangs_often(const Facts& facts, int count) {
+  return {"HangsOften",
+          68,
+          "The job hangs again and again, and is restarted each time: " + std::to_string(count) +
+              " × Hang within the last hour.",
+          newest_of(facts, api::Cause::kHang, 3),
+          "see in the stacks what the ranks waited in: alike on all ranks it is the program or its network, one rank "
+          "elsewhere is the one that the others waited for; if it is always the same node, have that checked",
+          pitcrew(facts, "stacks " + facts.job.metadata.name + " --last-hang")};
+}
+
 // Recoveries of the last hour that are alike.
 void again_and_again(const Facts& facts, Findings& findings) {
   std::map<api::Cause, int> causes;
@@ -145,14 +166,15 @@ void again_and_again(const Facts& facts, Findings& findings) {
   }
   for (const auto& [cause, count] : causes) {
     if (count < 3) continue;
-    findings.push_back({cause == api::Cause::kHang ? "HangsOften" : "FailsOften", 68,
+    if (cause == api::Cause::kHang) {
+      findings.push_back(hangs_often(facts, count));
+      continue;
+    }
+    findings.push_back({"FailsOften", 68,
                         "The job is recovered again and again: " + std::to_string(count) + " × " +
                             std::string(api::to_string(cause)) + " within the last hour.",
-                        facts.job.status.recoveries.empty()
-                            ? std::vector<std::string>{}
-                            : std::vector<std::string>{of_recovery(facts, facts.job.status.recoveries.front())},
+                        newest_of(facts, cause, 1),
                         cause == api::Cause::kRankCrash ? "look at what the rank said before it ended"
-                        : cause == api::Cause::kHang    ? "the stacks of all ranks were written to the log when it hung"
                                                         : "see what they have in common",
                         pitcrew(facts, "timeline " + facts.job.metadata.name)});
   }

@@ -10,6 +10,8 @@ constexpr char kInitContainer[] = "pitcrew-launcher";
 constexpr Duration kPullPatience = minutes(3);
 constexpr Duration kConnectPatience = seconds(45);
 constexpr Duration kGoingPatience = minutes(2);
+constexpr Duration kInitPatience = seconds(30);
+constexpr size_t kInitLines = 3;
 
 constexpr char kDescribe[] = "{kubectl} describe pod {pod}";
 constexpr char kLauncherLog[] = "{kubectl} logs {pod} -c {container} --previous --tail 50";
@@ -117,6 +119,26 @@ constexpr Rule kOtherArchitecture = {"",
                                      "The init container that brings Pitcrew's launcher fails.",
                                      "the launcher's image is of another architecture than the node",
                                      "{kubectl} logs {pod} -c {container}"};
+constexpr Rule kInitFails = {"",
+                             "InitContainerFails",
+                             93,
+                             "The init container {container} fails, and all other containers of its pod wait for it.",
+                             "mend it in initContainers of spec.template, or what it needs",
+                             "{kubectl} logs {pod} -c {container}{previous}"};
+constexpr Rule kInitOutOfMemory = {
+    "",
+    "InitContainerFails",
+    93,
+    "The init container {container} runs out of its memory limit, and all other containers of its pod wait for it.",
+    "raise its resources.limits.memory in initContainers of spec.template",
+    "{kubectl} logs {pod} -c {container}{previous}"};
+constexpr Rule kInitRuns = {
+    "",
+    "InitContainerRuns",
+    71,
+    "The init container {container} still runs, and all other containers of its pod wait for it.",
+    "wait, if its log shows that it gets on; where it takes long by nature, placement.gangTimeout must be longer",
+    "{kubectl} logs {pod} -c {container} --timestamps"};
 constexpr Rule kOutOfMemory = {
     "",
     "OutOfMemory",
@@ -148,8 +170,11 @@ void image(const Facts& facts, const PodFact& pod, const ContainerFact& containe
   }
   const bool ours = container.name == kInitContainer;
   const bool said = container.waiting_reason == "InvalidImageName" || container.waiting_reason == "ErrImageNeverPull";
-  const Words words = {{"pod", pod.name},
-                       {"whose", ours ? "Pitcrew's launcher image" : "The image " + container.image}};
+  const Words words = {
+      {"pod", pod.name},
+      {"whose", ours             ? "Pitcrew's launcher image"
+                : container.init ? "The image " + container.image + " of init container " + container.name
+                                 : "The image " + container.image}};
   Finding finding = finding_of(facts, *matching(kPullRules, said ? container.waiting_reason : message),
                                {message.empty() ? container.waiting_reason : message}, words);
   if (ours) {
@@ -192,6 +217,38 @@ void ended(const Facts& facts, const PodFact& pod, const ContainerFact& containe
   } else if (container.waiting_reason == "CrashLoopBackOff") {
     add(kCrashLoops, code + ", " + restarts);
   }
+}
+
+// The launcher's own fails in ended(); images and configuration are told in waiting().
+void init_container(const Facts& facts, const PodFact& pod, Grouped& grouped) {
+  const ContainerFact* container = initializing(pod);
+  if (container == nullptr || api::terminal(facts.job.status.phase)) return;
+  const auto& last = container->ended ? container->ended : container->last_ended;
+  const bool fails = last && last->exit_code != 0;
+  const Rule* rule = &kInitRuns;
+  std::vector<std::string> evidence;
+  if (fails && container->name != kInitContainer) {
+    rule = last->reason == "OOMKilled" ? &kInitOutOfMemory : &kInitFails;
+    evidence.push_back("exit code " + std::to_string(last->exit_code) +
+                       (last->reason.empty() || last->reason == "Error" ? "" : " (" + last->reason + ")") +
+                       (last->finished ? ", " + ago(facts.now, *last->finished) : std::string()) + ", " +
+                       count_of(static_cast<uint64_t>(container->restarts), "restart"));
+    if (!last->message.empty()) evidence.push_back(last->message);
+  } else if (!fails && container->running && container->started && facts.now - *container->started >= kInitPatience) {
+    evidence.push_back("for " + spoken(facts.now - *container->started) + " now");
+  } else {
+    return;
+  }
+  const auto lines = container->last_lines.value_or(std::vector<std::string>());
+  if (container->last_lines && lines.empty()) evidence.push_back("it has said nothing");
+  for (size_t i = lines.size() - std::min(lines.size(), kInitLines); i < lines.size(); ++i)
+    evidence.push_back("it said: " + lines[i]);
+  const std::string previous = fails && container->running ? " --previous" : "";
+  Finding finding = finding_of(facts, *rule, std::move(evidence),
+                               {{"pod", pod.name}, {"container", container->name}, {"previous", previous}});
+  // Only a spare can be so far behind.
+  if (facts.job.status.phase == api::Phase::kRunning) finding.weight /= 3;
+  grouped.add(std::move(finding), pod.name);
 }
 
 struct EventRule {
@@ -331,6 +388,7 @@ void judge_pods(const Facts& facts, Findings& findings) {
       waiting(facts, pod, container, grouped);
       ended(facts, pod, container, grouped);
     }
+    init_container(facts, pod, grouped);
     from_events(facts, pod, grouped);
     if (pod.phase == "Pending" && pulling(facts, pod) && pod.created && facts.now - *pod.created > kPullPatience)
       grouped.add(kSlowPull, pod.name, "since " + spoken(facts.now - *pod.created));

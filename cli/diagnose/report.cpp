@@ -1,5 +1,7 @@
 #include "cli/diagnose/report.hpp"
 
+#include <algorithm>
+
 #include "cli/connect/exit_code.hpp"
 #include "cli/diagnose/gather.hpp"
 #include "cli/show/words.hpp"
@@ -9,6 +11,7 @@ namespace {
 
 constexpr size_t kLastLines = 8;
 constexpr size_t kAlso = 5;
+constexpr size_t kAlsoLines = 2;  // which pods, and what of them
 
 const char* sign(CheckState state) {
   switch (state) {
@@ -72,8 +75,8 @@ std::string print_diagnosis(const Facts& facts, const Diagnosis& diagnosis, cons
     for (size_t i = 1; i < diagnosis.findings.size() && i <= kAlso; ++i) {
       const Finding& finding = diagnosis.findings[i];
       out += "  - " + hang(finding.title, 4, terminal.width) + "\n";
-      if (!finding.evidence.empty())
-        out += "    " + terminal.paint(Tone::kDim, hang(finding.evidence.front(), 4, terminal.width)) + "\n";
+      for (size_t line = 0; line < std::min(finding.evidence.size(), kAlsoLines); ++line)
+        out += "    " + terminal.paint(Tone::kDim, hang(finding.evidence[line], 4, terminal.width)) + "\n";
     }
   }
   if (!facts.unseen.empty()) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "lib/base/time.hpp"
+
 namespace pitcrew::cli {
 namespace {
 
@@ -10,8 +12,14 @@ constexpr std::string_view kBegin = "==== pitcrew stacks begin: ";
 constexpr std::string_view kEnd = "==== pitcrew stacks end ====";
 constexpr std::string_view kRankMark = "[rank ";
 
-bool is_time(std::string_view word) {
-  return word.size() >= 20 && word[4] == '-' && word[10] == 'T' && word.back() == 'Z';
+// In UTC and with nanoseconds, so that times compare like their texts: a kubelet writes them in its node's own zone.
+// Empty: it is no time.
+std::string time_in(std::string_view word) {
+  if (word.size() < 20 || word[4] != '-' || word[10] != 'T') return {};
+  constexpr size_t kWhole = 30;  // 2026-03-01T02:14:07.123456789Z
+  if (word.size() == kWhole && word[19] == '.' && word.back() == 'Z') return std::string(word);
+  const auto time = parse_rfc3339(word);
+  return time ? to_rfc3339(*time, 9) : std::string();
 }
 
 std::vector<std::string_view> lines_of(std::string_view text) {
@@ -28,8 +36,9 @@ std::vector<std::string_view> lines_of(std::string_view text) {
 
 LogLine read_log_line(std::string_view line, const std::string& pod, const std::string& time_before) {
   LogLine read{time_before, pod, std::nullopt, ""};
-  if (const size_t space = line.find(' '); is_time(line.substr(0, space))) {
-    read.time = line.substr(0, space);
+  const size_t space = line.find(' ');
+  if (std::string time = time_in(line.substr(0, space)); !time.empty()) {
+    read.time = std::move(time);
     line.remove_prefix(space == std::string_view::npos ? line.size() : space + 1);
   }
   if (line.starts_with(kRankMark)) {
@@ -105,6 +114,24 @@ std::vector<std::string> stacks_in(std::string_view log, std::string_view why) {
     }
   }
   return blocks;
+}
+
+std::vector<std::string> without_stacks(const std::vector<std::string>& lines) {
+  std::vector<std::string> rest;
+  bool inside = false;
+  bool begun = false;
+  for (const std::string& line : lines) {
+    if (line.find(kBegin) != std::string::npos) {
+      inside = begun = true;
+    } else if (line.find(kEnd) != std::string::npos) {
+      if (!begun) rest.clear();
+      inside = false;
+      begun = true;
+    } else if (!inside) {
+      rest.push_back(line);
+    }
+  }
+  return rest;
 }
 
 }  // namespace pitcrew::cli

@@ -11,7 +11,7 @@ namespace pitcrew::cli {
 
 // A line of a container's log, asked for with timestamps.
 struct LogLine {
-  std::string time;  // RFC 3339 with nanoseconds, as the kubelet wrote it: compares like the time
+  std::string time;  // RFC 3339 in UTC with nanoseconds: compares like the time
   std::string pod;
   std::optional<uint32_t> rank;  // of "[rank 3] …"; unset: the launcher's own words, or stacks that it prints
   std::string text;              // without time and without the rank's mark
@@ -46,5 +46,8 @@ class LogMerger {
 // The blocks between "==== pitcrew stacks begin: <why> ====" and "==== pitcrew stacks end ====" whose reason contains
 // `why`; several of one pod in their order.
 std::vector<std::string> stacks_in(std::string_view log, std::string_view why);
+
+// The lines that are no part of such a block; also where the log was cut inside one.
+std::vector<std::string> without_stacks(const std::vector<std::string>& lines);
 
 }  // namespace pitcrew::cli

@@ -15,6 +15,7 @@ constexpr size_t kAtOnce = 32;  // pods asked at a time
 constexpr Duration kFollowEvery = seconds(1);
 constexpr Duration kSettle = seconds(2);  // another pod's line may come so much later
 constexpr int64_t kStackLines = 20'000;
+constexpr char kHang[] = "no progress for";  // what launchers say of stacks that they take of a hang
 
 using Query = std::vector<std::pair<std::string, std::string>>;
 
@@ -73,6 +74,17 @@ void read_all(Cluster& cluster, const std::string& container, const std::vector<
   }
 }
 
+// What pods have said lately, by their names; of those that can be read.
+std::map<std::string, std::string> newest_logs(Cluster& cluster, const api::TrainingJob& job,
+                                               const std::vector<Source>& sources) {
+  std::map<std::string, std::string> texts;
+  const auto query = [](const std::string&) { return Query{{"tailLines", std::to_string(kStackLines)}}; };
+  read_all(cluster, job.spec.container, sources, query, [&](const std::string& pod, Result<std::string> text) {
+    if (text) texts[pod] = *std::move(text);
+  });
+  return texts;
+}
+
 // Stacks that a launcher prints are about its ranks.
 bool wanted(const LogLine& line, const LogOptions& options) {
   if (options.launcher) return !line.rank;
@@ -94,11 +106,20 @@ bool print(const LogLine& line, const LogOptions& options, const Terminal& termi
   return true;
 }
 
-std::string nothing_wanted(const LogOptions& options) {
-  const std::string of = options.tail >= 0 ? "of the last " + std::to_string(options.tail) + " lines of each pod " : "";
-  if (options.launcher) return of + "none is a launcher's; --tail reads more";
-  if (options.rank) return of + "none is of rank " + std::to_string(*options.rank) + "; --tail reads more";
-  return of + "none is a rank's; --launcher shows what the launchers say, --tail reads more";
+// Why nothing was printed of the lines that were read.
+std::string nothing_wanted(const LogOptions& options, size_t read) {
+  if (read == 0)
+    return options.previous ? "the containers before these said nothing" : "its pods have said nothing yet";
+  const bool all = options.tail < 0;
+  const std::string of = all ? "" : "of the last " + std::to_string(options.tail) + " lines of each pod none is a";
+  const std::string more = all ? "" : "--tail reads more";
+  if (options.launcher) return all ? "no launcher has said anything yet" : of + " launcher's; " + more;
+  if (options.rank) {
+    const std::string rank = "rank " + std::to_string(*options.rank);
+    return all ? rank + " has said nothing yet" : of + " line of " + rank + "; " + more;
+  }
+  return (all ? "no rank has said anything yet" : of + " rank's") + "; --launcher shows what the launchers say" +
+         (all ? "" : ", " + more);
 }
 
 // "2026-03-01T02:14:07.1Z" → "2026-03-01T02:14:07Z": all that sinceTime takes.
@@ -114,7 +135,7 @@ int show_logs(Cluster& cluster, const std::string& name, const LogOptions& optio
   if (!sources) return refuse(err, "logs " + name, sources.error());
   size_t rank_width = 8;
   for (const Source& source : *sources)
-    rank_width = std::max(rank_width, options.launcher ? source.pod.size() : size_t{8});
+    rank_width = std::max(rank_width, options.launcher || options.all ? source.pod.size() : size_t{8});
 
   LogMerger merger;
   std::set<std::string> complained;
@@ -144,7 +165,7 @@ int show_logs(Cluster& cluster, const std::string& name, const LogOptions& optio
     told += print(line, options, terminal, rank_width, out) ? 1 : 0;
   }
   if (!options.follow) {
-    if (told == 0 && read > 0) err << "logs " << name << ": " << nothing_wanted(options) << "\n";
+    if (told == 0) err << "logs " << name << ": " << nothing_wanted(options, read) << "\n";
     return kExitDone;
   }
 
@@ -164,6 +185,27 @@ int show_logs(Cluster& cluster, const std::string& name, const LogOptions& optio
   return kExitDone;
 }
 
+int show_last_hang(Cluster& cluster, const std::string& name, const Terminal& terminal, std::ostream& out,
+                   std::ostream& err) {
+  const auto job = cluster.job(name);
+  if (!job) return refuse(err, "stacks " + name, job.error());
+  const auto sources = sources_of(cluster, *job, {});
+  if (!sources) return refuse(err, "stacks " + name, sources.error());
+  const auto texts = newest_logs(cluster, *job, *sources);
+  size_t found = 0;
+  for (const auto& [pod, text] : texts) {
+    const auto blocks = stacks_in(text, kHang);
+    if (blocks.empty()) continue;
+    out << terminal.paint(Tone::kBold, "== " + pod + " ==") << "\n" << blocks.back();
+    ++found;
+  }
+  if (found > 0) return kExitDone;
+  err << "stacks " << name
+      << ": no log of its pods has stacks of a hang; a pod that was replaced took its own along. What "
+      << "was found out about each hang: " << cluster.pitcrew() << " timeline " << name << "\n";
+  return kExitNo;
+}
+
 int show_stacks(Cluster& cluster, const std::string& name, Duration patience, const Terminal& terminal,
                 std::ostream& out, std::ostream& err) {
   const auto answer = ask_operator(cluster, name, "stacks", patience);
@@ -180,12 +222,7 @@ int show_stacks(Cluster& cluster, const std::string& name, Duration patience, co
   const auto sources = sources_of(cluster, *job, {});
   if (!sources) return refuse(err, "stacks " + name, sources.error());
   size_t found = 0;
-  const auto query = [](const std::string&) { return Query{{"tailLines", std::to_string(kStackLines)}}; };
-  std::map<std::string, std::string> texts;
-  read_all(cluster, job->spec.container, *sources, query, [&](const std::string& pod, Result<std::string> text) {
-    if (text) texts[pod] = *std::move(text);
-  });
-  for (const auto& [pod, text] : texts) {
+  for (const auto& [pod, text] : newest_logs(cluster, *job, *sources)) {
     for (const std::string& block : stacks_in(text, "request " + answer->id)) {
       out << terminal.paint(Tone::kBold, "== " + pod + " ==") << "\n" << block;
       ++found;

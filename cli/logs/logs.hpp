@@ -24,6 +24,10 @@ struct LogOptions {
 int show_logs(Cluster& cluster, const std::string& job, const LogOptions& options, const Terminal& terminal,
               std::ostream& out, std::ostream& err);
 
+// `pitcrew stacks JOB --last-hang`: what launchers wrote when their ranks hung last, of the logs that are still there.
+int show_last_hang(Cluster& cluster, const std::string& job, const Terminal& terminal, std::ostream& out,
+                   std::ostream& err);
+
 // `pitcrew stacks JOB`: asks all launchers for the stacks of their ranks, waits until they have answered, and prints
 // them.
 int show_stacks(Cluster& cluster, const std::string& job, Duration patience, const Terminal& terminal,

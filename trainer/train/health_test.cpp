@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <condition_variable>
@@ -5,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <random>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -261,17 +263,98 @@ TEST(SpikeRule, goes_on_from_a_checkpoint_as_if_it_had_never_stopped) {
   EXPECT_TRUE(std::isinf(resumed.loss_limit()));
 }
 
+// What the rule finds after so many rounds of ten steps.
+template <typename Rounds>
+std::optional<Straggler> found_after(size_t rounds, const Rounds& times) {
+  StragglerRule rule;
+  for (size_t i = 0; i < rounds; ++i) rule.add(times(i), 10);
+  return rule.find();
+}
+
 TEST(StepMeter, the_rank_that_holds_the_others_up_is_named_and_waiting_for_it_is_not_held_against_them) {
   // data, compute, exchange, optimizer, stall; over ten steps
   const StepTimes usual{0.01, 1.0, 0.9, 0.2, 0}, slow{0.01, 1.9, 0, 0.2, 0};
-  const auto found = find_straggler({usual, usual, slow, usual}, 10);
+  const auto found = found_after(8, [&](size_t) { return std::vector<StepTimes>{usual, usual, slow, usual}; });
   ASSERT_TRUE(found);
   EXPECT_EQ(found->rank, 2u);
   EXPECT_NEAR(found->factor, 2.11 / 1.21, 1e-9);
   EXPECT_NE(found->message.find("rank 2 holds the others up: 211.0 ms"), std::string::npos) << found->message;
-  EXPECT_TRUE(find_straggler({usual, slow}, 10));
-  EXPECT_FALSE(find_straggler({usual, usual, usual}, 10));
-  EXPECT_FALSE(find_straggler({slow}, 10));
+  EXPECT_NE(found->message.find("in 8 of the last 8 rounds, 80 steps"), std::string::npos) << found->message;
+  EXPECT_TRUE(found_after(8, [&](size_t) { return std::vector<StepTimes>{usual, slow}; }));
+  EXPECT_FALSE(found_after(7, [&](size_t) { return std::vector<StepTimes>{usual, slow}; })) << "too early to say";
+  EXPECT_FALSE(found_after(8, [&](size_t) { return std::vector<StepTimes>{usual, usual, usual}; }));
+  EXPECT_FALSE(found_after(8, [&](size_t) { return std::vector<StepTimes>{slow}; }));
+}
+
+// Steps of `ms` of each rank's own; what the slowest takes longer the others wait.
+std::vector<StepTimes> ten_steps(const std::vector<double>& ms) {
+  const double longest = *std::max_element(ms.begin(), ms.end());
+  std::vector<StepTimes> ranks;
+  for (const double own : ms) ranks.push_back({0, own / 100, (longest - own + 1) / 100, 0, 0});
+  return ranks;
+}
+
+TEST(StragglerRule, one_long_pause_of_a_machine_makes_no_straggler_of_its_rank) {
+  // By its mean over all steps rank 1 takes four times as long as the others.
+  EXPECT_FALSE(found_after(8, [](size_t i) { return ten_steps({100, i == 2 ? 2500.0 : 100.0, 100}); }));
+  EXPECT_FALSE(found_after(20, [](size_t i) { return ten_steps({100, i % 4 == 0 ? 900.0 : 100.0, 100}); }));
+}
+
+TEST(StragglerRule, on_a_noisy_machine_nobody_is_named_who_is_not_slow_himself) {
+  std::mt19937 random(7);
+  std::exponential_distribution<double> noise(1.0 / 60);  // as much as the work itself, now here, now there
+  StragglerRule rule;
+  for (size_t i = 0; i < 2000; ++i) {
+    rule.add(ten_steps({100 + noise(random), 100 + noise(random), 100 + noise(random), 100 + noise(random)}), 10);
+    EXPECT_FALSE(rule.find()) << rule.find()->message << " in round " << i;
+  }
+}
+
+TEST(StragglerRule, of_two_ranks_alike_hardly_ever_is_one_named_for_noise) {
+  std::mt19937 random(3);
+  std::exponential_distribution<double> noise(1.0 / 60);
+  StragglerRule rule;
+  size_t named = 0;
+  for (size_t i = 0; i < 5000; ++i) {
+    rule.add(ten_steps({100 + noise(random), 100 + noise(random)}), 10);
+    named += rule.find() ? 1 : 0;
+  }
+  EXPECT_LT(named, 50u);
+}
+
+TEST(StragglerRule, under_noise_the_slow_rank_is_the_one_that_is_named) {
+  std::mt19937 random(11);
+  std::exponential_distribution<double> noise(1.0 / 40);
+  StragglerRule rule;
+  size_t named = 0;
+  for (size_t i = 0; i < 500; ++i) {
+    rule.add(ten_steps({100 + noise(random), 100 + noise(random), 100 + noise(random), 250 + noise(random)}), 10);
+    const auto found = rule.find();
+    if (!found) continue;
+    ++named;
+    EXPECT_EQ(found->rank, 3u) << found->message;
+    EXPECT_NEAR(found->factor, 250.0 / 120, 0.5);
+  }
+  EXPECT_GT(named, 450u);
+}
+
+TEST(StragglerRule, short_steps_are_judged_over_seconds_not_over_steps) {
+  // Of 8 ms. For two seconds, fifty steps, another program runs beside rank 0, though rank 1 is the slow one otherwise.
+  const auto rounds = [](size_t i) { return ten_steps({i >= 300 && i < 305 ? 40.0 : 4.0, 8}); };
+  for (size_t after = 300; after <= 600; after += 5) {
+    if (const auto found = found_after(after, rounds)) {
+      EXPECT_EQ(found->rank, 1u) << found->message;
+    }
+  }
+  EXPECT_TRUE(found_after(300, rounds));
+  EXPECT_TRUE(found_after(600, rounds));
+}
+
+TEST(StragglerRule, a_rank_that_is_well_again_is_named_no_more) {
+  const auto rounds = [](size_t i) { return ten_steps({100, i < 20 ? 200.0 : 100.0}); };
+  EXPECT_TRUE(found_after(20, rounds));
+  EXPECT_TRUE(found_after(22, rounds));
+  EXPECT_FALSE(found_after(23, rounds));
 }
 
 TEST(StepMeter, mfu_is_the_models_flops_over_the_peak_and_absent_where_that_is_unknown) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,9 +26,29 @@ struct Straggler {
   double factor = 1;    // its own time ÷ the median rank's
   std::string message;  // for people
 };
-// The rank that holds the others up over `steps` steps: what it does itself (all but the exchange, in which ranks wait
-// for one another) takes 15 % and a millisecond a step longer than the median rank's. Pure.
-std::optional<Straggler> find_straggler(const std::vector<StepTimes>& ranks, uint64_t steps);
+
+// Who holds the others up: the rank whose own part of a step (all but the exchange, in which ranks wait for one
+// another) takes longest, and 15 % and a millisecond a step longer than the median rank's, round after round. A round
+// is at least 10 steps and a second, so one pause of a machine, however long, is one round's; named is who stands out
+// in nine of ten of the last rounds (at most 20, at least 8), else nobody. A value; all ranks are told the same and
+// find the same.
+class StragglerRule {
+ public:
+  static constexpr uint64_t kRoundSteps = 10;
+
+  // All ranks' times over the next `steps` steps.
+  void add(const std::vector<StepTimes>& ranks, uint64_t steps);
+  std::optional<Straggler> find() const;
+
+ private:
+  struct Round {
+    std::vector<StepTimes> ranks;
+    uint64_t steps = 0;
+    double seconds = 0;  // of the rank that took longest, its waiting included
+    bool full() const;
+  };
+  std::deque<Round> rounds_;
+};
 
 // What one step was like, as steps.jsonl and the progress page tell it.
 struct StepMeasure {
@@ -61,15 +82,18 @@ class StepMeter {
   void add(StepPart part, Duration time);
   // The step is over, `seconds` after it began. Its parts are told to the page.
   StepMeasure finish(double seconds, page::Writer& page);
-  // Every kCompareEvery steps: all ranks' times. Collective then. The straggler, if there is one; its factor stands in
-  // every rank's gauge `straggler`, 1 for those that hold nobody up.
+  // Every kCompareEvery steps: all ranks' times. Collective then. The straggler where one is named that was not before;
+  // while it is named its factor stands in its gauge `straggler`, which is 1 for those that hold nobody up.
   Result<std::optional<Straggler>> compare(uint64_t step, Comm& comm, page::Writer& page);
 
  private:
   const Settings settings_;
-  StepTimes now_{};    // of the step under way
-  StepTimes since_{};  // since the last comparison
+  StepTimes now_{};  // of the step under way
+  static constexpr size_t kRounds = kCompareEvery / StragglerRule::kRoundSteps;
+  std::array<StepTimes, kRounds> since_{};  // since the last comparison, kRoundSteps steps each
   uint64_t steps_ = 0;
+  StragglerRule rule_;
+  std::optional<uint32_t> named_;  // the straggler's rank
 };
 
 }  // namespace pitcrew::trainer

@@ -94,6 +94,28 @@ def command_missing(world, name):
     return bare(world, name, command=["no-such-program", "--fast"]).apply()
 
 
+def with_init(world, name, text, image=None, **options):
+    """A job whose init container `fetch` runs a shell script before everything else."""
+    secure = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    fetch = {"name": "fetch", "image": image or debian(world), "command": ["/bin/sh", "-c", text], "securityContext": secure}
+    return bare(world, name, pod={"initContainers": [fetch]}, **options).apply()
+
+
+@starting.situation("an init container fails again and again", "InitContainerFails", "it said: vocab.json: no such bucket")
+def init_container_fails(world, name):
+    return with_init(world, name, "echo 'vocab.json: no such bucket'; exit 2")
+
+
+@starting.situation("an init container takes long, and everything waits for it", "InitContainerRuns", "it said: copied 12 of 400 GB", seconds=120)
+def init_container_runs(world, name):
+    return with_init(world, name, "echo 'copied 12 of 400 GB'; sleep 600")
+
+
+@starting.situation("an init container's image does not exist", "ImageNotFound", "of init container fetch does not exist")
+def init_container_image(world, name):
+    return with_init(world, name, "true", image=f"{world.cluster.registry}/team/fetch:v9")
+
+
 @starting.situation("the service account does not exist", "ServiceAccountMissing")
 def service_account_missing(world, name):
     return bare(world, name, pod={"serviceAccountName": "nobody"}).apply()
@@ -261,6 +283,27 @@ def hangs(world, name):
     return job
 
 
+@failing.situation("it hangs again and again, at another step each time", "HangsOften", "× Hang within the last hour", seconds=240)
+def hangs_again(world, name):
+    # At the same step again a launcher would give it more time than before: it could be a step that takes long.
+    program = f"""
+import os, sys, time
+sys.path.insert(0, '/shared')
+import pitcrew_progress
+with open('/shared/{name}/starts', 'a') as file:
+    file.write('.')
+progress = pitcrew_progress.Progress()
+progress.totals(100000)
+progress.phase(pitcrew_progress.TRAINING)
+for step in range(20 + 7 * os.path.getsize('/shared/{name}/starts')):
+    time.sleep(0.1)
+    progress.step_done(step + 1, loss=1.0)
+time.sleep(3600)   # a lock that nobody lets go of
+"""
+    spec = {"monitoring": {"progress": {"stallAfter": "10s"}}, "recovery": {"inPlace": {"limit": 10, "window": "1h"}}}
+    return on_the_page(world, name, program, spec=spec)
+
+
 @failing.situation("a rank is slower than the others", "Straggler", "rank 1", seconds=150)
 def straggler(world, name):
     job = training(world, name, replicas=2).apply()
@@ -391,6 +434,11 @@ def waits_for_another_job(world, name):
 def gang_timeout(world, name):
     key = {"secretKeyRef": {"name": "comet", "key": "token"}}
     return bare(world, name, container={"env": [{"name": "TOKEN", "valueFrom": key}]}, spec={"placement": {"gangTimeout": "20s"}}).apply()
+
+
+@around.situation("the gang is not complete in time, for an init container fails", "GangTimeout", "init container fetch failed with exit code 2", seconds=120)
+def gang_timeout_in_init(world, name):
+    return with_init(world, name, "sleep 1; exit 2", spec={"placement": {"gangTimeout": "20s"}})
 
 
 def leaving(world, name, taint):
