@@ -22,9 +22,11 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import gpu_libraries  # noqa: E402
 import oci  # noqa: E402
 
-LIMITS = {"operator": 40e6, "agent": 40e6, "launcher": 10e6}  # bytes, compressed
+LIMITS = {"operator": 40e6, "agent": 40e6, "check": 40e6, "launcher": 10e6}  # bytes, compressed
+PROGRAMS = {"operator": "pitcrew-operator", "agent": "pitcrew-agent", "check": "pitcrew-check", "launcher": "pitcrew-launcher"}
 # Facts that a document without them would be wrong: what each program can't do without.
-NEEDS = {"operator": {"libssl3", "libc6", "libcpprest2.10", "nlohmann-json3-dev"}, "launcher": {"libssl-dev", "nlohmann-json3-dev"}, "agent": {"libssl3", "libc6"}}
+NEEDS = {"operator": {"libssl3", "libc6", "libcpprest2.10", "nlohmann-json3-dev"}, "launcher": {"libssl-dev", "nlohmann-json3-dev"}, "agent": {"libssl3", "libc6"},
+         "check": {"libc6"}}
 
 
 def pack(bin_folder, folder, umask, **environment):
@@ -57,6 +59,26 @@ def check_document(image, archive, document):
     contained = {r["relatedSpdxElement"] for r in document["relationships"] if r["relationshipType"] == "CONTAINS"}
     named = {package["name"] for package in document["packages"] if package["SPDXID"] in contained and package["SPDXID"].startswith("SPDXRef-shared")}
     assert named == inside, f"{image}: {named ^ inside}"
+
+
+def check_contents(image, archive):
+    """The program, and nothing else that could be started: no shell, no package manager."""
+    programs = set()
+    for layer in oci.read(archive)[1]:
+        with tarfile.open(fileobj=BytesIO(layer)) as tar:
+            programs |= {f"/{entry.name.strip('/')}" for entry in tar if entry.isfile() and entry.mode & 0o111 and ".so" not in entry.name}
+    wanted = f"/{PROGRAMS[image]}" if image == "launcher" else f"/usr/bin/{PROGRAMS[image]}"
+    assert programs == {wanted}, f"{image}: {programs}"
+
+
+def check_version(image, labels, program):
+    """In the image and in the program: the version, and a commit."""
+    version = (ROOT / "VERSION").read_text().strip()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    assert labels["org.opencontainers.image.version"] == version, labels
+    assert labels["org.opencontainers.image.revision"].removesuffix("-changed") == commit, labels
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    assert re.search(rf"\b{re.escape(version)} \(commit [0-9a-f]{{7,}}", said), f"{image}: {said}"
 
 
 def check_dockerfile(image, configuration):
@@ -115,7 +137,8 @@ def main():
             check_document(image, archive, json.loads((Path(one) / f"{image}.spdx.json").read_text()))
             configuration = oci.read(archive)[0]["config"]
             check_dockerfile(image, configuration)
-            assert configuration["Labels"]["org.opencontainers.image.revision"]
+            check_contents(image, archive)
+            check_version(image, configuration["Labels"], Path(bin_folder) / PROGRAMS[image])
         print(f"{len(NEEDS)} images packed twice: the same bytes; sizes, SPDX documents and Dockerfile agree")
 
 
