@@ -84,6 +84,13 @@ Status MemoryService::set_epoch(Epoch epoch) {
   return {};
 }
 
+PeerServer::Counters MemoryService::counters() const {
+  PeerServer::Counters both = server_->counters();
+  both.bytes_in += client_->bytes_in();
+  both.bytes_out += client_->bytes_out();
+  return both;
+}
+
 std::vector<ResumePoint> MemoryService::counted() const {
   return folder_ ? folder_->counted() : std::vector<ResumePoint>();
 }

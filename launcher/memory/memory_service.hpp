@@ -48,7 +48,8 @@ class MemoryService {
   const std::string& socket_path() const { return socket_->path(); }
   uint16_t peer_port() const { return server_->address().port; }
   std::vector<ResumePoint> counted() const;
-  const PeerServer::Counters& counters() const { return server_->counters(); }
+  // Between this launcher and its peers, whoever of the two has asked.
+  PeerServer::Counters counters() const;
   bool has_folder() const { return folder_.has_value(); }
 
   void handle(launcher_socket::Request request, RankSocket::Answer answer);

@@ -104,6 +104,7 @@ TEST_F(MemoryServiceTest, pushed_files_are_at_the_next_slot_whole) {
   EXPECT_EQ(get(1, "peer/0/step-20-c1/big"), pattern(3'000'001));
   EXPECT_EQ(access((folder(1) + "/memory/peer/0/step-20-c1/empty").c_str(), F_OK), 0);
   EXPECT_EQ(get(1, "peer/0/step-20-c1/sub/small"), "small");
+  EXPECT_TRUE(loop_.run_until([&] { return services_[0]->counters().bytes_out == 3'000'006u; }, kCap));
   EXPECT_EQ(services_[1]->counters().bytes_in, 3'000'006u);
   EXPECT_FALSE(ask(0, launcher_socket::Push{"step-20-c1", {"big"}}).error) << "again, over what is there";
 }
@@ -137,6 +138,8 @@ TEST_F(MemoryServiceTest, ranges_are_fetched_one_after_another) {
       launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard", {{999'990, 10}, {5, 0}, {100, 400'000}}, "rank-0/part"});
   EXPECT_FALSE(answer.error) << message(answer);
   EXPECT_EQ(get(0, "fetch/rank-0/part"), content.substr(999'990, 10) + content.substr(100, 400'000));
+  EXPECT_EQ(services_[0]->counters().bytes_in, 400'010u);
+  EXPECT_TRUE(loop_.run_until([&] { return services_[1]->counters().bytes_out == 400'010u; }, kCap));
   EXPECT_FALSE(ask(1, launcher_socket::Fetch{Slot(1), "own/step-20-c1/shard", {{0, 7}}, "own"}).error)
       << "from its own folder too";
   EXPECT_EQ(get(1, "fetch/own"), content.substr(0, 7));

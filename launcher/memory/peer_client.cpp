@@ -100,6 +100,7 @@ class PeerClient::Call {
   void send_buffer() {
     connection_->send_bytes(buffer_, [this](Status status) {
       if (!status) return end(status);
+      client_.bytes_out_ += buffer_.size();
       send_piece();
     });
   }
@@ -122,6 +123,7 @@ class PeerClient::Call {
     if (left_ == 0) return end(incoming_->commit());
     buffer_.resize(std::min<uint64_t>(left_, peer::kPiece));
     connection_->read_bytes(buffer_, [this](Status status) {
+      if (status) client_.bytes_in_ += buffer_.size();
       if (status) status = incoming_->write(buffer_.data(), buffer_.size(), offset_);
       if (!status) return end(status);
       offset_ += buffer_.size();

@@ -44,6 +44,9 @@ class PeerClient {
   void drop(net::Address peer, Slot of, std::string checkpoint, Done done);
 
   size_t calls() const { return running_.size() + waiting_.size(); }
+  // Of files, by get() and put().
+  uint64_t bytes_in() const { return bytes_in_; }
+  uint64_t bytes_out() const { return bytes_out_; }
 
  private:
   class Call;
@@ -60,6 +63,8 @@ class PeerClient {
   std::deque<std::shared_ptr<Call>> waiting_;
   std::map<uint64_t, std::shared_ptr<Call>> running_;
   uint64_t next_ = 0;
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;
 };
 
 }  // namespace pitcrew::launcher
