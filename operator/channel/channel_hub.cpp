@@ -7,8 +7,6 @@ namespace {
 
 using namespace api::channel;
 
-constexpr uint32_t kMinorsUnderstood = 2;  // versions back
-
 // What the operator should look at before anything else.
 bool urgent(const FromLauncher& message) {
   return std::holds_alternative<Exited>(message) || std::holds_alternative<Stalled>(message) ||
@@ -203,7 +201,7 @@ void ChannelHub::hello(const SessionRef& session, const std::string& text) {
   if (!message) return end(session, CloseCode::kProtocol, message.error().message);
   const Hello* said = std::get_if<Hello>(&*message);
   if (said == nullptr) return end(session, CloseCode::kProtocol, "the first message is not a hello");
-  if (said->major != kProtocolMajor || said->minor + kMinorsUnderstood < kProtocolMinor) {
+  if (!understands({kProtocolMajor, kProtocolMinor}, {said->major, said->minor})) {
     ++metrics_.refused;
     return end(session, CloseCode::kProtocol,
                "the launcher speaks version " + std::to_string(said->major) + "." + std::to_string(said->minor) +

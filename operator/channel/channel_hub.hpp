@@ -38,6 +38,19 @@ struct ChannelHubMetrics {
   uint64_t bad_messages = 0;
 };
 
+struct ChannelVersion {
+  uint32_t major = 0;
+  uint32_t minor = 0;
+};
+
+// Whether an operator understands a launcher: one of the same major version that is at most two minor ones older. A
+// newer one, which a rolled back operator meets, is: fields that aren't known are passed over.
+constexpr bool understands(ChannelVersion ours, ChannelVersion launchers) {
+  constexpr uint32_t kMinorsBack = 2;
+  return launchers.major == ours.major &&
+         (launchers.minor >= ours.minor || ours.minor - launchers.minor <= kMinorsBack);
+}
+
 // All launchers' connections, and what each launcher has said. Only the leader lets anybody in; a standby sends them
 // away. A session counts once its hello has been checked against its token (SessionAuth); a newer one of the same pod
 // takes its place.

@@ -217,6 +217,21 @@ TEST_F(ChannelHubTest, another_major_version_is_refused_with_words) {
   EXPECT_EQ(launcher->closed, CloseCode::kProtocol);
 }
 
+TEST(ChannelVersion, launchers_of_two_minor_versions_back_and_newer_ones_are_understood) {
+  EXPECT_TRUE(understands({1, 0}, {1, 0}));
+  EXPECT_TRUE(understands({1, 7}, {1, 5}));
+  EXPECT_FALSE(understands({1, 7}, {1, 4}));
+  EXPECT_TRUE(understands({1, 5}, {1, 7})) << "after a rollback";
+  EXPECT_FALSE(understands({2, 0}, {1, 9}));
+  EXPECT_FALSE(understands({1, 9}, {2, 0}));
+}
+
+TEST_F(ChannelHubTest, a_launcher_of_a_newer_minor_version_is_let_in) {
+  Hello said = hello("p0", pod_uid_);
+  said.minor = kProtocolMinor + 1;
+  EXPECT_FALSE(connect(token("p0", pod_uid_), said)->closed);
+}
+
 TEST_F(ChannelHubTest, a_newer_connection_of_a_pod_takes_the_place_of_the_older) {
   const auto first = connect(token("p0", pod_uid_), hello("p0", pod_uid_));
   const auto second = connect(token("p0", pod_uid_), hello("p0", pod_uid_));
