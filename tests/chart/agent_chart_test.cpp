@@ -57,6 +57,17 @@ TEST(AgentChart, everything_that_can_be_set_arrives) {
   EXPECT_EQ(config->health_port, 10401u);
   ASSERT_EQ(config->policy.rules.size(), 1u);
   EXPECT_EQ(config->policy.rules[0].name, "xid-94");
+  EXPECT_EQ(config->instance_type, "p5.48xlarge");
+  EXPECT_EQ(config->kernel_log, "kmsg");
+  EXPECT_EQ(config->nvml, "/opt/nvidia/libnvidia-ml.so.1");
+  ASSERT_EQ(config->programs.size(), 1u);
+  EXPECT_EQ(config->programs[0].name, "fabric");
+  EXPECT_EQ(config->heartbeat, minutes(10));
+  EXPECT_EQ(config->policy_every, minutes(1));
+  EXPECT_EQ(config->requests_per_second, 2);
+  EXPECT_EQ(config->request_burst, 10);
+  EXPECT_EQ(config->log_level, LogLevel::kWarning);
+  EXPECT_EQ(config->log_format, LogFormat::kPlain);
 }
 
 TEST(AgentChart, the_pod_has_one_capability_and_writes_into_its_state_alone) {

@@ -76,6 +76,8 @@ TEST(Chart, every_key_of_the_configuration_that_it_can_set_is_one_that_the_opera
   EXPECT_EQ(config->workers, 4u);
   EXPECT_FALSE(config->check_after_faults);
   EXPECT_EQ(config->progress_writes_per_second, 5);
+  EXPECT_EQ(config->advertise_address, "10.0.0.7");
+  EXPECT_EQ(config->repair, RepairMode::kWebhook);
 }
 
 TEST(Chart, ports_names_and_namespaces_are_the_same_everywhere) {
