@@ -2,6 +2,7 @@
 the examples. Real programs of ours, with the rights that the chart gives them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -129,7 +130,7 @@ def what_helm_test_makes_is_admitted_and_waited_for():
 @case
 def everything_optional_is_admitted():
     values = str(ROOT / "tests/chart/values/everything.yaml")
-    rendered = good("helm", "template", "pitcrew-two", str(CHART), "--namespace", "optional", "--values", values, "--set", "monitors.enabled=false")
+    rendered = good("helm", "template", "pitcrew-two", str(CHART), "--namespace", "optional", "--values", values, "--set", "monitors.enabled=false,alerts.enabled=false")
     for namespace in ("optional", "team-a", "team-b", "monitoring"):
         subprocess.run(["kubectl", "create", "namespace", namespace], capture_output=True)
     said = kubectl("apply", "--dry-run=server", "-f", "-", text=rendered)
@@ -138,10 +139,27 @@ def everything_optional_is_admitted():
 
 
 @case
-def every_example_is_admitted_and_valid():
+def kubectl_finds_pitcrew_as_a_plugin():
+    path = {**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+    for words in (("status", "-A"), ("nodes",)):
+        done = subprocess.run(["kubectl", "pitcrew", *words], capture_output=True, text=True, timeout=60, env=path)
+        assert done.returncode == 0, f"kubectl pitcrew {' '.join(words)}: exit code {done.returncode}: {done.stdout}{done.stderr}"
+    listed = subprocess.run(["kubectl", "plugin", "list"], capture_output=True, text=True, timeout=60, env=path).stdout
+    assert str(PROGRAMS / "kubectl-pitcrew") in listed, listed
+    asked = subprocess.run(["kubectl", "__complete", "pitcrew", "sta"], capture_output=True, text=True, timeout=60, env=path)
+    assert {"stacks", "status"} <= set(asked.stdout.split()), f"{asked.stdout}{asked.stderr}"
+
+
+@case
+def every_example_and_manifest_of_a_page_is_admitted_and_valid():
     files = [file for file in sorted((ROOT / "examples").rglob("*.yaml")) if "\nkind: TrainingJob" in file.read_text()]
     assert len(files) >= 6, files
+    shown = WORK / "shown"
+    shown.mkdir()
+    good("python3", str(ROOT / "tests/house/docs.py"), "--manifests", str(shown))
+    files += sorted(shown.iterdir())
+    kubectl("create", "namespace", "shown")
     for file in files:
-        kubectl("create", "--dry-run=server", "--validate=strict", "--namespace", "default", "-f", str(file))
+        kubectl("create", "--dry-run=server", "--validate=strict", "--namespace", "shown", "-f", str(file))
         program("pitcrew", "validate", str(file))
-    print(f"  {len(files)} examples")
+    print(f"  {len(files)} examples and manifests of pages")

@@ -3,12 +3,13 @@
 
 import json
 import re
+import shutil
 import sys
 import time
 
 sys.dont_write_bytecode = True
 
-from shared import ACCOUNT, CASES, CHART, NAMESPACE, ROOT, case, good, kubectl, refused, run  # noqa: E402
+from shared import ACCOUNT, CASES, CHART, NAMESPACE, ROOT, WORK, case, good, kubectl, refused, run  # noqa: E402
 
 
 def job(name="demo", **spec):
@@ -40,15 +41,40 @@ def job(name="demo", **spec):
     )
 
 
+def older_chart():
+    """The chart as an earlier version might have been: its TrainingJob knows no goodput, and a value is not there yet."""
+    folder = WORK / "older"
+    shutil.copytree(CHART, folder)
+    file = folder / "files/crds/trainingjob.yaml"
+    text, count = re.subn(r"    - name: Goodput\n(      .*\n)+", "", file.read_text())
+    assert count == 1, "there is no column Goodput"
+    file.write_text(text)
+    values = folder / "values.yaml"
+    text, count = re.subn(r"\n  architecture: amd64\n", "\n", values.read_text())
+    assert count == 1, "there is no value image.architecture"
+    values.write_text(text)
+    return folder
+
+
+def columns():
+    return kubectl("get", "crd", "trainingjobs.pitcrew.dev", "-o", "jsonpath={.spec.versions[0].additionalPrinterColumns[*].name}").split()
+
+
 @case
 def helm_installs_and_upgrades():
     values = ("--namespace", NAMESPACE, "--set", "image.registry=registry.example.com/pitcrew")
-    good("helm", "install", "pitcrew", str(CHART), *values, "--create-namespace")
+    good("helm", "install", "pitcrew", str(older_chart()), *values, "--create-namespace")
     kubectl("wait", "--for=condition=Established", "crd/trainingjobs.pitcrew.dev", "--timeout=60s")
+    assert "Goodput" not in columns() and "Phase" in columns()
+    nodes = ("-n", NAMESPACE, "get", "deployment", "pitcrew-operator", "-o", "jsonpath={.spec.template.spec.nodeSelector}")
+    assert "amd64" not in kubectl(*nodes)
+    good("helm", "upgrade", "pitcrew", str(CHART), "--namespace", NAMESPACE, "--reset-then-reuse-values")
+    assert "Goodput" in columns(), "the definition was not upgraded with the chart"
+    assert "amd64" in kubectl(*nodes), "a new value's default is not taken"
     good("helm", "upgrade", "pitcrew", str(CHART), *values, "--set", "operator.replicas=3")
     replicas = ("-n", NAMESPACE, "get", "deployment", "pitcrew-operator", "-o", "jsonpath={.spec.replicas}")
     assert kubectl(*replicas) == "3"
-    good("helm", "rollback", "pitcrew", "1", "--namespace", NAMESPACE)
+    good("helm", "rollback", "pitcrew", "2", "--namespace", NAMESPACE)
     assert kubectl(*replicas) == "2"
     service = json.loads(kubectl("-n", NAMESPACE, "get", "service", "pitcrew-channel", "-o", "json"))
     assert "selector" not in service["spec"], service
