@@ -93,7 +93,6 @@ struct Held {
 
 // A rank whose GPU stands still in the middle of a pass does not come to its collectives.
 TEST_P(NcclGrid, a_rank_whose_device_stands_still_is_named_by_its_group) {
-  if (std::string(GetParam().name) == "replica") GTEST_SKIP() << "all ranks meet in host memory before replicas do";
   auto held = std::make_shared<Held>();
   const auto released = held->released.get_future().share();
   std::vector<std::shared_ptr<Held>> holders(kRanks, held);
@@ -116,7 +115,16 @@ TEST_P(NcclGrid, a_rank_whose_device_stands_still_is_named_by_its_group) {
   impatient.collective_timeout = seconds(2);
   const World world = run(impatient, "run", stuck);
   expect_all_end(world);
-  EXPECT_EQ(world.outcomes[peer()].lost_peer, Rank(kCulprit)) << world.outcomes[peer()].message;
+  const auto& lost = world.outcomes[peer()].lost_peer;
+  if (std::string(GetParam().name) == "replica") {
+    // Replicas add units while others are still computing, and then meet all ranks in host memory: the one that shares
+    // the culprit's shards, waits for it and gives up may be missed there before the culprit is here.
+    constexpr uint32_t kShardPeer = 2;
+    EXPECT_EQ(world.outcomes[kShardPeer].lost_peer, Rank(kCulprit)) << world.outcomes[kShardPeer].message;
+    EXPECT_TRUE(lost == Rank(kCulprit) || lost == Rank(kShardPeer)) << world.outcomes[peer()].message;
+  } else {
+    EXPECT_EQ(lost, Rank(kCulprit)) << world.outcomes[peer()].message;
+  }
   // Where it waited is in its flight recorder.
   const std::string lines = recorder.text();
   const std::string group = GetParam().grid.tensor > 1 ? " tensor " : " gather ";
