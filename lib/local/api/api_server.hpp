@@ -17,8 +17,9 @@ struct ApiServerSettings {
   Duration bookmark_every = seconds(60);
   Duration watch_timeout = minutes(30);  // where a watch names none
   Duration continue_lifetime = minutes(5);
-  Duration gc_delay{0};         // from an owner's end to its dependents'
-  bool gone_as_status = false;  // a watch from a lost version: HTTP 410 instead of an ERROR event
+  Duration gc_delay{0};                // from an owner's end to its dependents'
+  Duration event_lifetime = hours(1);  // from an Event's last write to its end (kube-apiserver --event-ttl)
+  bool gone_as_status = false;         // a watch from a lost version: HTTP 410 instead of an ERROR event
   // Unguessable text for service-account tokens; unset: from the seed, which is for simulations alone.
   std::function<std::string()> token_source;
 };
@@ -34,8 +35,9 @@ struct Change {
 };
 
 // A Kubernetes API server in memory: storage with resource versions, generations and UIDs, optimistic concurrency, the
-// status subresource, selectors, paging, watches with bookmarks and expiry, graceful deletion of pods, finalizers,
-// owner garbage collection, bindings, and service-account tokens. `pitcrew run` and the simulation stand on it.
+// status subresource, selectors, paging, watches with bookmarks and expiry, Events' time to live, graceful deletion of
+// pods, finalizers, owner garbage collection, bindings, and service-account tokens. `pitcrew run` and the simulation
+// stand on it.
 //
 // Lives on a Loop; time comes from it. Requests are answered at once; MemoryTransport puts it behind the loop.
 // Registered from the start: pods, nodes, leases, events, secrets, configmaps, services, priorityclasses,
@@ -75,7 +77,8 @@ class ApiServer {
   kube::Payload find(const ResourceType& type, const ObjectKey& key) const;  // empty where there is none
   void for_each(const ResourceType& type, const std::function<void(const kube::Payload&)>& f) const;
   size_t count(const ResourceType& type) const;
-  // Commits so far: of one type, or of all. What "a quiet world makes no writes" is measured by.
+  // Commits so far: of one type, or of all; the end of an Event's time is none. What "a quiet world makes no writes" is
+  // measured by.
   uint64_t writes(const ResourceType& type) const;
   uint64_t writes() const;
   uint64_t requests() const;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/kube/types/event.hpp"
 #include "lib/kube/types/node.hpp"
 #include "lib/kube/types/pod.hpp"
 
@@ -9,6 +10,7 @@ namespace pitcrew::local {
 namespace {
 
 using kube::CallPtr;
+using kube::Event;
 using kube::Node;
 using kube::Payload;
 using kube::Pod;
@@ -275,6 +277,48 @@ TEST_F(ApiServerTest, a_snapshot_comes_back_with_uids_and_versions_that_grow_on)
   EXPECT_GT(std::stoull(body(restored.handle(request))["metadata"]["resourceVersion"].get<std::string>()),
             server.resource_version());
   EXPECT_EQ(restored.restore(Json::object()).ok(), false);
+}
+
+TEST_F(ApiServerTest, an_event_lives_an_hour_after_its_last_write_and_watches_see_it_go) {
+  Seen seen;
+  const auto call = watch(seen, Event::type(), std::to_string(server.resource_version()), {{"timeoutSeconds", "7200"}});
+  create(Event::type(), "once");
+  create(Event::type(), "series");
+  create(config_maps(), "stays");
+  loop.run_for(minutes(40));
+  ask(Verb::kPatch, Event::type(), "series", {{"series", {{"count", 2}}}});
+  const uint64_t writes = server.writes();
+  const uint64_t version = server.resource_version();
+  loop.run_for(minutes(20) - seconds(1));
+  EXPECT_EQ(server.count(Event::type()), 2u);
+  loop.run_for(seconds(1));
+  EXPECT_EQ(seen.events, (std::vector<std::string>{"ADDED once", "ADDED series", "MODIFIED series", "DELETED once"}));
+  EXPECT_EQ(server.resource_version(), version + 1);
+  loop.run_for(minutes(40));
+  EXPECT_EQ(seen.events.back(), "DELETED series");
+  EXPECT_EQ(server.count(Event::type()), 0u);
+  EXPECT_EQ(server.count(config_maps()), 1u);
+  EXPECT_EQ(server.writes(), writes);  // nobody wrote
+}
+
+TEST_F(ApiServerTest, an_event_of_the_same_name_has_an_hour_of_its_own) {
+  create(Event::type(), "e");
+  loop.run_for(minutes(30));
+  ask(Verb::kDelete, Event::type(), "e");
+  create(Event::type(), "e");
+  loop.run_for(minutes(59));
+  EXPECT_EQ(server.count(Event::type()), 1u);
+  loop.run_for(minutes(1));
+  EXPECT_EQ(server.count(Event::type()), 0u);
+}
+
+TEST_F(ApiServerTest, restored_events_have_an_hour_from_then_on) {
+  create(Event::type(), "e");
+  ApiServer restored(loop);
+  ASSERT_TRUE(restored.restore(server.snapshot()));
+  EXPECT_EQ(restored.count(Event::type()), 1u);
+  loop.run_for(hours(1));
+  EXPECT_EQ(restored.count(Event::type()), 0u);
 }
 
 TEST_F(ApiServerTest, a_token_is_known_for_its_pod_its_audience_and_its_time) {

@@ -33,6 +33,10 @@ Store::Store(Loop& loop, const ApiServerSettings& settings, OwnerIsGone owner_is
   add({"scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", false}, {false, {}});
   add({"policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true}, {true, {}});
   add({"authentication.k8s.io", "v1", "TokenReview", "tokenreviews", false}, {false, {}});
+  Type& events = *find(kube::Event::type());
+  events.expiry = std::make_unique<Expiry>(
+      loop_, settings_.event_lifetime,
+      [this, &events](const ObjectKey& key, const std::string& version) { expire(events, key, version); });
 }
 
 void Store::add(const ResourceType& resource, ApiServer::TypeOptions options) {
@@ -59,6 +63,8 @@ Payload Store::commit(Type& type, const ObjectKey& key, Json object, const Paylo
   object["metadata"]["resourceVersion"] = std::to_string(++version_);
   Payload body = Payload::of(std::move(object));
   type.objects[key] = body;
+  if (type.expiry) type.expiry->written(key, std::to_string(version_));
+  count_write(type);
   const Owners::Dependent self{type.number, key};
   if (old.empty()) {
     owners_.added(self, **body.json());
@@ -71,6 +77,17 @@ Payload Store::commit(Type& type, const ObjectKey& key, Json object, const Paylo
 }
 
 Payload Store::erase(Type& type, const ObjectKey& key) {
+  count_write(type);
+  return take_out(type, key);
+}
+
+void Store::expire(Type& type, const ObjectKey& key, const std::string& version) {
+  const auto found = type.objects.find(key);
+  if (found == type.objects.end() || rules::version_of(**found->second.json()) != version) return;
+  take_out(type, key);
+}
+
+Payload Store::take_out(Type& type, const ObjectKey& key) {
   const auto found = type.objects.find(key);
   const Payload old = found->second;
   Json last = **old.json();
@@ -84,9 +101,12 @@ Payload Store::erase(Type& type, const ObjectKey& key) {
   return body;
 }
 
-void Store::tell(Type& type, const ObjectKey& key, WatchEventType kind, const Payload& body, const Payload& old) {
+void Store::count_write(Type& type) {
   ++type.writes;
   ++writes_;
+}
+
+void Store::tell(Type& type, const ObjectKey& key, WatchEventType kind, const Payload& body, const Payload& old) {
   for (const ApiServer::Observer& observer : observers_) observer({kind, type.resource, key, version_, body, old});
   type.watches->publish({kind, version_, body, old});
 }
@@ -137,6 +157,7 @@ Status Store::restore(const Json& snapshot) {
   version_ = std::max(version_, *restored);
   for (auto& [type, key, body] : found) {
     owners_.added({type->number, key}, **body.json());
+    if (type->expiry) type->expiry->written(key, rules::version_of(**body.json()));
     type->objects[key] = std::move(body);
   }
   for (Type& type : types_) type.watches->compact();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/local/api/api_server.hpp"
+#include "lib/local/api/expiry.hpp"
 #include "lib/local/api/owners.hpp"
 #include "lib/local/api/watch_hub.hpp"
 
@@ -22,6 +23,7 @@ class Store {
     uint64_t writes = 0;
     bool track_managers = false;
     std::unique_ptr<WatchHub> watches;
+    std::unique_ptr<Expiry> expiry;  // null: its objects stay
 
     bool pods() const { return resource.plural == "pods" && resource.group.empty(); }
   };
@@ -49,6 +51,10 @@ class Store {
   Status restore(const Json& snapshot);
 
  private:
+  // The end of an object whose time is over; nobody's write.
+  void expire(Type& type, const ObjectKey& key, const std::string& version);
+  kube::Payload take_out(Type& type, const ObjectKey& key);
+  void count_write(Type& type);
   void tell(Type& type, const ObjectKey& key, kube::WatchEventType kind, const kube::Payload& body,
             const kube::Payload& old);
   void check_owners(const Json& object);
