@@ -10,9 +10,9 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/local/node/own_children.hpp"
 #include "lib/local/node/process_tree.hpp"
 
 extern char** environ;
@@ -46,7 +46,7 @@ Guard::Guard(net::AsioLoop& loop, std::string run_id, std::string memory_folder)
 Guard::~Guard() {
   watch_.reset();
   if (pipe_ >= 0) close(pipe_);
-  if (pid_ > 0) waitpid(pid_, nullptr, 0);
+  if (pid_ > 0) local::wait_for_child(pid_);
 }
 
 void Guard::start() {
@@ -60,12 +60,14 @@ void Guard::start() {
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);  // the terminal's Ctrl-C is not for it
   std::string program = "/proc/self/exe", command = "run-guard", fd = "3";
   char* argv[] = {program.data(), command.data(), fd.data(), run_id_.data(), memory_folder_.data(), nullptr};
-  const int failed = posix_spawn(&pid_, "/proc/self/exe", &actions, &attributes, argv, environ);
+  pid_ = local::start_child([&] {
+    pid_t pid = -1;
+    return posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ) == 0 ? pid : -1;
+  });
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   close(ends[1]);
-  if (failed != 0) {
-    pid_ = -1;
+  if (pid_ < 0) {
     close(ends[0]);
     return;
   }
@@ -73,7 +75,7 @@ void Guard::start() {
   // Its end closes ours: somebody killed it.
   auto watch = loop_.watch_fd(pipe_, net::AsioLoop::Ready::kRead, [this] {
     again_ = loop_.after(kStartAgainAfter, [this] {
-      waitpid(pid_, nullptr, 0);
+      local::wait_for_child(pid_);
       start();
     });
     close(pipe_);

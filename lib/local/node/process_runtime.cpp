@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/base/json.hpp"
+#include "lib/local/node/own_children.hpp"
 #include "lib/local/node/process_tree.hpp"
 
 namespace pitcrew::local {
@@ -81,8 +82,12 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
     ::sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
-    pid_t pid = -1;
-    const int error = ::posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), envp.data());
+    int error = 0;
+    const pid_t pid = start_child([&] {
+      pid_t started = -1;
+      error = ::posix_spawn(&started, argv[0], &actions, &attributes, argv.data(), envp.data());
+      return error == 0 ? started : -1;
+    });
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     ::close(ends[1]);
@@ -110,9 +115,7 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
         if (line.is_object()) post([line = std::move(line)](State& state) { state.tell(line); });
       }
     }
-    int status = 0;
-    while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
+    const int status = wait_for_child(pid);
     sweep(own_mark);
     std::string how = "its process ended";
     if (WIFSIGNALED(status)) how = std::string("its process was killed by signal ") + std::to_string(WTERMSIG(status));
@@ -120,7 +123,8 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
   }
 
   // A shim that was killed leaves orphans to us, the next sub-reaper, unless their parents died with it. Below them
-  // too: the first thread of a process may be gone while another is still on its way out with the children.
+  // too: the first thread of a process may be gone while another is still on its way out with the children. Those that
+  // had ended before they came to us show no mark: they are waited for because nobody here started them.
   static void sweep(const std::string& own_mark) {
     const std::string entry = std::string(kMark) + "=" + own_mark;
     for (int round = 0; round < 1000; ++round) {
@@ -132,6 +136,10 @@ struct ProcessRuntime::State : std::enable_shared_from_this<ProcessRuntime::Stat
         any = true;
         if (ours) ::kill(orphan, SIGKILL);
         if (!ours || ::waitpid(orphan, nullptr, 0) < 0) std::this_thread::sleep_for(milliseconds(1));
+      }
+      if (!reap_orphans()) {
+        any = true;
+        std::this_thread::sleep_for(milliseconds(1));
       }
       if (!any) return;
     }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/base/json.hpp"
+#include "lib/local/node/own_children.hpp"
 #include "lib/local/node/process_tree.hpp"
 #include "lib/net/asio_loop.hpp"
 
@@ -162,6 +163,42 @@ TEST_F(ProcessRuntimeTest, when_the_node_is_killed_everything_on_it_dies_and_it_
   ASSERT_TRUE(loop_.run_until([&] { return up_; }, kPatience));
   start("b", "exit 0");
   EXPECT_EQ(wait_exit("b").exit_code, 0);
+}
+
+// Processes end from the node downwards, so that some have ended before they come to the node's owner as orphans.
+TEST_F(ProcessRuntimeTest, a_node_that_was_killed_leaves_no_zombies) {
+  for (int round = 0; round < 5; ++round) {
+    for (const std::string id : {"a", "b", "c"})
+      start(id, "sleep 1000 & setsid sleep 1000 & echo $$ > " + id + std::to_string(round) + "; sleep 1000");
+    for (const std::string id : {"a", "b", "c"}) pid_in(id + std::to_string(round));
+    ::kill(runtime_->pid(), SIGKILL);
+    ASSERT_TRUE(loop_.run_until([&] { return died_.has_value(); }, kPatience));
+    EXPECT_EQ(zombies(::getpid()), std::vector<pid_t>()) << "after the kill of round " << round;
+    died_.reset();
+    runtime_->boot(*this);
+    ASSERT_TRUE(loop_.run_until([&] { return up_; }, kPatience));
+  }
+}
+
+TEST_F(ProcessRuntimeTest, a_node_whose_power_went_leaves_no_zombies) {
+  start("a", "sleep 1000 & setsid sleep 1000 & echo $$ > near; sleep 1000");
+  pid_in("near");
+  runtime_->freeze();
+  runtime_->power_off();
+  ASSERT_TRUE(loop_.run_until([&] { return died_.has_value(); }, kPatience));
+  EXPECT_EQ(zombies(::getpid()), std::vector<pid_t>());
+}
+
+// Who started a process waits for it, whatever else this one waits for.
+TEST_F(ProcessRuntimeTest, only_orphans_are_waited_for_by_the_way) {
+  const pid_t own = start_child([] {
+    const pid_t pid = ::fork();
+    if (pid == 0) ::_exit(7);
+    return pid;
+  });
+  ASSERT_TRUE(loop_.run_until([&] { return zombies(::getpid()) == std::vector<pid_t>{own}; }, kPatience));
+  EXPECT_TRUE(reap_orphans());
+  EXPECT_EQ(WEXITSTATUS(wait_for_child(own)), 7);
 }
 
 TEST_F(ProcessRuntimeTest, a_frozen_node_stands_still_and_says_nothing_until_its_power_goes) {

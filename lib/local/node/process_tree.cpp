@@ -96,6 +96,14 @@ std::vector<pid_t> children(pid_t parent) {
   return pids;
 }
 
+std::vector<pid_t> zombies(pid_t parent) {
+  std::vector<pid_t> pids;
+  for (const ProcessLine& line : all_processes()) {
+    if (line.parent == parent && line.state == 'Z') pids.push_back(line.pid);
+  }
+  return pids;
+}
+
 bool kill_descendants(pid_t root, int rounds, const std::vector<pid_t>& keep) {
   const auto kept = [&](pid_t pid) { return std::find(keep.begin(), keep.end(), pid) != keep.end(); };
   for (int round = 0; round < rounds; ++round) {

@@ -13,6 +13,8 @@ namespace pitcrew::local {
 std::vector<pid_t> descendants(pid_t root);
 // The living children of a process.
 std::vector<pid_t> children(pid_t parent);
+// The children of a process that have ended and that it has not waited for.
+std::vector<pid_t> zombies(pid_t parent);
 // SIGKILL to all descendants until there are none: what is forked meanwhile is found in the next round. Reaps what is
 // the caller's own, `keep` apart. False where some were left after `rounds`.
 bool kill_descendants(pid_t root, int rounds = 200, const std::vector<pid_t>& keep = {});
