@@ -93,7 +93,9 @@ Status Session::start() {
   hooks.launcher_message = [this](const ObjectKey&, const api::channel::FromLauncher& message) { on_message(message); };
   if (options_.serve) {
     PITCREW_ASSIGN(serving_, Serving::open(loop_, cluster_->server(), folder_, log_));
-    hooks.recovered = [this](const api::Recovery& recovery) { serving_->metrics().recovered(recovery); };
+    hooks.recovered = [this](const api::TrainingJob& job, const api::Recovery& recovery) {
+      serving_->metrics().recovered(job, recovery);
+    };
     hooks.count = [this](std::string_view name, double amount) { serving_->metrics().count(name, amount); };
   }
   kube::Transport& transport = serving_ ? serving_->counted(cluster_->transport()) : cluster_->transport();

@@ -1,5 +1,6 @@
 #include "operator/app/metrics.hpp"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -127,9 +128,16 @@ void show_job(const api::TrainingJob& job, Page& page) {
   if (status.progress.updated)
     gauge("pitcrew_job_progress_time_seconds", "When the last step that is known of was done (Unix time)",
           unix_seconds(*status.progress.updated));
-  if (status.checkpoint.durable_time)
-    gauge("pitcrew_job_checkpoint_durable_time_seconds", "When the newest durable checkpoint was written (Unix time)",
-          unix_seconds(*status.checkpoint.durable_time));
+  // A job that should save and never does would have no age: until its first it is told from its start.
+  const bool should_save = job.spec.checkpoint && job.spec.checkpoint->every;
+  const auto durable =
+      status.checkpoint.durable_time || !should_save ? status.checkpoint.durable_time : status.start_time;
+  if (durable)
+    gauge(
+        "pitcrew_job_checkpoint_durable_time_seconds",
+        "When the newest durable checkpoint was written, or, of a job with checkpoint.every that has none yet, when it "
+        "started (Unix time)",
+        unix_seconds(*durable));
   if (status.checkpoint.memory_time)
     gauge("pitcrew_job_checkpoint_memory_time_seconds", "When the newest memory checkpoint was complete (Unix time)",
           unix_seconds(*status.checkpoint.memory_time));
@@ -236,6 +244,11 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
                    .Help("Where recoveries' time went, by phase (unnoticed, deciding, ready, restoring, first_step) "
                          "and cause")
                    .Register(*this)),
+        gpu_seconds(prometheus::BuildCounter()
+                        .Name("pitcrew_recovery_gpu_seconds_total")
+                        .Help("GPU-seconds that recoveries took: from what happened to the next step, times the job's "
+                              "GPUs, by cause")
+                        .Register(*this)),
         steps_lost(prometheus::BuildCounter()
                        .Name("pitcrew_recovery_steps_lost_total")
                        .Help("Steps that had to be done again, by cause")
@@ -261,6 +274,7 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
       recoveries.Add({{"cause", name}, {"rung", std::string(api::to_string(rung))}}, kRecoveryBuckets);
       unfinished.Add({{"cause", name}});
       steps_lost.Add({{"cause", name}});
+      gpu_seconds.Add({{"cause", name}});
       for (const char* phase : kPhases) phases.Add({{"phase", phase}, {"cause", name}});
     }
     unfinished.Add({{"cause", std::string(api::to_string(Cause::kProgram))}});
@@ -324,6 +338,7 @@ class OperatorMetrics::Collected final : public prometheus::Registry {
   prometheus::Family<prometheus::Histogram>& recoveries;
   prometheus::Family<prometheus::Counter>& unfinished;
   prometheus::Family<prometheus::Counter>& phases;
+  prometheus::Family<prometheus::Counter>& gpu_seconds;
   prometheus::Family<prometheus::Counter>& steps_lost;
   prometheus::Family<prometheus::Counter>& on_nodes;
   std::map<std::string, prometheus::Family<prometheus::Counter>*, std::less<>> named;
@@ -341,7 +356,7 @@ void OperatorMetrics::request(const kube::Request& request, const std::string& c
       .Observe(to_seconds(took));
 }
 
-void OperatorMetrics::recovered(const api::Recovery& recovery) {
+void OperatorMetrics::recovered(const api::TrainingJob& job, const api::Recovery& recovery) {
   const std::string cause(api::to_string(recovery.cause));
   if (!recovery.node.empty() && recovery.cause != api::Cause::kPlanned)
     registry_->recoveries_on(recovery.node).Increment();
@@ -350,6 +365,8 @@ void OperatorMetrics::recovered(const api::Recovery& recovery) {
   if (!since) return;
   registry_->recoveries.Add({{"cause", cause}, {"rung", std::string(api::to_string(recovery.rung))}}, kRecoveryBuckets)
       .Observe(to_seconds(*recovery.first_step - *since));
+  registry_->gpu_seconds.Add({{"cause", cause}})
+      .Increment(to_seconds(std::max(*recovery.first_step - *since, Duration(0))) * gpus_of(job));
   if (recovery.steps_lost)
     registry_->steps_lost.Add({{"cause", cause}}).Increment(static_cast<double>(*recovery.steps_lost));
   const std::pair<const char*, std::optional<Instant>> marks[] = {{kPhases[0], recovery.detected},
@@ -396,9 +413,9 @@ std::vector<MetricFamily> OperatorMetrics::everything() {
   status.recoveries = {recovery};
 
   OperatorMetrics metrics;
-  metrics.recovered(recovery);
+  metrics.recovered(job, recovery);
   recovery.first_step.reset();
-  metrics.recovered(recovery);
+  metrics.recovered(job, recovery);
   metrics.request({}, "200", Duration(0));
   for (const auto& [name, help] : kHelp) metrics.count(name, 0);
   std::vector<MetricFamily> families = metrics.registry_->Collect();

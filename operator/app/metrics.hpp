@@ -27,7 +27,7 @@ class OperatorMetrics {
   void watch(const Operator* shown);
 
   void request(const kube::Request& request, const std::string& code, Duration took);
-  void recovered(const api::Recovery& recovery);
+  void recovered(const api::TrainingJob& job, const api::Recovery& recovery);
   void count(std::string_view name, double amount);
 
   std::shared_ptr<prometheus::Registry> registry() const;

@@ -17,9 +17,13 @@ TEST(OperatorMetrics, a_recovery_is_told_with_its_seconds_by_cause_and_rung) {
   recovery.first_step = Instant(seconds(106));
   recovery.steps_lost = 7;
   recovery.node = "n1";
-  metrics.recovered(recovery);
+  api::TrainingJob job;
+  job.spec.replicas = 2;
+  const Json container{{"resources", {{"limits", {{"nvidia.com/gpu", 8}}}}}};
+  job.spec.pod_template = {{"spec", {{"containers", Json::array({container})}}}};
+  metrics.recovered(job, recovery);
   recovery.first_step.reset();
-  metrics.recovered(recovery);
+  metrics.recovered(job, recovery);
   const std::string text = net::metrics_text(*metrics.registry());
   EXPECT_NE(text.find("pitcrew_recovery_seconds_sum{cause=\"NodeLoss\",rung=\"SpareTaken\"} 6"), std::string::npos)
       << text;
@@ -30,6 +34,8 @@ TEST(OperatorMetrics, a_recovery_is_told_with_its_seconds_by_cause_and_rung) {
   EXPECT_NE(text.find("pitcrew_recovery_phase_seconds_total{cause=\"NodeLoss\",phase=\"first_step\"} 2"),
             std::string::npos);
   EXPECT_NE(text.find("pitcrew_recovery_steps_lost_total{cause=\"NodeLoss\"} 7"), std::string::npos);
+  EXPECT_NE(text.find("pitcrew_recovery_gpu_seconds_total{cause=\"NodeLoss\"} 96"), std::string::npos)
+      << "6 s of 16 GPUs in: " << text;
   EXPECT_NE(text.find("pitcrew_recoveries_by_node_total{node=\"n1\"} 2"), std::string::npos);
   EXPECT_NE(text.find("pitcrew_recoveries_failed_total{cause=\"NodeLoss\"} 1"), std::string::npos);
 }

@@ -59,7 +59,7 @@ struct OperatorHooks {
   // A job's status was written: what a live view shows.
   std::function<void(const api::TrainingJob& job)> status_written;
   // A recovery is over: training has gone on, or the job has failed of it.
-  std::function<void(const api::Recovery& recovery)> recovered;
+  std::function<void(const api::TrainingJob& job, const api::Recovery& recovery)> recovered;
   // A launcher's message was accepted.
   std::function<void(const ObjectKey& job, const api::channel::FromLauncher& message)> launcher_message;
   // POSTs JSON to a URL, for RepairMode::kWebhook.

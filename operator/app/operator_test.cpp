@@ -106,18 +106,26 @@ class World {
     for (auto& node : nodes) node->runtime->exit(id, exit);
   }
 
-  void create_job(uint32_t replicas, uint32_t spares, const std::string& name = "llama") {
+  void create_job(uint32_t replicas, uint32_t spares, const std::string& name = "llama", bool saves = false) {
     api::TrainingJob job;
     job.metadata.name = name;
     job.metadata.ns = "team-a";
     job.spec.replicas = replicas;
     job.spec.spares = spares;
     job.spec.container = "train";
-    const Json container{{"name", "train"},
-                         {"image", "i"},
-                         {"command", Json::array({"train"})},
-                         {"resources", {{"requests", {{"cpu", "6"}}}}}};
-    job.spec.pod_template = {{"spec", {{"containers", Json::array({container})}}}};
+    Json container{{"name", "train"},
+                   {"image", "i"},
+                   {"command", Json::array({"train"})},
+                   {"resources", {{"requests", {{"cpu", "6"}}}}}};
+    Json pod = Json::object();
+    if (saves) {
+      job.spec.checkpoint = api::CheckpointSpec{"/shared/llama", api::Interval{}, {}, 3};
+      job.spec.checkpoint->every->steps = 500;
+      container["volumeMounts"] = {{{"name", "shared"}, {"mountPath", "/shared"}}};
+      pod["volumes"] = {{{"name", "shared"}, {"persistentVolumeClaim", {{"claimName", "shared"}}}}};
+    }
+    pod["containers"] = Json::array({container});
+    job.spec.pod_template = {{"spec", pod}};
     client.create<api::TrainingJob>(
         job, [](Result<kube::Ptr<api::TrainingJob>> created) { ASSERT_TRUE(created.ok()) << created.error().message; });
   }
@@ -339,7 +347,7 @@ TEST(Operator, shows_the_recoveries_of_nodes_that_are_gone_for_some_scrapes_alon
   recovery.cause = api::Cause::kNodeLoss;
   for (const char* node : {"n0", "ip-10-0-0-1"}) {
     recovery.node = node;
-    metrics.recovered(recovery);
+    metrics.recovered({}, recovery);
   }
   const auto shown = [&](const std::string& node) {
     return net::metrics_text(*metrics.registry()).find("pitcrew_recoveries_by_node_total{node=\"" + node + "\"} 1") !=
@@ -349,6 +357,25 @@ TEST(Operator, shows_the_recoveries_of_nodes_that_are_gone_for_some_scrapes_alon
   for (int i = 0; i < 50; ++i) shown("");
   EXPECT_FALSE(shown("ip-10-0-0-1"));
   EXPECT_TRUE(shown("n0"));
+}
+
+TEST(Operator, a_job_that_has_never_saved_is_as_long_without_a_checkpoint_as_it_trains) {
+  World world;
+  world.add_nodes(2);
+  world.operators.push_back(std::make_unique<OperatorProcess>(world.loop, world.server, "op-a", 1));
+  OperatorMetrics metrics;
+  metrics.watch(&*world.operators[0]->op);
+  world.create_job(1, 0, "llama", true);
+  world.create_job(1, 0, "saves-by-itself");
+  ASSERT_TRUE(world.until([&] { return world.phase() == api::Phase::kRunning; }, minutes(2))) << world.describe();
+  const std::string text = net::metrics_text(*metrics.registry());
+  const std::string name = "pitcrew_job_checkpoint_durable_time_seconds{namespace=\"team-a\",job=\"llama\"} ";
+  const size_t at = text.find(name);
+  ASSERT_NE(at, std::string::npos) << text;
+  EXPECT_NEAR(std::stod(text.substr(at + name.size())), to_seconds(world.status().start_time->since_epoch()), 1);
+  EXPECT_EQ(text.find("pitcrew_job_checkpoint_durable_time_seconds", at + name.size()), std::string::npos)
+      << "who saves without Pitcrew's knowing is not called late";
+  metrics.watch(nullptr);
 }
 
 TEST(Operator, takes_a_job_from_pending_to_succeeded) {

@@ -75,7 +75,9 @@ void OperatorProgram::open() {
   hooks.post = [this](const std::string& url, const std::string& body, std::function<void(Status)> done) {
     webhook_->post(url, body, std::move(done));
   };
-  hooks.recovered = [this](const api::Recovery& recovery) { metrics_.recovered(recovery); };
+  hooks.recovered = [this](const api::TrainingJob& job, const api::Recovery& recovery) {
+    metrics_.recovered(job, recovery);
+  };
   hooks.count = [this](std::string_view name, double amount) { metrics_.count(name, amount); };
   operator_.emplace(loop_, transport_, *channel_, random_.split(), log_, std::move(settings), std::move(hooks));
   metrics_.watch(&*operator_);

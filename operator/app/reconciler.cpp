@@ -164,9 +164,9 @@ void Reconciler::fill(OperatorNumbers& numbers) const {
       expectations_.owners() + written_.size() + writes_.size() + began_.size() + waiting_.size() + patched_.size();
 }
 
-void Reconciler::tell_recovered(const api::TrainingJobStatus& before, const api::TrainingJobStatus& after) const {
+void Reconciler::tell_recovered(const api::TrainingJobStatus& before, const api::TrainingJob& job) const {
   if (!hooks_.recovered) return;
-  for (const api::Recovery& recovery : recovered_since(before, after)) hooks_.recovered(recovery);
+  for (const api::Recovery& recovery : recovered_since(before, job.status)) hooks_.recovered(job, recovery);
 }
 
 void Reconciler::count(std::string_view name, double amount) const {
@@ -286,7 +286,7 @@ void Reconciler::act(const ObjectKey& key, const JobPtr& job, Plan plan, Done do
     written_[key] = outcome->written;
     world_.snapshots.job_changed(outcome->written);
     if (hooks_.status_written) hooks_.status_written(*outcome->written);
-    tell_recovered(job->status, outcome->written->status);
+    tell_recovered(job->status, *outcome->written);
     done(kube::Reconciled::again_after(Duration(0)));
   });
 }

@@ -90,7 +90,7 @@ class Reconciler {
   void patch_channel(const JobPtr& job, const Snapshot& snapshot);
   std::optional<Duration> hold_back(const JobPtr& job, const Plan& plan);
   void count(std::string_view name, double amount = 1) const;
-  void tell_recovered(const api::TrainingJobStatus& before, const api::TrainingJobStatus& after) const;
+  void tell_recovered(const api::TrainingJobStatus& before, const api::TrainingJob& job) const;
 
   ReconcilerWorld world_;
   const OperatorHooks& hooks_;
