@@ -50,7 +50,8 @@ Check check_pods(const Facts& facts) {
   const uint32_t wanted = spec.replicas + spec.spares;
   std::string text = std::to_string(running) + " of " + std::to_string(wanted) + " running";
   if (gone > 0) text += ", " + std::to_string(gone) + " going";
-  for (const auto& [name, count] : initializing_in) text += ", " + std::to_string(count) + " in init container " + name;
+  for (const auto& [name, count] : initializing_in)
+    text += ", " + std::to_string(count) + (count == 1 ? " waits" : " wait") + " for init container " + name;
   if (api::terminal(facts.job.status.phase)) return {"pods", CheckState::kUnknown, text + " (the job is over)"};
   text +=
       ", " + std::to_string(facts.job.status.ready) + " of " + std::to_string(spec.replicas) + " replicas connected";

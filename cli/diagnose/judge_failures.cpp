@@ -138,8 +138,8 @@ Finding hangs_often(const Facts& facts, int count) {
           "The job hangs again and again, and is restarted each time: " + std::to_string(count) +
               " × Hang within the last hour.",
           newest_of(facts, api::Cause::kHang, 3),
-          "see in the stacks what the ranks waited in: alike on all ranks it is the program or its network, one rank "
-          "elsewhere is the one that the others waited for; if it is always the same node, have that checked",
+          "compare the ranks' stacks: all in one place, it is the program or its network; one in another place, the "
+          "others waited for that one; always the same node, have it checked",
           pitcrew(facts, "stacks " + facts.job.metadata.name + " --last-hang")};
 }
 

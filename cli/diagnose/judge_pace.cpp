@@ -35,7 +35,7 @@ void stands_still(const Facts& facts, Findings& findings) {
       80,
       "It says Running, but no step was done for " + spoken(still) + ".",
       {"step " + grouped(progress.step.value_or(Step(0)).value) + " since " + clock_time(facts.now, *progress.updated)},
-      "see where the ranks are",
+      "see in the stacks what keeps them",
       pitcrew(facts, "stacks " + facts.job.metadata.name)};
   // The one that isn't waiting for the others: in no collective, or in an earlier one than they.
   double newest = 0;
@@ -179,8 +179,8 @@ void checkpoints(const Facts& facts, Findings& findings) {
   const auto age = checkpoint_overdue(facts);
   if (!age) return;
   const std::string newest = status.checkpoint.durable_step
-                                 ? "the newest is of step " + grouped(status.checkpoint.durable_step->value)
-                                 : "there is none yet";
+                                 ? "the newest durable one is of step " + grouped(status.checkpoint.durable_step->value)
+                                 : "there is no durable checkpoint yet";
   if (!facts.save_error.empty()) {
     const Rule* cause = cause_of(facts.save_error);
     findings.push_back(
