@@ -68,9 +68,11 @@ bool stuck(const kube::Pod& pod, Instant now) {
   constexpr std::array<std::string_view, 5> kReasons = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName",
                                                         "CreateContainerConfigError", "CreateContainerError"};
   if (!pod.start_time || now - *pod.start_time < kPatience) return false;
-  return std::any_of(pod.containers.begin(), pod.containers.end(), [&](const kube::ContainerStatus& container) {
+  const auto waits = [&](const kube::ContainerStatus& container) {
     return std::find(kReasons.begin(), kReasons.end(), container.waiting_reason) != kReasons.end();
-  });
+  };
+  return std::any_of(pod.initializing.begin(), pod.initializing.end(), waits) ||
+         std::any_of(pod.containers.begin(), pod.containers.end(), waits);
 }
 
 // Whether anything changed of a node that a decision may depend on: heartbeats change none of it.

@@ -5,6 +5,58 @@
 #include "operator/decide/decide.hpp"
 
 namespace pitcrew::control {
+namespace {
+
+constexpr size_t kLongestReason = 200;
+
+// One line of what a runtime or a program says.
+std::string in_short(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  if (text.size() <= kLongestReason) return text;
+  size_t end = kLongestReason;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a UTF-8 character
+  return text.substr(0, end) + " ...";
+}
+
+std::string with_reason(std::string words, const std::string& reason) {
+  return reason.empty() ? words : words + ": " + in_short(reason);
+}
+
+// What an init container does that all others wait for.
+std::string told(const kube::ContainerStatus& container) {
+  const std::string name = "init container " + container.name;
+  const auto& ended = container.terminated ? container.terminated : container.last_terminated;
+  if (ended && ended->exit_code != 0) {
+    std::string words = name + (container.running ? " runs again, after exit code " : " failed with exit code ") +
+                        std::to_string(ended->exit_code);
+    if (!ended->reason.empty() && ended->reason != "Error") words += " (" + ended->reason + ")";
+    if (container.restarts > 0)
+      words += ", " + std::to_string(container.restarts) + (container.restarts == 1 ? " restart" : " restarts");
+    return with_reason(words, ended->message);
+  }
+  if (container.running) {
+    return name + " still runs" + (container.started ? ", since " + to_rfc3339(*container.started) : std::string());
+  }
+  // The kubelet says PodInitializing of one that it has not come to, and of all behind it.
+  if (container.waiting_reason.empty() || container.waiting_reason == "PodInitializing")
+    return name + " has not started";
+  return with_reason(name + " waits: " + container.waiting_reason, container.waiting_message);
+}
+
+// Why the containers of a bound pod don't run, as its kubelet says; "" where it says nothing.
+std::string held_up_by(const kube::Pod& pod) {
+  if (!pod.initializing.empty()) return told(pod.initializing.front());
+  std::string why;
+  for (const kube::ContainerStatus& container : pod.containers) {
+    if (container.waiting_reason.empty()) continue;
+    const bool again = container.waiting_reason == "CrashLoopBackOff";  // its message is the pause, which changes
+    why = with_reason(container.name + " waits: " + container.waiting_reason, again ? "" : container.waiting_message);
+  }
+  return why;
+}
+
+}  // namespace
 
 Situation::Situation(const Snapshot& snapshot, Instant at)
     : in(snapshot),
@@ -105,10 +157,8 @@ std::string Situation::missing() const {
       std::string why = member->bound() ? "is not connected" : "is not scheduled";
       if (!member->bound() && !member->pod->unschedulable_message.empty())
         why += ": " + member->pod->unschedulable_message;
-      for (const kube::ContainerStatus& container : member->pod->containers) {
-        if (!container.waiting_reason.empty()) why = container.name + " waits: " + container.waiting_reason;
-      }
-      word += why;
+      const std::string held_up = held_up_by(*member->pod);
+      word += held_up.empty() ? why : held_up;
     }
     words.push_back(std::move(word));
   }

@@ -55,6 +55,7 @@ kube::Ptr<kube::Pod> trim_pod(const kube::Ptr<kube::Pod>& pod) {
   kept->message = pod->message;
   kept->pod_ip = pod->pod_ip;
   kept->start_time = pod->start_time;
+  kept->initializing = pod->initializing;
   kept->containers = pod->containers;
   kept->scheduled = pod->scheduled;
   kept->unschedulable_message = pod->unschedulable_message;

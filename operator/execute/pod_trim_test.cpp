@@ -19,6 +19,7 @@ std::shared_ptr<kube::Pod> full_pod() {
   pod->tolerations = {{"a", "Exists", "", ""}};
   pod->phase = kube::PodPhase::kRunning;
   pod->pod_ip = "10.0.0.1";
+  pod->initializing = {{.name = "fetch", .running = true}};
   pod->containers = {{.name = "train", .running = true}};
   return pod;
 }
@@ -40,6 +41,7 @@ TEST(PodTrim, of_our_pods_everything_is_kept_that_decisions_rest_on) {
   pod->metadata.owners = {{api::TrainingJob::type().api_version(), "TrainingJob", "j", "j", true, true}};
   const auto kept = trim_pod(pod);
   EXPECT_EQ(kept->containers, pod->containers);
+  EXPECT_EQ(kept->initializing, pod->initializing);
   EXPECT_EQ(kept->pod_ip, "10.0.0.1");
   ASSERT_NE(kept->metadata.controller(), nullptr);
   EXPECT_EQ(kept->metadata.controller()->uid, "j");

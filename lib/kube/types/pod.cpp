@@ -111,7 +111,9 @@ ContainerStatus read_container(const Json& json) {
   fields::read(json, "restartCount", container.restarts);
   const Json* state = fields::find(json, "state");
   if (state != nullptr) {
-    container.running = fields::find(*state, "running") != nullptr;
+    const Json* running = fields::find(*state, "running");
+    container.running = running != nullptr;
+    if (running != nullptr) fields::read(*running, "startedAt", container.started);
     if (const Json* waiting = fields::find(*state, "waiting")) {
       fields::read(*waiting, "reason", container.waiting_reason);
       fields::read(*waiting, "message", container.waiting_message);
@@ -120,6 +122,29 @@ ContainerStatus read_container(const Json& json) {
   container.terminated = read_termination(state);
   container.last_terminated = read_termination(fields::find(json, "lastState"));
   return container;
+}
+
+// Names of the init containers that run beside all others (KEP-753).
+std::vector<std::string> sidecars(const Json& spec) {
+  std::vector<std::string> names;
+  fields::each(fields::find(spec, "initContainers"), [&](const Json& container) {
+    std::string name, restart_policy;
+    fields::read(container, "name", name);
+    fields::read(container, "restartPolicy", restart_policy);
+    if (restart_policy == "Always") names.push_back(std::move(name));
+  });
+  return names;
+}
+
+void read_initializing(const Json& status, const std::vector<std::string>& sidecars, Pod& pod) {
+  fields::each(fields::find(status, "initContainerStatuses"), [&](const Json& json) {
+    ContainerStatus container = read_container(json);
+    bool started = false;
+    fields::read(json, "started", started);
+    const bool sidecar = std::find(sidecars.begin(), sidecars.end(), container.name) != sidecars.end();
+    const bool through = sidecar ? started : container.terminated && container.terminated->exit_code == 0;
+    if (!through) pod.initializing.push_back(std::move(container));
+  });
 }
 
 void read_status(const Json& status, Pod& pod) {
@@ -157,7 +182,10 @@ Json termination_json(const Termination& termination) {
 Json container_json(const ContainerStatus& container) {
   Json json = {{"name", container.name}, {"ready", container.ready}, {"restartCount", container.restarts}};
   Json state = Json::object();
-  if (container.running) state["running"] = Json::object();
+  if (container.running) {
+    state["running"] = Json::object();
+    if (container.started) state["running"]["startedAt"] = to_rfc3339(*container.started);
+  }
   if (!container.waiting_reason.empty()) {
     state["waiting"] = {{"reason", container.waiting_reason}, {"message", container.waiting_message}};
   }
@@ -198,6 +226,9 @@ Json status_json(const Pod& pod) {
   if (!pod.host_ip.empty()) status["hostIP"] = pod.host_ip;
   if (!pod.pod_ip.empty()) status["podIP"] = pod.pod_ip;
   if (pod.start_time) status["startTime"] = to_rfc3339(*pod.start_time);
+  for (const ContainerStatus& container : pod.initializing) {
+    status["initContainerStatuses"].push_back(container_json(container));
+  }
   for (const ContainerStatus& container : pod.containers) {
     status["containerStatuses"].push_back(container_json(container));
   }
@@ -237,7 +268,8 @@ const ResourceType& Pod::type() {
 Result<Pod> Pod::decode(const Json& json) {
   Pod pod;
   PITCREW_TRY(fields::read_meta(json, type(), pod.metadata));
-  if (const Json* spec = fields::find(json, "spec")) {
+  const Json* spec = fields::find(json, "spec");
+  if (spec != nullptr) {
     fields::read(*spec, "nodeName", pod.node_name);
     fields::read(*spec, "nodeSelector", pod.node_selector);
     fields::read(*spec, "priorityClassName", pod.priority_class);
@@ -245,7 +277,10 @@ Result<Pod> Pod::decode(const Json& json) {
     pod.required_node = read_required_node(*spec);
     pod.requests = pod_requests(*spec);
   }
-  if (const Json* status = fields::find(json, "status")) read_status(*status, pod);
+  if (const Json* status = fields::find(json, "status")) {
+    read_status(*status, pod);
+    read_initializing(*status, spec != nullptr ? sidecars(*spec) : std::vector<std::string>(), pod);
+  }
   return pod;
 }
 
@@ -258,6 +293,7 @@ const JsonSelection& Pod::selection() {
       "spec.priorityClassName",
       "spec.overhead",
       "spec.containers.resources",
+      "spec.initContainers.name",
       "spec.initContainers.resources",
       "spec.initContainers.restartPolicy",
       "status.phase",
@@ -266,6 +302,12 @@ const JsonSelection& Pod::selection() {
       "status.hostIP",
       "status.podIP",
       "status.startTime",
+      "status.initContainerStatuses.name",
+      "status.initContainerStatuses.ready",
+      "status.initContainerStatuses.restartCount",
+      "status.initContainerStatuses.started",
+      "status.initContainerStatuses.state",
+      "status.initContainerStatuses.lastState",
       "status.containerStatuses.name",
       "status.containerStatuses.ready",
       "status.containerStatuses.restartCount",

@@ -46,6 +46,7 @@ struct ContainerStatus {
   std::string waiting_message;
   std::optional<Termination> terminated;       // how it ended, where it has
   std::optional<Termination> last_terminated;  // how the one before this one ended
+  std::optional<Instant> started;              // when the one that runs began
   bool operator==(const ContainerStatus&) const = default;
 };
 
@@ -67,6 +68,9 @@ struct Pod {
   std::string host_ip;
   std::string pod_ip;
   std::optional<Instant> start_time;
+  // Init containers that are not through, in their order: the first is what all that follow wait for. One is through
+  // when it has ended well, a sidecar (restartPolicy Always) when it has started. Empty once all are.
+  std::vector<ContainerStatus> initializing;
   std::vector<ContainerStatus> containers;
   bool scheduled = false;             // condition PodScheduled
   std::string unschedulable_message;  // its message where it is False

@@ -72,6 +72,8 @@ Pod whole_pod() {
   container.last_terminated = Termination{137, 9, "OOMKilled", "out of memory", Instant(seconds(1'700'000'002))};
   ContainerStatus waiting{.name = "side", .waiting_reason = "ImagePullBackOff", .waiting_message = "no such image"};
   waiting.terminated = Termination{1, 0, "Error", "", Instant(seconds(1'700'000'003))};
+  container.started = Instant(seconds(1'700'000'004));
+  pod.initializing = {{.name = "fetch", .waiting_reason = "CrashLoopBackOff", .waiting_message = "back-off 20s"}};
   pod.containers = {container, waiting};
   return pod;
 }
@@ -143,6 +145,24 @@ TEST(PodType, requests_are_counted_as_the_scheduler_counts_them) {
   EXPECT_EQ(pod->requests.at("cpu"), 5000);  // big and the sidecar before it
   EXPECT_EQ(pod->requests.at("memory"), 2ll * 1024 * 1024 * 1024 * 1000);
   EXPECT_EQ(pod->requests.at("nvidia.com/gpu"), 8000);
+}
+
+TEST(PodType, what_it_is_initializing_with_is_what_is_not_through) {
+  const auto pod = Pod::decode(json(R"({"kind":"Pod","metadata":{"name":"p"},"spec":{
+    "initContainers":[{"name":"side","restartPolicy":"Always"},{"name":"late","restartPolicy":"Always"}]},
+    "status":{"initContainerStatuses":[
+      {"name":"first","state":{"terminated":{"exitCode":0}}},
+      {"name":"side","started":true,"state":{"running":{"startedAt":"2026-03-01T02:14:07Z"}}},
+      {"name":"fetch","started":true,"state":{"running":{"startedAt":"2026-03-01T02:14:09Z"}}},
+      {"name":"failed","restartCount":2,"state":{"terminated":{"exitCode":1}}},
+      {"name":"late","started":false,"state":{"running":{}}},
+      {"name":"last","state":{"waiting":{"reason":"PodInitializing"}}}]}})"));
+  ASSERT_TRUE(pod);
+  std::vector<std::string> names;
+  for (const ContainerStatus& container : pod->initializing) names.push_back(container.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"fetch", "failed", "late", "last"}));
+  EXPECT_EQ(*pod->initializing[0].started, *parse_rfc3339("2026-03-01T02:14:09Z"));
+  EXPECT_FALSE(pod->initializing[2].started);
 }
 
 TEST(PodType, fields_of_a_wrong_type_leave_their_defaults) {

@@ -42,6 +42,7 @@ class Stage {
   Status health_command(const Command& command);
   Status pods_start(const Command& command);
   Status target_command(const Command& command);
+  void hold_up(kube::Pod& pod, bool init, const Command& command) const;
   Status rank_exits(const Command& command);
   Status ranks_train(const Command& command);
   Status ranks_finish();

@@ -232,7 +232,8 @@ Status Stage::pods_start(const Command& command) {
     kube::Pod& pod = change(state);
     pod.node_name = pod.required_node.empty() ? words_of(command, "on", "") : pod.required_node;
     pod.phase = kube::PodPhase::kRunning;
-    pod.containers = {{"train", true, true, 0, "", "", std::nullopt, std::nullopt}};
+    pod.initializing.clear();
+    pod.containers = {{.name = "train", .running = true, .ready = true}};
     hello(Serial(serial), state, {});
   }
   return {};
@@ -281,6 +282,31 @@ Stage::PodState* Stage::target(const std::vector<std::string>& words, size_t& ne
     if (record.slot == Slot(value)) return by_serial(record.serial);
   }
   return nullptr;
+}
+
+// Bound, and its kubelet says what a container of it waits for or does.
+void Stage::hold_up(kube::Pod& pod, bool init, const Command& command) const {
+  const auto setting = [&](const char* name) {
+    return command.settings.contains(name) ? command.settings.at(name) : std::string();
+  };
+  pod.node_name = pod.required_node;
+  kube::ContainerStatus container{.name = setting("container")};
+  container.waiting_reason = setting("reason");
+  if (!container.waiting_reason.empty()) container.waiting_message = setting("message");
+  container.running = setting("state") == "running";
+  if (container.running) container.started = now_;
+  container.restarts = static_cast<int>(number(setting("restarts")));
+  if (const uint64_t exit = number(setting("exit")); exit != 0)
+    container.last_terminated = kube::Termination{static_cast<int>(exit), 0, "Error", setting("message"), now_};
+  pod.initializing.clear();
+  if (!init) {
+    pod.containers = {container};
+    return;
+  }
+  pod.initializing = {container};
+  kube::ContainerStatus train{.name = "train"};
+  train.waiting_reason = "PodInitializing";
+  pod.containers = {train};
 }
 
 Status Stage::target_command(const Command& command) {
@@ -371,6 +397,8 @@ Status Stage::target_command(const Command& command) {
     state->launcher.disconnected(now_, now_);
   } else if (verb == "cannot be scheduled") {
     change(*state).unschedulable_message = setting("message");
+  } else if (verb == "initializes" || verb == "is held up") {
+    hold_up(change(*state), verb == "initializes", command);
   } else {
     return Error(Code::kInvalidArgument, "unknown command of a pod '" + verb + "'");
   }
