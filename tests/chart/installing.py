@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from agents import condition, make_node, taint
-from shared import CHART, NAMESPACE, ROOT, WORK, case, good, kubectl
+from shared import CHART, NAMESPACE, ROOT, WORK, case, good, kubeconfig_of, kubectl
 
 PROGRAMS = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "release" / "bin"
 REGISTRY = "image.registry=registry.example.com/pitcrew"
@@ -18,17 +18,6 @@ def hooks(kind):
     """The release's hooks of a kind, as `helm uninstall` and `helm test` would create them."""
     documents = good("helm", "get", "hooks", "pitcrew", "--namespace", NAMESPACE).split("\n---\n")
     return [text for text in documents if f"helm.sh/hook: {kind}\n" in text]
-
-
-def kubeconfig_of(account):
-    """A kubeconfig that is a service account."""
-    token = kubectl("-n", NAMESPACE, "create", "token", account).strip()
-    config = json.loads(good("kubectl", "config", "view", "--raw", "--minify", "-o", "json"))
-    config["users"] = [{"name": "account", "user": {"token": token}}]
-    config["contexts"][0]["context"]["user"] = "account"
-    path = WORK / f"{account}.kubeconfig"
-    path.write_text(json.dumps(config))
-    return str(path)
 
 
 def program(name, *words, code=0):

@@ -1,5 +1,6 @@
 """What the cases share: KUBECONFIG leads to an API server without controllers; kubectl and helm are on PATH."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -34,6 +35,17 @@ def refused(*command, text=None, saying):
 
 def kubectl(*arguments, text=None):
     return good("kubectl", *arguments, text=text)
+
+
+def kubeconfig_of(account, namespace=NAMESPACE):
+    """A kubeconfig that is a service account."""
+    token = kubectl("-n", namespace, "create", "token", account).strip()
+    config = json.loads(good("kubectl", "config", "view", "--raw", "--minify", "-o", "json"))
+    config["users"] = [{"name": "account", "user": {"token": token}}]
+    config["contexts"][0]["context"]["user"] = "account"
+    path = WORK / f"{account}.kubeconfig"
+    path.write_text(json.dumps(config))
+    return str(path)
 
 
 CASES = []

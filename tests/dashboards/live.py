@@ -3,6 +3,7 @@
 every query of every dashboard, variable and annotation is run, and must return data. With --keep DIR the answers stay there
 for scripts/dashboards render. Exit code 77, with the reason, where there is no Prometheus."""
 import argparse
+import ctypes
 import json
 import os
 import pathlib
@@ -84,16 +85,24 @@ def wait_for(what, condition, seconds):
     raise SystemExit(f"{what} did not happen within {seconds} s")
 
 
+LIBC = ctypes.CDLL(None)
+
+
+def with_this_process():
+    """A child ends with the test, however that ends."""
+    LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class World:
     """The run, its Prometheus and the agents' pages; everything ends with it."""
 
-    def __init__(self, folder, programs, long):
-        self.folder, self.programs, self.long = folder, programs, long
+    def __init__(self, folder, programs, long, chaos=CHAOS):
+        self.folder, self.programs, self.long, self.chaos = folder, programs, long, chaos
         self.processes = []
 
     def start(self, name, command, **more):
         log = open(self.folder / f"{name}.log", "w")
-        self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, **more))
+        self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=with_this_process, **more))
         return self.processes[-1]
 
     def train(self):
@@ -104,7 +113,7 @@ class World:
         (self.folder / "train.yaml").write_text(TRAIN.replace("steps: 700", f"steps: {self.long}"))
         (self.folder / "job.yaml").write_text(JOB % self.folder)
         self.run = self.start("run", [self.programs / "pitcrew", "run", self.folder / "job.yaml", "--nodes", "4", "--serve", "--json",
-                                      "--dir", self.folder / "dir", "--chaos", CHAOS], cwd=self.folder)
+                                      "--dir", self.folder / "dir", *(["--chaos", self.chaos] if self.chaos else [])], cwd=self.folder)
         here = self.folder / "dir"
         wait_for("the API's opening", lambda: (here / "metrics-address").exists() or self.run.poll() is not None, 60)
         if self.run.poll() is not None:

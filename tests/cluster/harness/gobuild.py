@@ -5,6 +5,7 @@ CACHE/cluster/<component>-<version>/<program>, written under another name first,
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import CACHE, KUBERNETES, PINS, Failed, NotRun
+from .config import CACHE, KUBERNETES, PINS, ROOT, Failed, NotRun
 
 BIN = CACHE / "cluster"
 GO_NEEDED = (1, 26, 0)  # the `go` line of Kubernetes 1.36
@@ -30,6 +31,7 @@ class Component:
     module: str
     programs: dict  # name of the program → its package
     by_name: bool = False  # no cluster needs it: built where somebody asks for it by name
+    manifest: Path = None  # of an OpenTelemetry collector, with its go.sum beside it: the module is the builder's, which writes the program
 
     def folder(self):
         return BIN / f"{self.name}-{self.version}"
@@ -41,6 +43,14 @@ class Component:
 def kubernetes(version=KUBERNETES):
     names = ("kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
     return Component("kubernetes", version, "k8s.io/kubernetes", {n: f"k8s.io/kubernetes/cmd/{n}" for n in names})
+
+
+def collector():
+    """An OpenTelemetry collector: built anew where its manifest changes, not its version alone."""
+    manifest = ROOT / "tests" / "chart" / "collector" / "builder.yaml"
+    key = hashlib.sha256(manifest.read_bytes() + manifest.with_name("go.sum").read_bytes()).hexdigest()[:12]
+    module = "go.opentelemetry.io/collector/cmd/builder"
+    return Component("otelcol", f"{PINS['COLLECTOR']}-{key}", module, {"otelcol": "."}, by_name=True, manifest=manifest)
 
 
 COMPONENTS = {
@@ -88,6 +98,7 @@ COMPONENTS = {
             {"helm-unittest": "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"},
             by_name=True,
         ),
+        collector(),
     )
 }
 
@@ -195,16 +206,63 @@ def _replacements(component, environment):
     return "".join(f"replace {library} => {library} {version}\n" for library in libraries)
 
 
+def _require(component, version, source, environment):
+    (Path(source) / "go.mod").write_text(
+        "module pitcrew/tests/cluster\n\n"
+        f"go {PINS['GO']}\n\n"
+        f"require {component.module} {version}\n{_replacements(component, environment)}"
+    )
+
+
+def _generate_collector(component, source, environment):
+    """What the collector's builder makes of the manifest: main.go, components.go and go.mod; the sums are ours."""
+    version = PINS["COLLECTOR"]
+    if f"\n  version: {version[1:]}\n" not in component.manifest.read_text():
+        raise Failed(f"{component.manifest.relative_to(ROOT)} is not of {version}, which scripts/versions names")
+    with tempfile.TemporaryDirectory(prefix="pitcrew-go-") as folder:
+        _require(component, version, folder, environment)
+        builder = f"{folder}/ocb"
+        _quiet(["nice", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", builder, component.module], folder, environment)
+        _quiet([builder, "--skip-compilation", "--skip-get-modules", "--config", str(component.manifest)], source, environment)
+    shutil.copy(component.manifest.with_name("go.sum"), source)
+    _leave_out_discoveries(source, environment)
+
+
+def _leave_out_discoveries(source, environment):
+    """Prometheus registers the discovery of every cloud, with that cloud's SDK: a third of what would be compiled. What the
+    build tag remove_all_sd does in later versions is done here on a copy: Kubernetes' alone is left."""
+    prometheus = "github.com/prometheus/prometheus"
+    folder = json.loads(_quiet(["go", "mod", "download", "-json", prometheus], source, environment))["Dir"]
+    copy = Path(source) / "prometheus"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*_test.go", "testdata", "static"))
+    (copy / "discovery/install/install.go").write_text(f'package install\n\nimport _ "{prometheus}/discovery/kubernetes"\n')
+    with open(Path(source) / "go.mod", "a") as file:
+        file.write(f"\nreplace {prometheus} => ./prometheus\n")
+
+
+def _quiet(command, place, environment):
+    """Its output."""
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise _why(f"{' '.join(command)} failed", done.stderr + done.stdout)
+    return done.stdout
+
+
+def _why(what, said):
+    """A machine that Go modules don't reach can't build; anything else is a failure."""
+    unreachable = re.search(r"dial tcp|no such host|connection refused|i/o timeout|proxyconnect|reading https?://\S+: 4\d\d ", said)
+    return NotRun(f"Go modules can't be fetched: {unreachable.group()}") if unreachable else Failed(f"{what}:\n{said[-4000:]}")
+
+
 def _build_component(component, programs, environment):
     if not programs:
         return
     component.folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pitcrew-go-") as source:
-        (Path(source) / "go.mod").write_text(
-            "module pitcrew/tests/cluster\n\n"
-            f"go {PINS['GO']}\n\n"
-            f"require {component.module} {component.version}\n{_replacements(component, environment)}"
-        )
+        if component.manifest:
+            _generate_collector(component, source, environment)
+        else:
+            _require(component, component.version, source, environment)
         for name in programs:
             begin = time.monotonic()
             whole = component.folder() / name
@@ -217,7 +275,7 @@ def _build_component(component, programs, environment):
                 cwd=source, env=environment, capture_output=True, text=True,
             )
             if done.returncode != 0:
-                raise Failed(f"building {name} {component.version} failed:\n{done.stderr[-4000:]}")
+                raise _why(f"building {name} {component.version} failed", done.stderr)
             part.rename(whole)
             _say(f"built {name} {component.version} in {time.monotonic() - begin:.0f} s")
         if component.name == "kwok":
