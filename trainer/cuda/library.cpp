@@ -1,6 +1,6 @@
 #include "trainer/cuda/library.hpp"
 
-#include "lib/base/plugin.hpp"
+#include "lib/base/dynamic_library.hpp"
 #include "lib/base/version.hpp"
 
 namespace pitcrew::trainer::cuda {
@@ -10,11 +10,13 @@ namespace {
 constexpr const char* kLibrary = "libpitcrew_cuda.so";
 
 Result<OpenFunction> load() {
-  const auto symbol = load_symbol(kLibrary, kOpenSymbol);
-  if (symbol) return reinterpret_cast<OpenFunction>(*symbol);
-  return Error(Code::kNotFound, symbol.error().message +
-                                    "; build it with -DPITCREW_CUDA=ON and put it beside pitcrew-train, or set "
-                                    "device: cpu");
+  PITCREW_ASSIGN(const DynamicLibrary library,
+                 DynamicLibrary::load({.what = kLibrary,
+                                       .places = beside_program(kLibrary),
+                                       .remedy = "build it with -DPITCREW_CUDA=ON and put it beside pitcrew-train, or "
+                                                 "set device: cpu",
+                                       .symbol = kOpenSymbol}));
+  return reinterpret_cast<OpenFunction>(library.symbol(kOpenSymbol));
 }
 
 }  // namespace

@@ -2,9 +2,8 @@
 
 #include <array>
 
-#include <dlfcn.h>
-
 #include "agent/check/cuda/abi.h"
+#include "lib/base/dynamic_library.hpp"
 
 namespace pitcrew::check {
 namespace {
@@ -97,22 +96,16 @@ class GpuBackend final : public Backend {
 }  // namespace
 
 Result<std::unique_ptr<Backend>> open_gpu_backend(const std::string& library) {
-  // Never unloaded: CUDA's own threads live on in it.
-  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) {
-    const char* why = dlerror();
-    return Error(Code::kNotFound, "load " + library + ": " + (why == nullptr ? "unknown error" : why) +
-                                      "; it is part of the image pitcrew-check, and of a build with CUDA");
-  }
+  PITCREW_ASSIGN(const DynamicLibrary loaded,
+                 DynamicLibrary::load({.what = "the check's work on GPUs",
+                                       .places = {library},
+                                       .remedy = "it is part of the image pitcrew-check, and of a build with CUDA"}));
   Functions functions;
-  const auto load = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(handle, name));
-    return function != nullptr;
-  };
-  const bool whole = load(functions.abi, "pitcrew_check_abi") && load(functions.count, "pitcrew_check_count") &&
-                     load(functions.device, "pitcrew_check_device") && load(functions.memory, "pitcrew_check_memory") &&
-                     load(functions.burn, "pitcrew_check_burn") && load(functions.host, "pitcrew_check_host") &&
-                     load(functions.all_reduce, "pitcrew_check_all_reduce");
+  const bool whole =
+      loaded.find(functions.abi, "pitcrew_check_abi") && loaded.find(functions.count, "pitcrew_check_count") &&
+      loaded.find(functions.device, "pitcrew_check_device") && loaded.find(functions.memory, "pitcrew_check_memory") &&
+      loaded.find(functions.burn, "pitcrew_check_burn") && loaded.find(functions.host, "pitcrew_check_host") &&
+      loaded.find(functions.all_reduce, "pitcrew_check_all_reduce");
   if (!whole || functions.abi() != PITCREW_CHECK_ABI) {
     return Error(Code::kUnsupported, library + " is of another version of pitcrew-check");
   }

@@ -2,8 +2,6 @@
 
 #include <cstdio>
 
-#include <dlfcn.h>
-
 namespace pitcrew::agent::nvml {
 namespace {
 
@@ -68,15 +66,11 @@ Error error_of(std::string_view function, int code) {
 }
 
 Result<std::shared_ptr<const Library>> Library::open(const std::string& path) {
-  std::shared_ptr<Library> library(new Library);
-  library->handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library->handle_ == nullptr) {
-    const char* why = dlerror();
-    return Error(Code::kNotFound, "loading " + path + ": " + (why == nullptr ? "unknown error" : why) +
-                                      "; nodes without NVIDIA GPUs have none");
-  }
-#define PITCREW_NVML_LOAD(symbol, name, parameters) \
-  library->functions_.name = reinterpret_cast<decltype(Functions::name)>(dlsym(library->handle_, #symbol));
+  PITCREW_ASSIGN(
+      DynamicLibrary loaded,
+      DynamicLibrary::load({.what = "NVML", .places = {path}, .remedy = "nodes without NVIDIA GPUs have none"}));
+  std::shared_ptr<Library> library(new Library(std::move(loaded)));
+#define PITCREW_NVML_LOAD(symbol, name, parameters) library->library_.find(library->functions_.name, #symbol);
   PITCREW_NVML_FUNCTIONS(PITCREW_NVML_LOAD)
 #undef PITCREW_NVML_LOAD
   if (const int code = library->call(&Functions::init); code != abi::kSuccess) return error_of("nvmlInit_v2", code);
@@ -86,7 +80,7 @@ Result<std::shared_ptr<const Library>> Library::open(const std::string& path) {
 
 Library::~Library() {
   if (initialized_) call(&Functions::shutdown);
-  if (handle_ != nullptr) dlclose(handle_);
+  library_.unload();  // a driver may be replaced
 }
 
 Result<std::vector<Gpu>> list_gpus(const Library& library) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "agent/probe/nvml/abi.hpp"
+#include "lib/base/dynamic_library.hpp"
 #include "lib/base/result.hpp"
 
 namespace pitcrew::agent::nvml {
@@ -47,9 +48,9 @@ class Library {
   }
 
  private:
-  Library() = default;
+  explicit Library(DynamicLibrary library) : library_(std::move(library)) {}
 
-  void* handle_ = nullptr;
+  DynamicLibrary library_;
   bool initialized_ = false;
   Functions functions_;
 };
