@@ -21,11 +21,12 @@ tracked 'operator/decide/*.cpp' 'operator/decide/*.hpp' 'launcher/progress/*.cpp
 # No test sleeps to wait for something.
 tracked '*_test.cpp' | xargs -r grep -nE 'sleep_for|usleep\(|[^a-z_.]sleep\(' | breach "a test that sleeps (wait on a condition):" || true
 # Dependencies point one way.
-tracked 'lib/base/*.?pp' | xargs -r grep -nE '#include "(lib/(net|kube|api|local)|operator|launcher|trainer|cli)/' | breach "lib/base includes above itself:" || true
+tracked 'lib/base/*.?pp' | xargs -r grep -nE '#include "(lib/(nccl|net|kube|api|local)|operator|launcher|trainer|cli)/' | breach "lib/base includes above itself:" || true
+tracked 'lib/nccl/*.?pp' | xargs -r grep -nE '#include "(lib/(net|kube|api|local)|operator|launcher|agent|trainer|cli)/' | breach "lib/nccl includes above itself:" || true
 tracked 'lib/api/*.?pp' | xargs -r grep -nE '#include "(lib/(net|kube|local)|operator|launcher|trainer|cli)/' | breach "lib/api includes above itself:" || true
 tracked 'lib/net/*.?pp' | xargs -r grep -nE '#include "(lib/(kube|api|local)|operator|launcher|trainer|cli)/' | breach "lib/net includes above itself:" || true
 tracked 'lib/kube/*.?pp' | xargs -r grep -nE '#include "(lib/(api|local)|operator|launcher|trainer|cli)/' | breach "lib/kube includes above itself:" || true
-tracked 'trainer/*.?pp' | xargs -r grep -nE '#include "(lib/(net|kube|api|local)|operator|launcher|cli)/' | breach "the trainer uses lib/base alone:" || true
+tracked 'trainer/*.?pp' | xargs -r grep -nE '#include "(lib/(net|kube|api|local)|operator|launcher|cli)/' | breach "the trainer uses lib/base and lib/nccl alone:" || true
 tracked 'launcher/*.?pp' | xargs -r grep -nE '#include "(lib/(kube|local)|operator|trainer|cli)/' | breach "the launcher uses lib/base, lib/net and lib/api alone:" || true
 # Heavy headers stay in their adapters.
 tracked '*.hpp' | xargs -r grep -lE '#include <(boost/|cpprest/|openssl/|spdlog/)' | grep -vE '^lib/net/|_impl\.hpp$|/detail/' |

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <cublasLt.h>
@@ -14,7 +15,7 @@
 #include <cuda_runtime.h>
 
 #include "agent/check/cuda/abi.h"
-#include "agent/check/cuda/nccl_table.hpp"
+#include "agent/check/cuda/nccl.hpp"
 
 namespace {
 
@@ -411,37 +412,38 @@ int pitcrew_check_all_reduce(int devices, double seconds, uint64_t seed, Pitcrew
                              size_t length) {
   const Words words{error, length};
   if (devices < 2) return words.say(PITCREW_CHECK_UNSUPPORTED, "an all-reduce needs two GPUs");
-  const pitcrew::check::NcclTable* nccl = pitcrew::check::load_nccl();
-  if (nccl == nullptr) return words.say(PITCREW_CHECK_UNAVAILABLE, "libnccl.so.2 is not there");
+  namespace abi = pitcrew::nccl;
+  std::string why;
+  const abi::Api* nccl = pitcrew::check::load_nccl(why);
+  if (nccl == nullptr) return words.say(PITCREW_CHECK_UNAVAILABLE, "%s", why.c_str());
   // 1 GiB: large enough for the bandwidth to be the links', as nccl-tests measures it.
   constexpr size_t kCount = (size_t{1} << 30) / sizeof(float);
   struct Rank {
     OnDevice<float> values;
     OnDevice<unsigned long long> wrong;
     cudaStream_t stream = nullptr;
-    pitcrew::check::NcclComm comm = nullptr;
+    abi::CommHandle comm = nullptr;
   };
   std::vector<Rank> ranks(static_cast<size_t>(devices));
   struct Cleaner {
     std::vector<Rank>& ranks;
-    const pitcrew::check::NcclTable* nccl;
+    const abi::Api* nccl;
     ~Cleaner() {
       for (size_t i = 0; i < ranks.size(); ++i) {
         cudaSetDevice(static_cast<int>(i));
-        if (ranks[i].comm != nullptr) nccl->destroy(ranks[i].comm);
+        if (ranks[i].comm != nullptr) nccl->CommDestroy(ranks[i].comm);
         if (ranks[i].stream != nullptr) cudaStreamDestroy(ranks[i].stream);
       }
     }
   } cleaner{ranks, nccl};
   const auto failed = [&](int code, const char* what) {
     // A system error is a link or device that did not answer; what was asked for wrongly is our own matter.
-    constexpr int kUnhandledCuda = 1, kSystem = 2, kRemote = 6;
-    const bool broken = code == kUnhandledCuda || code == kSystem || code == kRemote;
+    const bool broken = code == abi::kUnhandledCudaError || code == abi::kSystemError || code == abi::kRemoteError;
     return words.say(broken ? PITCREW_CHECK_BROKEN : PITCREW_CHECK_UNAVAILABLE, "%s: %s (NCCL %d)", what,
-                     nccl->error_string(code), code);
+                     nccl->GetErrorString(code), code);
   };
-  std::vector<pitcrew::check::NcclComm> comms(ranks.size());
-  if (const int code = nccl->init_all(comms.data(), devices, nullptr); code != 0)
+  std::vector<abi::CommHandle> comms(ranks.size());
+  if (const int code = nccl->CommInitAll(comms.data(), devices, nullptr); code != 0)
     return failed(code, "ncclCommInitAll");
   for (size_t i = 0; i < ranks.size(); ++i) {
     ranks[i].comm = comms[i];
@@ -463,14 +465,13 @@ int pitcrew_check_all_reduce(int devices, double seconds, uint64_t seed, Pitcrew
       CHECK_CUDA(cudaStreamSynchronize(ranks[i].stream));
     }
     const auto start = Clock::now();
-    if (const int code = nccl->group_start(); code != 0) return failed(code, "ncclGroupStart");
+    if (const int code = nccl->GroupStart(); code != 0) return failed(code, "ncclGroupStart");
     for (Rank& rank : ranks) {
-      constexpr int kFloat32 = 7, kSum = 0;
-      const int code =
-          nccl->all_reduce(rank.values.get(), rank.values.get(), kCount, kFloat32, kSum, rank.comm, rank.stream);
+      const int code = nccl->AllReduce(rank.values.get(), rank.values.get(), kCount, abi::kFloat32, abi::kSum,
+                                       rank.comm, rank.stream);
       if (code != 0) return failed(code, "ncclAllReduce");
     }
-    if (const int code = nccl->group_end(); code != 0) return failed(code, "ncclGroupEnd");
+    if (const int code = nccl->GroupEnd(); code != 0) return failed(code, "ncclGroupEnd");
     for (size_t i = 0; i < ranks.size(); ++i) {
       CHECK_CUDA(cudaSetDevice(static_cast<int>(i)));
       CHECK_CUDA(cudaStreamSynchronize(ranks[i].stream));

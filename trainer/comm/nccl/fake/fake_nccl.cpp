@@ -34,12 +34,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "trainer/comm/nccl/abi.hpp"
+#include "lib/nccl/abi.hpp"
 #include "trainer/device/device.hpp"
 
 namespace {
 
-using namespace pitcrew::trainer::nccl;
+using namespace pitcrew::nccl;
 
 constexpr size_t kRing = 64 << 10;
 constexpr int kMostRanks = 16;
@@ -104,7 +104,7 @@ struct Piece {
 }  // namespace
 
 // What ncclComm_t points to. The operations that are still on a stream hold it.
-struct pitcrew::trainer::nccl::Communicator {
+struct pitcrew::nccl::Communicator {
   int rank = 0, ranks = 0;
   Board* board = nullptr;
   std::string net;

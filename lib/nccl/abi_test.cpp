@@ -1,12 +1,12 @@
 // Our declarations beside NCCL's own, where its header is there (-DPITCREW_CUDA=ON, and nccl.h found).
-#include "trainer/comm/nccl/abi.hpp"
+#include "lib/nccl/abi.hpp"
 
 #include <gtest/gtest.h>
 
 #ifdef PITCREW_NCCL_HEADER
 #include <nccl.h>
 
-namespace pitcrew::trainer::nccl {
+namespace pitcrew::nccl {
 namespace {
 
 static_assert(sizeof(UniqueId) == sizeof(ncclUniqueId));
@@ -28,24 +28,8 @@ template <typename R, typename... A, typename S, typename... B>
   requires(sizeof...(A) == sizeof...(B))
 constexpr bool kAlike<R (*)(A...), S (*)(B...)> = sizeof(R) == sizeof(S) && ((sizeof(A) == sizeof(B)) && ...);
 
-#define ALIKE(name) static_assert(kAlike<decltype(Api::name), decltype(&nccl##name)>, #name)
-ALIKE(GetVersion);
-ALIKE(GetErrorString);
-ALIKE(GetLastError);
-ALIKE(GetUniqueId);
-ALIKE(CommInitRankConfig);
-ALIKE(CommFinalize);
-ALIKE(CommDestroy);
-ALIKE(CommAbort);
-ALIKE(CommGetAsyncError);
-ALIKE(GroupStart);
-ALIKE(GroupEnd);
-ALIKE(Send);
-ALIKE(Recv);
-ALIKE(AllGather);
-ALIKE(Broadcast);
-ALIKE(AllReduce);
-ALIKE(ReduceScatter);
+#define ALIKE(result, name, parameters) static_assert(kAlike<decltype(Api::name), decltype(&nccl##name)>, #name);
+PITCREW_NCCL_FUNCTIONS(ALIKE)
 #undef ALIKE
 
 TEST(NcclAbi, our_config_has_the_magic_and_leaves_the_rest_to_nccl) {
@@ -58,7 +42,7 @@ TEST(NcclAbi, our_config_has_the_magic_and_leaves_the_rest_to_nccl) {
 }
 
 }  // namespace
-}  // namespace pitcrew::trainer::nccl
+}  // namespace pitcrew::nccl
 #else
 TEST(NcclAbi, our_config_has_the_magic_and_leaves_the_rest_to_nccl) { GTEST_SKIP() << "nccl.h is not here"; }
 #endif
