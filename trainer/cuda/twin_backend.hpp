@@ -9,7 +9,7 @@
 
 namespace pitcrew::trainer {
 
-// What cuda_twin_test compares with the CPU: a GPU, or its kernels emulated. The test is linked with one of the two.
+// What the twins' tests compare with the CPU: a GPU, or its kernels emulated. The test is linked with one of the two.
 struct TwinBackend {
   std::unique_ptr<Device> device;
   std::unique_ptr<Kernels<BF16>> kernels;

@@ -12,6 +12,8 @@
 // The plain loops that kernels are compared with, and what comparing takes. For tests alone.
 namespace pitcrew::trainer {
 
+inline constexpr double kGradientTolerance = 1e-5;  // of a gradient against central differences, norm-wise
+
 template <typename T>
 std::vector<T> random_values(Random& random, size_t count, double scale = 1) {
   std::vector<T> values(count);

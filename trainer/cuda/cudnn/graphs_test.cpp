@@ -1,5 +1,5 @@
 // What can be said of cuDNN's graphs without a GPU, with the real library: they are described as cuDNN takes them, on
-// every architecture, and what it refuses is told. Results are compared in cuda_twin_test.cpp, on a GPU.
+// every architecture, and what it refuses is told. Results are compared in attention_twin_test.cpp, on a GPU.
 #include "trainer/cuda/cudnn/graphs.hpp"
 
 #include <filesystem>
