@@ -131,6 +131,18 @@ def type_everything(folder, run):
     good("checkpoint", "verify", str(broken), "--name", target.parent.name, code=1, has=["digest"], config=False)
     good("nodes", has=["n0", "Ready", "nodes usable"])
     good("nodes", "n0", has=["n0: Ready"])
+    # Every command with -o gives data that names what its text does, and the same as YAML.
+    for arguments, of in ((("status", "watched"), "watched"), (("timeline", "watched"), "RankCrash"), (("diagnose", "watched"), "operator"),
+                          (("nodes",), "n0"), (("nodes", "n0"), "n0"), (("checkpoint", "ls", "watched"), "step-"),
+                          (("checkpoint", "verify", "watched"), "step-")):
+        data = good(*arguments, "-o", "json", has=[of])
+        try:
+            document = json.loads(data.out)
+        except ValueError:
+            document = None
+        expect(document, f"{data.line}: no JSON")
+        expect(of in good(*arguments, "-o", "yaml").out, f"{data.line}: not the same as YAML")
+    good("nodes", "-o", "wide", has=["n0"])
     good("nodes", "n99", code=4)
     good("top", "watched", "--once", has=["RANK", "DATA WAIT", "n0"])
     good("check", "node", "n0", code=4, has=["NodeHealth"])
