@@ -25,10 +25,11 @@ def output(*words):
 
 
 def stripped(program):
-    """The program without what only a linker reads; function names stay for stack traces in crashes."""
+    """The program without what only a linker or a debugger reads; function names stay for stack traces in crashes. The build ID
+    goes too: it is made of the debugger's part as well, which names the folder of the build."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "program"
-        subprocess.run(["strip", "--strip-debug", "-o", copy, program], check=True)
+        subprocess.run(["strip", "--strip-debug", "--remove-section=.note.gnu.build-id", "-o", copy, program], check=True)
         return copy.read_bytes()
 
 
