@@ -112,6 +112,22 @@ std::string label_of(std::string_view labels, std::string_view name) {
   return std::string(labels.substr(at, labels.find('"', at) - at));
 }
 
+// Calls f(name, labels, value) for each sample with labels.
+template <typename F>
+void each_sample(const std::string& page, F f) {
+  for (size_t at = 0; at < page.size();) {
+    const size_t end = std::min(page.find('\n', at), page.size());
+    const std::string_view line = std::string_view(page).substr(at, end - at);
+    at = end + 1;
+    const size_t open = line.find('{');
+    const size_t close = line.rfind('}');
+    if (line.starts_with('#') || open == std::string_view::npos || close == std::string_view::npos || close < open)
+      continue;
+    f(line.substr(0, open), line.substr(open, close - open),
+      std::strtod(std::string(line.substr(close + 1)).c_str(), nullptr));
+  }
+}
+
 }  // namespace
 
 PodFact read_pod(const Json& pod) {
@@ -166,27 +182,17 @@ std::optional<EventFact> read_event(const Json& event) {
 
 std::vector<RankFact> read_ranks(const std::string& page, const std::string& pod) {
   std::map<uint32_t, RankFact> ranks;
-  size_t at = 0;
-  while (at < page.size()) {
-    const size_t end = std::min(page.find('\n', at), page.size());
-    const std::string_view line = std::string_view(page).substr(at, end - at);
-    at = end + 1;
-    if (!line.starts_with("pitcrew_rank_")) continue;
-    const size_t open = line.find('{');
-    const size_t close = line.rfind('}');
-    if (open == std::string_view::npos || close == std::string_view::npos || close < open) continue;
-    const std::string_view name = line.substr(0, open);
-    const std::string_view labels = line.substr(open, close - open);
+  each_sample(page, [&](std::string_view name, std::string_view labels, double value) {
+    if (!name.starts_with("pitcrew_rank_")) return;
     const std::string number = label_of(labels, "rank");
-    if (number.empty()) continue;
-    const double value = std::strtod(std::string(line.substr(close + 1)).c_str(), nullptr);
+    if (number.empty()) return;
     RankFact& rank = ranks[static_cast<uint32_t>(std::strtoul(number.c_str(), nullptr, 10))];
     if (name == "pitcrew_rank_step") rank.step = static_cast<uint64_t>(value);
     if (name == "pitcrew_rank_phase" && value > 0) rank.phase = label_of(labels, "phase");
     if (name == "pitcrew_rank_in_collective") rank.in_collective = value > 0;
     if (name == "pitcrew_rank_collective") rank.collective = value;
     if (name == "pitcrew_rank_gauge") rank.gauges[label_of(labels, "name")] = value;
-  }
+  });
   std::vector<RankFact> list;
   for (auto& [number, rank] : ranks) {
     rank.rank = number;
@@ -194,6 +200,42 @@ std::vector<RankFact> read_ranks(const std::string& page, const std::string& pod
     list.push_back(std::move(rank));
   }
   return list;
+}
+
+NodeNumbers read_numbers(const std::string& page, const std::string& node, const std::set<std::string>& pods) {
+  NodeNumbers numbers;
+  numbers.node = node;
+  struct Gpu {
+    double used = 0, free = 0;
+    std::optional<double> tensor;
+  };
+  std::map<std::string, Gpu> gpus;
+  std::set<std::string> efa;
+  each_sample(page, [&](std::string_view name, std::string_view labels, double value) {
+    if (name.starts_with("DCGM_FI_")) {
+      if (!pods.contains(label_of(labels, "pod"))) return;
+      Gpu& gpu = gpus[label_of(labels, "gpu")];
+      if (name == "DCGM_FI_DEV_FB_USED") gpu.used = value;
+      if (name == "DCGM_FI_DEV_FB_FREE") gpu.free = value;
+      if (name == "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE") gpu.tensor = value;
+    }
+    if (name == "pitcrew_efa_tx_bytes_total") {
+      efa.insert(label_of(labels, "device"));
+      numbers.efa_sent += value;
+    }
+    if (name == "pitcrew_efa_retransmitted_bytes_total") numbers.efa_again += value;
+  });
+  numbers.gpus = gpus.size();
+  numbers.efa = efa.size();
+  double tensor = 0;
+  size_t known = 0;
+  for (const auto& [name, gpu] : gpus) {
+    if (gpu.used + gpu.free > 0) numbers.least_free = std::min(numbers.least_free, gpu.free / (gpu.used + gpu.free));
+    tensor += gpu.tensor.value_or(0);
+    known += gpu.tensor ? 1 : 0;
+  }
+  if (known > 0) numbers.tensor = tensor / static_cast<double>(known);
+  return numbers;
 }
 
 }  // namespace pitcrew::cli

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -95,6 +96,16 @@ struct RankFact {
   std::map<std::string, double> gauges;  // data_wait_seconds …
 };
 
+// What a node's agent says on /metrics of the GPUs that the job's pods use there, and of the node's EFA devices.
+struct NodeNumbers {
+  std::string node;
+  size_t gpus = 0;
+  double least_free = 1;               // of the GPU with the least free memory, its share
+  std::optional<double> tensor;        // share of time in which tensor cores worked, the GPUs' mean; not all can tell
+  size_t efa = 0;                      // EFA devices
+  double efa_sent = 0, efa_again = 0;  // bytes since the driver was loaded
+};
+
 // Everything that diagnose judges by. A value: tests write it down, gather() fills it from a cluster.
 struct Facts {
   Instant now;
@@ -112,6 +123,7 @@ struct Facts {
   bool operators_known = false;  // leases could be read
   bool nodes_known = false;
   std::vector<RankFact> ranks;
+  std::vector<NodeNumbers> numbers;     // of the job's nodes that have an agent
   std::vector<std::string> last_lines;  // of the rank that failed last
   std::string last_lines_of;            // "pod x, rank 3"
   bool container_before = false;        // they are of the container before the one that runs now
@@ -127,5 +139,7 @@ const ContainerFact* initializing(const PodFact& pod);
 std::optional<EventFact> read_event(const Json& event);
 // What a launcher's /metrics page says of its ranks.
 std::vector<RankFact> read_ranks(const std::string& page, const std::string& pod);
+// What an agent's /metrics page says of a node. pods: the job's there; GPUs of other pods don't count.
+NodeNumbers read_numbers(const std::string& page, const std::string& node, const std::set<std::string>& pods);
 
 }  // namespace pitcrew::cli

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "cli/connect/resource_types.hpp"
@@ -14,6 +15,7 @@ namespace pitcrew::cli {
 namespace {
 
 constexpr char kLease[] = "pitcrew-operator";
+constexpr char kAgents[] = "app.kubernetes.io/name=pitcrew,app.kubernetes.io/component=agent";
 constexpr size_t kMaxEvents = 200;
 
 // "list leases: forbidden" and so on, short.
@@ -122,6 +124,17 @@ void ask_for_claims(Cluster& cluster, Facts& facts) {
   }
 }
 
+int port_called(const Json& pod, const std::string& name) {
+  const Json::json_pointer containers("/spec/containers");
+  if (!pod.contains(containers)) return 0;
+  for (const Json& container : pod.at(containers)) {
+    for (const Json& port : container.value("ports", Json::array())) {
+      if (port.value("name", "") == name) return port.value("containerPort", 0);
+    }
+  }
+  return 0;
+}
+
 void ask_launchers(Cluster& cluster, Facts& facts, size_t most) {
   size_t asked = 0;
   for (const PodFact& pod : facts.pods) {
@@ -131,6 +144,25 @@ void ask_launchers(Cluster& cluster, Facts& facts, size_t most) {
                          if (!page) return unseen(facts, "numbers of " + name, page.error());
                          for (RankFact& rank : read_ranks(*page, name)) facts.ranks.push_back(std::move(rank));
                        });
+  }
+}
+
+// The agents of the job's nodes, by the chart's labels and names.
+void ask_agents(Cluster& cluster, Facts& facts, const std::vector<Json>& agents, size_t most) {
+  std::map<std::string, std::set<std::string>> ours;  // node → the job's pods there
+  for (const PodFact& pod : facts.pods) {
+    if (pod.phase == "Running" && !pod.deleted && ours.size() < most) ours[pod.node].insert(pod.name);
+  }
+  for (const Json& agent : agents) {
+    const auto text = [&](const char* at) { return agent.value(Json::json_pointer(at), std::string()); };
+    const auto found = ours.find(text("/spec/nodeName"));
+    const int port = port_called(agent, "metrics");
+    if (found == ours.end() || port == 0 || text("/status/phase") != "Running") continue;
+    const ObjectKey key{text("/metadata/namespace"), text("/metadata/name") + ":" + std::to_string(port)};
+    cluster.text_later(kube::Pod::type(), key, "proxy/metrics", {}, [&facts, node = *found](Result<std::string> page) {
+      if (!page) return unseen(facts, "GPUs and EFA of " + node.first, page.error());
+      facts.numbers.push_back(read_numbers(*page, node.first, node.second));
+    });
   }
 }
 
@@ -270,10 +302,20 @@ Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptio
   ask_for_events(cluster, facts, events);
   ask_for_leases(cluster, facts);
   ask_for_other_jobs(cluster, facts);
+  std::vector<Json> agents;
+  if (options.live) {
+    cluster.list_later(kube::Pod::type(), {.label_selector = kAgents}, [&](Result<std::vector<Json>> items) {
+      if (!items) return unseen(facts, "the agents' numbers", items.error());
+      agents = *std::move(items);
+    });
+  }
   cluster.wait();
 
   ask_for_claims(cluster, facts);
-  if (options.live) ask_launchers(cluster, facts, options.max_live);
+  if (options.live) {
+    ask_launchers(cluster, facts, options.max_live);
+    ask_agents(cluster, facts, agents, options.max_live);
+  }
   ask_for_last_lines(cluster, facts, options.log_lines);
   ask_for_init_lines(cluster, facts, options);
   ask_for_save_error(cluster, facts, options.log_lines);
@@ -281,6 +323,8 @@ Result<Facts> gather(Cluster& cluster, const std::string& job, const GatherOptio
   facts.events = of_the_job(facts, std::move(events));
   std::sort(facts.ranks.begin(), facts.ranks.end(),
             [](const RankFact& a, const RankFact& b) { return a.rank < b.rank; });
+  std::sort(facts.numbers.begin(), facts.numbers.end(),
+            [](const NodeNumbers& a, const NodeNumbers& b) { return a.node < b.node; });
   std::sort(facts.pods.begin(), facts.pods.end(), [](const PodFact& a, const PodFact& b) { return a.name < b.name; });
   return facts;
 }

@@ -149,6 +149,7 @@ Diagnosis judge(const Facts& facts) {
   diagnosis.headline = std::string(api::to_string(facts.job.status.phase)) + " for " + spoken(in_phase(facts));
   diagnosis.checks = {check_operator(facts), check_admission(facts), check_pods(facts),       check_nodes(facts),
                       check_health(facts),   check_progress(facts),  check_checkpoints(facts)};
+  if (auto use = check_use(facts)) diagnosis.checks.push_back(*std::move(use));
   Findings& findings = diagnosis.findings;
   judge_operator(facts, findings);
   judge_spec(facts, findings);
@@ -157,6 +158,7 @@ Diagnosis judge(const Facts& facts) {
   judge_nodes(facts, findings);
   judge_failures(facts, findings);
   judge_pace(facts, findings);
+  judge_use(facts, findings);
   std::stable_sort(findings.begin(), findings.end(),
                    [](const Finding& a, const Finding& b) { return a.weight > b.weight; });
   return diagnosis;

@@ -44,6 +44,9 @@ void judge_pods(const Facts& facts, Findings& findings);       // images, volume
 void judge_nodes(const Facts& facts, Findings& findings);      // not ready, faults, drains
 void judge_failures(const Facts& facts, Findings& findings);   // what failed last and how often
 void judge_pace(const Facts& facts, Findings& findings);       // stalled, slow, goodput, checkpoints
+void judge_use(const Facts& facts, Findings& findings);        // GPU memory, tensor cores, EFA, waits in a step
+// The line of what judge_use() looks at; nothing where nobody told anything.
+std::optional<Check> check_use(const Facts& facts);
 
 // Helpers of several parts.
 std::string kubectl(const Facts& facts, const std::string& rest);
@@ -51,6 +54,8 @@ std::string pitcrew(const Facts& facts, const std::string& rest);
 // For how long the job has been in its phase: since its newest condition changed.
 Duration in_phase(const Facts& facts);
 const Condition* condition(const Facts& facts, std::string_view type);
+// Seconds that a step takes, from the time spent training and the steps; 0: unknown.
+double step_seconds(const Facts& facts);
 // How old the newest durable checkpoint of a running job is, where a newer one should long be there.
 std::optional<Duration> checkpoint_overdue(const Facts& facts);
 bool contains(std::string_view text, std::string_view part);  // without case

@@ -9,21 +9,12 @@ namespace {
 
 constexpr Duration kStatusEvery = seconds(30);  // how far behind a status may be (DESIGN.md, section 3)
 constexpr Duration kSavePatience = minutes(1);
-constexpr char kDataWait[] = "data_wait_seconds";
 
 double all_seconds(const api::GoodputStatus& goodput) {
   return goodput.training + goodput.starting + goodput.restoring + goodput.stalled + goodput.redone;
 }
 
 std::string share(double part, double all) { return percent(part / all) + " (" + spoken(from_seconds(part)) + ")"; }
-
-// Seconds that a step takes, from the rate and the tokens, where the program says it; else unknown.
-double step_seconds(const Facts& facts) {
-  const auto& progress = facts.job.status.progress;
-  const auto& goodput = facts.job.status.goodput;
-  if (!progress.step || progress.step->value == 0 || goodput.training + goodput.redone <= 0) return 0;
-  return goodput.training / static_cast<double>(progress.step->value);
-}
 
 void stands_still(const Facts& facts, Findings& findings) {
   const auto& progress = facts.job.status.progress;
@@ -84,30 +75,6 @@ void goodput(const Facts& facts, Findings& findings) {
                       pitcrew(facts, "timeline " + facts.job.metadata.name)});
 }
 
-std::vector<double> gauge_of_ranks(const Facts& facts, const std::string& name) {
-  std::vector<double> values;
-  for (const RankFact& rank : facts.ranks) {
-    const auto found = rank.gauges.find(name);
-    if (found != rank.gauges.end() && std::isfinite(found->second)) values.push_back(found->second);
-  }
-  return values;
-}
-
-void data_wait(const Facts& facts, Findings& findings) {
-  const std::vector<double> waits = gauge_of_ranks(facts, kDataWait);
-  const double step = step_seconds(facts);
-  if (waits.empty() || step <= 0) return;
-  const double worst = *std::max_element(waits.begin(), waits.end());
-  if (worst < step * 0.05 || worst < 0.001) return;
-  findings.push_back({"DataWait",
-                      static_cast<int>(30 + 30 * std::min(1.0, worst / step)),
-                      "Ranks wait for data: " + percent(std::min(1.0, worst / step)) + " of a step.",
-                      {"the slowest waited " + spoken(from_seconds(worst)) +
-                       " for its last batch, a step takes about " + spoken(from_seconds(step))},
-                      "more prefetch and data workers, or look at the file system's throughput",
-                      pitcrew(facts, "top " + facts.job.metadata.name)});
-}
-
 // What the trainer says of its ranks' own times (docs/trainer.md): the time of one over the median's.
 void straggler(const Facts& facts, Findings& findings) {
   const RankFact* slowest = nullptr;
@@ -130,27 +97,6 @@ void straggler(const Facts& facts, Findings& findings) {
        "if it stays with the node when the job moves it is the node: throttled, shared or worn; else the "
        "program's parts are uneven",
        node.empty() ? pitcrew(facts, "top " + facts.job.metadata.name) : pitcrew(facts, "nodes " + node)});
-}
-
-void gpu_memory(const Facts& facts, Findings& findings) {
-  const std::vector<double> used = gauge_of_ranks(facts, "gpu_memory_used_ratio");
-  if (used.empty()) return;
-  const double most = *std::max_element(used.begin(), used.end());
-  if (most > 0.97) {
-    findings.push_back({"GpuMemoryTight",
-                        20,
-                        "GPU memory is nearly used up: " + percent(most) + ".",
-                        {},
-                        "a slightly longer sequence or fragmentation ends in an out-of-memory error",
-                        pitcrew(facts, "top " + facts.job.metadata.name)});
-  } else if (most < 0.5) {
-    findings.push_back({"GpuMemoryIdle",
-                        15,
-                        "GPU memory is used to " + percent(most) + " only.",
-                        {},
-                        "a larger micro-batch may be faster",
-                        pitcrew(facts, "top " + facts.job.metadata.name)});
-  }
 }
 
 // How often one is due, as far as it can be told; else zero.
@@ -203,6 +149,13 @@ void checkpoints(const Facts& facts, Findings& findings) {
 
 }  // namespace
 
+double step_seconds(const Facts& facts) {
+  const auto& progress = facts.job.status.progress;
+  const auto& goodput = facts.job.status.goodput;
+  if (!progress.step || progress.step->value == 0 || goodput.training + goodput.redone <= 0) return 0;
+  return goodput.training / static_cast<double>(progress.step->value);
+}
+
 std::optional<Duration> checkpoint_overdue(const Facts& facts) {
   const auto& status = facts.job.status;
   if (!facts.job.spec.checkpoint || !status.progress.step || status.phase != api::Phase::kRunning) return std::nullopt;
@@ -218,9 +171,7 @@ void judge_pace(const Facts& facts, Findings& findings) {
   checkpoints(facts, findings);
   if (facts.job.status.phase == api::Phase::kRunning) {
     stands_still(facts, findings);
-    data_wait(facts, findings);
     straggler(facts, findings);
-    gpu_memory(facts, findings);
     goodput(facts, findings);
   }
 }

@@ -183,6 +183,25 @@ class Situation : public ::testing::TestWithParam<std::string> {
     put(kube::Pod::type(), pod);
   }
 
+  // A node's agent as the chart makes it.
+  void put_agent(const Json& wanted) {
+    const std::string name = "pitcrew-agent-" + wanted["node"].get<std::string>();
+    const std::string at = "/api/v1/namespaces/pitcrew-system/pods/" + name;
+    std::string page = wanted["metrics"];
+    for (size_t found = 0; (found = page.find("UID", found)) != std::string::npos;) page.replace(found, 3, uid_.substr(0, 5));
+    for (const char* colon : {"%3A", ":"}) texts_[at + colon + "9410/proxy/metrics"] = page;
+    put(kube::Pod::type(),
+        {{"metadata",
+          {{"name", name},
+           {"namespace", "pitcrew-system"},
+           {"labels", {{"app.kubernetes.io/name", "pitcrew"}, {"app.kubernetes.io/component", "agent"}}}}},
+         {"spec",
+          {{"nodeName", wanted["node"]},
+           {"containers",
+            {{{"name", "agent"}, {"image", "x"}, {"ports", {{{"name", "metrics"}, {"containerPort", 9410}}}}}}}}},
+         {"status", {{"phase", "Running"}}}});
+  }
+
   void put_node(const Json& wanted) {
     const std::string ready = wanted.value("ready", "True");
     put(kube::Node::type(),
@@ -250,6 +269,7 @@ class Situation : public ::testing::TestWithParam<std::string> {
     }
     for (const Json& other : world.value("others", Json::array())) put_other_job(other);
     for (const Json& pod : world.value("pods", Json::array())) put_pod(pod);
+    for (const Json& agent : world.value("agents", Json::array())) put_agent(agent);
     if (world.contains("budget"))
       put(api::CordonBudget::type(), {{"metadata", {{"name", "default"}}}, {"status", {{"cordons", world["budget"]}}}});
     int number = 0;
