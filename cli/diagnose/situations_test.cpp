@@ -188,7 +188,8 @@ class Situation : public ::testing::TestWithParam<std::string> {
     const std::string name = "pitcrew-agent-" + wanted["node"].get<std::string>();
     const std::string at = "/api/v1/namespaces/pitcrew-system/pods/" + name;
     std::string page = wanted["metrics"];
-    for (size_t found = 0; (found = page.find("UID", found)) != std::string::npos;) page.replace(found, 3, uid_.substr(0, 5));
+    for (size_t found = 0; (found = page.find("UID", found)) != std::string::npos;)
+      page.replace(found, 3, uid_.substr(0, 5));
     for (const char* colon : {"%3A", ":"}) texts_[at + colon + "9410/proxy/metrics"] = page;
     put(kube::Pod::type(),
         {{"metadata",
