@@ -72,15 +72,7 @@ void read_spec(const Json& spec, PodFact& fact) {
     if (const Json* source = fields::find(volume, "persistentVolumeClaim")) fields::read(*source, "claimName", claim);
     if (!claim.empty()) fact.claims.push_back(claim);
   });
-  fields::each(fields::find(spec, "containers"), [&](const Json& container) {
-    fields::each(fields::find(container, "ports"), [&](const Json& port) {
-      std::string name;
-      int number = 0;
-      fields::read(port, "name", name);
-      fields::read(port, "containerPort", number);
-      if (name == "pitcrew-metrics" && number > 0 && number < 65536) fact.metrics_port = static_cast<uint16_t>(number);
-    });
-  });
+  fact.metrics_port = port_called(spec, "pitcrew-metrics");
 }
 
 void read_status(const Json& status, PodFact& fact) {
@@ -129,6 +121,20 @@ void each_sample(const std::string& page, F f) {
 }
 
 }  // namespace
+
+uint16_t port_called(const Json& spec, std::string_view wanted) {
+  uint16_t found = 0;
+  fields::each(fields::find(spec, "containers"), [&](const Json& container) {
+    fields::each(fields::find(container, "ports"), [&](const Json& port) {
+      std::string name;
+      int number = 0;
+      fields::read(port, "name", name);
+      fields::read(port, "containerPort", number);
+      if (name == wanted && number > 0 && number < 65536) found = static_cast<uint16_t>(number);
+    });
+  });
+  return found;
+}
 
 PodFact read_pod(const Json& pod) {
   PodFact fact;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/api/cordon_budget.hpp"
@@ -133,6 +134,8 @@ struct Facts {
   std::string pitcrew = "pitcrew";
 };
 
+// The container port of that name in a pod's spec; 0: none.
+uint16_t port_called(const Json& spec, std::string_view wanted);
 PodFact read_pod(const Json& pod);
 // The init container that all other containers of the pod wait for. Null: none, or the pod is over.
 const ContainerFact* initializing(const PodFact& pod);

@@ -124,17 +124,6 @@ void ask_for_claims(Cluster& cluster, Facts& facts) {
   }
 }
 
-int port_called(const Json& pod, const std::string& name) {
-  const Json::json_pointer containers("/spec/containers");
-  if (!pod.contains(containers)) return 0;
-  for (const Json& container : pod.at(containers)) {
-    for (const Json& port : container.value("ports", Json::array())) {
-      if (port.value("name", "") == name) return port.value("containerPort", 0);
-    }
-  }
-  return 0;
-}
-
 void ask_launchers(Cluster& cluster, Facts& facts, size_t most) {
   size_t asked = 0;
   for (const PodFact& pod : facts.pods) {
@@ -156,7 +145,7 @@ void ask_agents(Cluster& cluster, Facts& facts, const std::vector<Json>& agents,
   for (const Json& agent : agents) {
     const auto text = [&](const char* at) { return agent.value(Json::json_pointer(at), std::string()); };
     const auto found = ours.find(text("/spec/nodeName"));
-    const int port = port_called(agent, "metrics");
+    const uint16_t port = port_called(agent.value("spec", Json::object()), "metrics");
     if (found == ours.end() || port == 0 || text("/status/phase") != "Running") continue;
     const ObjectKey key{text("/metadata/namespace"), text("/metadata/name") + ":" + std::to_string(port)};
     cluster.text_later(kube::Pod::type(), key, "proxy/metrics", {}, [&facts, node = *found](Result<std::string> page) {

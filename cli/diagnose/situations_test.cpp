@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/connect/resource_types.hpp"
+#include "cli/connect/testing/kubeconfig.hpp"
 #include "cli/diagnose/report.hpp"
 #include "lib/base/testing/temp_folder.hpp"
 #include "lib/base/yaml.hpp"
@@ -87,15 +88,7 @@ class Situation : public ::testing::TestWithParam<std::string> {
     auto served = local::HttpApi::serve(loop_, server_, settings);
     ASSERT_TRUE(served.ok()) << served.error().message;
     api_ = *std::move(served);
-    const std::string server = "http://" + net::to_string(api_->address());
-    flags_.kubeconfig =
-        folder_.write("kubeconfig",
-                      "apiVersion: v1\nkind: Config\ncurrent-context: test\n"
-                      "clusters: [{name: test, cluster: {server: \"" +
-                          server +
-                          "\"}}]\n"
-                          "contexts: [{name: test, context: {cluster: test, user: test, namespace: team-a}}]\n"
-                          "users: [{name: test, user: {}}]\n");
+    flags_.kubeconfig = folder_.write("kubeconfig", kubeconfig_of("http://" + net::to_string(api_->address())));
   }
 
   // "-5m" → that time, anywhere in the tree.

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cli/connect/testing/kubeconfig.hpp"
 #include "cli/logs/logs.hpp"
 #include "lib/base/testing/temp_folder.hpp"
 #include "lib/kube/types/pod.hpp"
@@ -25,14 +26,7 @@ class ShowLogs : public ::testing::Test {
     local::HttpApiSettings settings;
     settings.intercept = [this](const net::HttpRequest& request) { return log_of(request); };
     api_ = *local::HttpApi::serve(loop_, server_, settings);
-    const std::string server = "http://" + net::to_string(api_->address());
-    flags_.kubeconfig =
-        folder_.write("kubeconfig",
-                      "apiVersion: v1\nkind: Config\ncurrent-context: test\n"
-                      "clusters: [{name: test, cluster: {server: \"" +
-                          server +
-                          "\"}}]\ncontexts: [{name: test, context: {cluster: test, user: test, namespace: team-a}}]\n"
-                          "users: [{name: test, user: {}}]\n");
+    flags_.kubeconfig = folder_.write("kubeconfig", kubeconfig_of("http://" + net::to_string(api_->address())));
     cluster_ = *Cluster::open(loop_, flags_);
     put_job();
   }

@@ -1,26 +1,15 @@
 // Loading NCCL, on the library that plays it for tests.
 #include "lib/nccl/library.hpp"
 
-#include <cstdlib>
-
 #include <gtest/gtest.h>
 
+#include "lib/base/testing/environment_variable.hpp"
 #include "lib/base/testing/temp_folder.hpp"
 
 namespace pitcrew::nccl {
 namespace {
 
 std::string fake() { return PITCREW_BIN_DIR "/../lib/fake-nccl/libnccl.so.2"; }
-
-// An environment variable for as long as it lives.
-class Setting {
- public:
-  Setting(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
-  ~Setting() { unsetenv(name_); }
-
- private:
-  const char* name_;
-};
 
 TEST(NcclLibrary, all_that_it_has_is_found_and_all_that_is_demanded_is_there) {
   const auto api = load({.oldest = version_code(2, 18, 1), .functions = {"ncclGetVersion", "ncclAllReduce"}}, fake());
@@ -45,7 +34,7 @@ TEST(NcclLibrary, what_it_lacks_of_the_demanded_is_named_with_the_remedy) {
 
 TEST(NcclLibrary, an_old_one_will_do_for_whoever_demands_no_version) {
   const TempFolder folder;
-  const Setting rules("PITCREW_FAKE_NCCL", folder.write("rules", "version 20805\n"));
+  const EnvironmentVariable rules("PITCREW_FAKE_NCCL", folder.write("rules", "version 20805\n"));
   const auto any = load({.functions = {"ncclAllReduce"}}, fake());
   ASSERT_TRUE(any.ok()) << any.error().message;
   EXPECT_EQ(version_text((*any)->version), "2.8.5");
@@ -61,7 +50,7 @@ TEST(NcclLibrary, an_old_one_will_do_for_whoever_demands_no_version) {
 }
 
 TEST(NcclLibrary, the_environment_names_the_file) {
-  const Setting named("PITCREW_NCCL_LIBRARY", fake());
+  const EnvironmentVariable named("PITCREW_NCCL_LIBRARY", fake());
   EXPECT_TRUE(load({.functions = {"ncclAllReduce"}}).ok());
   const auto asked = load({.functions = {"ncclAllReduce"}}, "/nowhere/libnccl.so.2");
   ASSERT_FALSE(asked.ok());

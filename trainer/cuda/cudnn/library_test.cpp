@@ -1,12 +1,12 @@
 // Loading cuDNN, on a library of our own that only tells a version.
 #include "trainer/cuda/cudnn/library.hpp"
 
-#include <cstdlib>
 #include <filesystem>
 
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "lib/base/testing/environment_variable.hpp"
 #include "trainer/kernels/attention_engine.hpp"
 
 namespace pitcrew::trainer::cudnn {
@@ -14,16 +14,6 @@ namespace {
 
 std::filesystem::path folder() { return std::filesystem::path(PITCREW_BIN_DIR).parent_path() / "lib/fake-cudnn"; }
 std::string fake() { return (folder() / "libcudnn.so.9").string(); }
-
-// Sets an environment variable for as long as it lives.
-class Setting {
- public:
-  Setting(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
-  ~Setting() { unsetenv(name_); }
-
- private:
-  const char* name_;
-};
 
 // cuDNN itself ends the process there. First of all tests: a compiler that was loaded once is found again.
 TEST(CudnnLibrary, without_its_compiler_it_is_not_used) {
@@ -45,12 +35,12 @@ TEST(CudnnLibrary, is_loaded_with_its_version) {
 }
 
 TEST(CudnnLibrary, the_environment_names_the_file) {
-  const Setting setting("PITCREW_CUDNN_LIBRARY", fake());
+  const EnvironmentVariable setting("PITCREW_CUDNN_LIBRARY", fake());
   EXPECT_TRUE(load().ok());
 }
 
 TEST(CudnnLibrary, an_absent_one_is_said_with_the_remedy) {
-  const Setting setting("PITCREW_CUDNN_LIBRARY", "/nowhere/libcudnn.so.9");
+  const EnvironmentVariable setting("PITCREW_CUDNN_LIBRARY", "/nowhere/libcudnn.so.9");
   const auto loaded = load();
   ASSERT_FALSE(loaded.ok());
   EXPECT_EQ(loaded.error().code, Code::kNotFound);
@@ -59,7 +49,7 @@ TEST(CudnnLibrary, an_absent_one_is_said_with_the_remedy) {
 }
 
 TEST(CudnnLibrary, an_old_one_is_refused_with_both_versions) {
-  const Setting setting("PITCREW_FAKE_CUDNN_VERSION", "91301");
+  const EnvironmentVariable setting("PITCREW_FAKE_CUDNN_VERSION", "91301");
   const auto loaded = load(fake());
   ASSERT_FALSE(loaded.ok());
   EXPECT_EQ(loaded.error().code, Code::kUnsupported);
